@@ -1,0 +1,115 @@
+"""Metadata as JSON text: the one mapping that `.sqz` heads and ONNX metadata share."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, cast
+
+from squeezekit.errors import HeadError
+from squeezekit.sqz.network import Metadata, Preprocessing
+
+
+def to_json(metadata: Metadata) -> str:
+    """The metadata as one JSON object: compact, keys in the order of the fields, not escaped."""
+    fields = dataclasses.asdict(metadata)
+    return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def from_json(text: str) -> Metadata:
+    """Read what `to_json` wrote.
+
+    Unknown keys are ignored, so that later versions may add some. `name` and every field of
+    `preprocessing` must be there: a guessed preprocessing would give wrong answers in silence.
+
+    Raises:
+        HeadError: where the text is not JSON, a key is missing, or a value has the wrong type or
+            is impossible.
+    """
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise HeadError(f"the metadata is not JSON ({error})") from None
+    metadata = _Object(fields, "the metadata")
+    preprocessing = _Object(metadata.get("preprocessing"), "the preprocessing")
+    try:
+        return Metadata(
+            name=metadata.string("name"),
+            preprocessing=Preprocessing(
+                crop=preprocessing.integer("crop"),
+                resize=preprocessing.integer("resize"),
+                # Preprocessing and Metadata check the choices themselves.
+                resize_mode=cast(Any, preprocessing.string("resize_mode")),
+                color=cast(Any, preprocessing.string("color")),
+                interpolation=cast(Any, preprocessing.string("interpolation")),
+                scale=preprocessing.number("scale"),
+                mean=preprocessing.numbers("mean"),
+                std=preprocessing.numbers("std"),
+            ),
+            labels=metadata.strings("labels"),
+            label_ids=metadata.strings("label_ids"),
+            output=cast(Any, metadata.string("output", default="logits")),
+            licence=metadata.string("licence", default=""),
+            provenance=metadata.strings("provenance"),
+        )
+    except ValueError as error:
+        raise HeadError(f"the metadata is not usable: {error}") from None
+
+
+class _Object:
+    """A JSON object whose values are taken out with their type checked."""
+
+    def __init__(self, fields: object, what: str) -> None:
+        if not isinstance(fields, dict):
+            raise HeadError(f"{what} is not a JSON object")
+        self._fields = cast(dict[str, object], fields)
+        self._what = what
+
+    def get(self, key: str) -> object:
+        if key not in self._fields:
+            raise HeadError(f"{self._what} has no {key!r}")
+        return self._fields[key]
+
+    def integer(self, key: str) -> int:
+        value = self.get(key)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self._wrong(key, "a whole number")
+        return value
+
+    def number(self, key: str) -> float:
+        return self._number(key, self.get(key))
+
+    def numbers(self, key: str) -> tuple[float, ...]:
+        value = self.get(key)
+        if not isinstance(value, list):
+            raise self._wrong(key, "a list of numbers")
+        return tuple(self._number(key, item) for item in value)
+
+    def string(self, key: str, default: str | None = None) -> str:
+        if default is not None and key not in self._fields:
+            return default
+        return self._string(key, self.get(key))
+
+    def strings(self, key: str) -> tuple[str, ...]:
+        value = self._fields.get(key, [])
+        if not isinstance(value, list):
+            raise self._wrong(key, "a list of strings")
+        return tuple(self._string(key, item) for item in value)
+
+    def _number(self, key: str, value: object) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise self._wrong(key, "a number")
+        try:
+            return float(value)
+        except OverflowError:
+            raise self._wrong(key, "a number that a float can hold") from None
+
+    def _string(self, key: str, value: object) -> str:
+        if not isinstance(value, str):
+            raise self._wrong(key, "a string")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise self._wrong(key, "valid Unicode")
+        return value
+
+    def _wrong(self, key: str, wanted: str) -> HeadError:
+        return HeadError(f"{key!r} in {self._what} is not {wanted}")
