@@ -1,0 +1,1 @@
+"""Making networks small: prune, share and the Deep Compression pipeline; network -> network."""

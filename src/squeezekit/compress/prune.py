@@ -1,0 +1,148 @@
+"""Magnitude pruning: the smallest weights of a tensor become exactly zero.
+
+Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from squeezekit.errors import InputError
+from squeezekit.sqz.graph import parse
+from squeezekit.sqz.network import Floats, Network, SharedTensor, Tensor, tensor_values
+
+TINY_SIZE = 512
+"""Tensors with fewer weights are spared by `uniform`: they are too small to gain anything."""
+
+# Where each operator that multiplies by a weight takes it: positions among the node's inputs.
+_WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (0, 1), "MatMul": (0, 1)}
+
+
+def weight_names(network: Network) -> tuple[str, ...]:
+    """Names of the tensors that a convolution or a matrix product multiplies by, in graph order.
+
+    These are the tensors that Deep Compression prunes and shares; biases and the tensors of a
+    batch norm are not among them.
+    """
+    names = [
+        node.input[i]
+        for node in parse(network.graph).graph.node
+        for i in _WEIGHT_INPUTS.get(node.op_type, ())
+        if i < len(node.input)
+    ]
+    tensors = network.tensors
+    return tuple(
+        dict.fromkeys(name for name in names if name in tensors and len(tensors[name].shape) >= 2)
+    )
+
+
+def table1() -> dict[str, float]:
+    """Densities of SqueezeNet v1.0 in Table 1 of the paper, by tensor name.
+
+    The 3x3 filters of fire8 are printed as 33%, but the row's own count after pruning (77,581),
+    the table's total (421,098) and the network that the authors published all say 30%.
+    """
+    fires = {
+        "fire2": (1.00, 1.00, 0.33),
+        "fire3": (1.00, 1.00, 0.33),
+        "fire4": (1.00, 1.00, 0.33),
+        "fire5": (1.00, 1.00, 0.33),
+        "fire6": (1.00, 0.50, 0.33),
+        "fire7": (0.50, 1.00, 0.33),
+        "fire8": (1.00, 0.50, 0.30),
+        "fire9": (0.50, 1.00, 0.30),
+    }
+    layers = ("squeeze1x1", "expand1x1", "expand3x3")
+    return {
+        "conv1.weight": 1.00,
+        **{
+            f"{fire}.{layer}.weight": density
+            for fire, densities in fires.items()
+            for layer, density in zip(layers, densities, strict=True)
+        },
+        "conv10.weight": 0.20,
+    }
+
+
+def uniform(network: Network, density: float) -> dict[str, float]:
+    """The same density for every weight tensor, except those that are better left alone.
+
+    The first layer stays dense: it alone sees the image, has few weights and suffers most
+    (Han et al. 2015, figure 6). So do tensors with fewer than `TINY_SIZE` weights, which would
+    save a few bytes and may be all that joins two layers.
+    """
+    _check_density("every tensor", density)
+    return {
+        name: density
+        for name in weight_names(network)[1:]
+        if network.tensors[name].size >= TINY_SIZE
+    }
+
+
+def kept_count(size: int, density: float) -> int:
+    """How many of `size` weights a density keeps: rounded up, so never none.
+
+    Rounding up is what gives the counts of Table 1. The tolerance keeps a product such as
+    0.07 * 100 = 7.000000000000001 from becoming 8.
+    """
+    return max(1, math.ceil(density * size - 1e-6))
+
+
+def prune(network: Network, densities: Mapping[str, float]) -> Network:
+    """Set the smallest weights of each named tensor to zero.
+
+    Args:
+        network: what to prune; tensors may be shared already.
+        densities: the share of weights to keep, in (0, 1], by tensor name. Tensors without one
+            stay as they are.
+
+    Returns:
+        The network in which each named tensor has `kept_count(size, density)` weights left, or
+        fewer where it had fewer. Among weights of equal magnitude the first ones stay.
+
+    Raises:
+        InputError: for a name that is no weight tensor of the network, or a density outside (0, 1].
+    """
+    known = weight_names(network)
+    for name, density in densities.items():
+        if name not in known:
+            raise InputError(
+                f"cannot prune {name!r}: it is not a weight of {network.metadata.name} "
+                f"(which has {', '.join(known[:3])}, ...)"
+            )
+        _check_density(name, density)
+    return network.with_tensors(
+        {
+            name: prune_tensor(network.tensors[name], density)
+            for name, density in densities.items()
+            if density < 1.0
+        }
+    )
+
+
+def prune_tensor(tensor: Tensor, density: float) -> Tensor:
+    """Set the smallest weights of one tensor to zero; see `prune`."""
+    keep = _largest(tensor_values(tensor), kept_count(tensor.size, density))
+    if isinstance(tensor, SharedTensor):
+        levels = np.where(keep, tensor.levels, np.int32(0))
+        return SharedTensor(levels, tensor.centroids, tensor.zero)
+    return np.where(keep, tensor, np.float32(0.0))
+
+
+def _largest(values: Floats, count: int) -> npt.NDArray[np.bool_]:
+    """Where the `count` values of largest magnitude are."""
+    magnitude = np.abs(values).ravel()
+    threshold = np.partition(magnitude, magnitude.size - count)[magnitude.size - count]
+    keep: npt.NDArray[np.bool_] = magnitude > threshold
+    tied = np.flatnonzero(magnitude == threshold)
+    keep[tied[: count - np.count_nonzero(keep)]] = True
+    return keep.reshape(values.shape)
+
+
+def _check_density(name: str, density: float) -> None:
+    if not 0.0 < density <= 1.0:
+        raise InputError(f"the density of {name} must be above 0 and at most 1, not {density}")
