@@ -1,0 +1,1 @@
+"""The networks, built directly as ONNX graphs, and what they cost."""

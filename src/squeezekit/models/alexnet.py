@@ -1,0 +1,88 @@
+"""AlexNet (Krizhevsky et al. 2012) as Caffe's reference network, the paper's point of comparison.
+
+CaffeNet: grouped convolutions, pooling before local response normalisation, 60,965,224 parameters
+with 1000 classes. torchvision's network of the same name is another one (see interop.torchvision).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from squeezekit.models.builder import GraphBuilder, gaussian
+from squeezekit.models.squeezenet import check_fit
+from squeezekit.sqz.network import CAFFE, Metadata, Network, Preprocessing
+
+
+@dataclass(frozen=True)
+class AlexNetConfig:
+    """What may differ between AlexNets.
+
+    Attributes:
+        name: goes into the network's metadata.
+        classes: outputs of fc8.
+        input_size: height and width of the input, in pixels; fc6 grows with it.
+        groups: of conv2, conv4 and conv5 (two: the authors' pair of graphics cards).
+        hidden: outputs of fc6 and fc7.
+        dropout: ratio dropped after fc6 and fc7.
+    """
+
+    name: str = "alexnet"
+    classes: int = 1000
+    input_size: int = 227
+    groups: int = 2
+    hidden: int = 4096
+    dropout: float = 0.5
+
+
+def alexnet(
+    config: AlexNetConfig,
+    *,
+    labels: tuple[str, ...] = (),
+    preprocessing: Preprocessing | None = None,
+    seed: int = 0,
+) -> Network:
+    """Build an AlexNet with fresh weights.
+
+    Args:
+        config: which one.
+        labels: one name a class, or none.
+        preprocessing: how images become inputs; where None Caffe's, whose scale of 0..255 the
+            first weights are made for.
+        seed: of the first weights.
+
+    Raises:
+        InputError: where the image is too small for the layers, or labels or preprocessing do not
+            fit the configuration.
+    """
+    c = config
+    preprocessing = preprocessing or caffe_preprocessing(c.input_size)
+    check_fit(c.classes, c.input_size, 3, labels, preprocessing)
+    net = GraphBuilder(3, c.input_size, c.input_size)
+    narrow, wide = gaussian(0.01), gaussian(0.005)
+
+    x = net.conv("conv1", net.image, 96, 11, stride=4, init=narrow)  # (N, 96, 55, 55)
+    x = net.relu("conv1.relu", x)
+    x = net.max_pool("pool1", x, 3, 2)  # (N, 96, 27, 27)
+    x = net.lrn("norm1", x)
+    x = net.conv("conv2", x, 256, 5, pad=2, groups=c.groups, bias=1.0, init=narrow)
+    x = net.relu("conv2.relu", x)
+    x = net.max_pool("pool2", x, 3, 2)  # (N, 256, 13, 13)
+    x = net.lrn("norm2", x)
+    x = net.relu("conv3.relu", net.conv("conv3", x, 384, 3, pad=1, init=narrow))
+    x = net.conv("conv4", x, 384, 3, pad=1, groups=c.groups, bias=1.0, init=narrow)
+    x = net.relu("conv4.relu", x)
+    x = net.conv("conv5", x, 256, 3, pad=1, groups=c.groups, bias=1.0, init=narrow)
+    x = net.relu("conv5.relu", x)
+    x = net.max_pool("pool5", x, 3, 2)  # (N, 256, 6, 6)
+    x = net.flatten("flatten", x)  # (N, 9216)
+    for name, drop in (("fc6", "drop6"), ("fc7", "drop7")):
+        x = net.relu(f"{name}.relu", net.linear(name, x, c.hidden, bias=1.0, init=wide))
+        x = net.dropout(drop, x, c.dropout)
+    x = net.linear("fc8", x, c.classes, init=narrow)  # (N, classes)
+    return net.build(x, Metadata(c.name, preprocessing, labels), seed)
+
+
+def caffe_preprocessing(input_size: int) -> Preprocessing:
+    """Caffe's preprocessing at any input size."""
+    return dataclasses.replace(CAFFE, crop=input_size, resize=round(input_size * 256 / 227))

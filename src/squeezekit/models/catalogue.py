@@ -1,0 +1,101 @@
+"""The networks that can be made by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from squeezekit.errors import InputError
+from squeezekit.models.alexnet import AlexNetConfig, alexnet
+from squeezekit.models.squeezenet import (
+    SqueezeNetConfig,
+    digits,
+    squeezenet,
+    v1_0,
+    v1_1,
+    with_bypass,
+)
+from squeezekit.sqz.network import Network, Preprocessing
+
+
+@dataclass(frozen=True)
+class Model:
+    """An entry of the catalogue.
+
+    Attributes:
+        description: one line for people.
+        config: its configuration; `classes` and `input_size` may be changed.
+    """
+
+    description: str
+    config: SqueezeNetConfig | AlexNetConfig
+
+
+MODELS: Mapping[str, Model] = {
+    "squeezenet-1.0": Model("the paper's network (Table 1)", v1_0()),
+    "squeezenet-1.1": Model("the authors' later version, 2.4 times fewer MACs", v1_1()),
+    "squeezenet-1.0-simple": Model(
+        "v1.0 with simple bypass (section 6)",
+        with_bypass("simple"),
+    ),
+    "squeezenet-1.0-complex": Model(
+        "v1.0 with complex bypass (section 6)",
+        with_bypass("complex"),
+    ),
+    "squeezenet-digits": Model("a small one for 8x8 grey digits", digits()),
+    "alexnet": Model("CaffeNet, what the paper compares with", AlexNetConfig()),
+}
+
+
+def create(
+    name: str,
+    classes: int | None = None,
+    input_size: int | None = None,
+    labels: tuple[str, ...] = (),
+    preprocessing: Preprocessing | None = None,
+    seed: int = 0,
+) -> Network:
+    """Make a network of the catalogue with fresh weights.
+
+    Args:
+        name: a key of MODELS.
+        classes: number of outputs; the number of labels, or the model's own, where None.
+        input_size: height and width of the input, in pixels; the preprocessing's crop, or the
+            model's own, where None.
+        labels: one name a class, or none.
+        preprocessing: how images become inputs; the model's own where None. A SqueezeNet takes its
+            number of channels from it.
+        seed: of the first weights.
+
+    Raises:
+        InputError: for a name that is not in the catalogue, or settings that do not fit.
+    """
+    config = find(name).config
+    settings: dict[str, Any] = {}
+    if classes is not None or labels:
+        settings["classes"] = len(labels) if classes is None else classes
+    if input_size is not None or preprocessing is not None:
+        settings["input_size"] = input_size or (preprocessing.crop if preprocessing else 0)
+    if isinstance(config, SqueezeNetConfig):
+        if preprocessing is not None:
+            settings["channels"] = preprocessing.channels
+        config = dataclasses.replace(config, **settings)
+        return squeezenet(config, labels=labels, preprocessing=preprocessing, seed=seed)
+    config = dataclasses.replace(config, **settings)
+    return alexnet(config, labels=labels, preprocessing=preprocessing, seed=seed)
+
+
+def find(name: str) -> Model:
+    """The catalogue's entry of that name.
+
+    Raises:
+        InputError: where there is none; it names the nearest.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(MODELS)}"
+    raise InputError(f"there is no model called {name!r}: {hint}")
