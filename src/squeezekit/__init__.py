@@ -1,0 +1,1 @@
+"""squeezekit: train a small image classifier, shrink it, ship it anywhere."""

@@ -1,0 +1,53 @@
+"""The errors a user can cause: each message is one clear sentence that says what is wrong."""
+
+
+class SqueezekitError(Exception):
+    """Base of every error that squeezekit raises on purpose; the command line prints it bare."""
+
+
+class InputError(SqueezekitError):
+    """Something handed in (an image, a folder, an option, a weights file) cannot be used."""
+
+
+class UnsupportedError(SqueezekitError):
+    """The input is well formed, but asks for an operator or a feature that is not supported."""
+
+
+class FormatError(SqueezekitError):
+    """A `.sqz` file is damaged or is none; each way of being broken has its own subclass."""
+
+
+class NotSqzError(FormatError):
+    """The file does not start with the magic of a `.sqz`."""
+
+
+class VersionError(FormatError):
+    """The file was written by a later version of the format than this one reads."""
+
+
+class TruncatedError(FormatError):
+    """The file ends before the length that its header states."""
+
+
+class TrailingBytesError(FormatError):
+    """Bytes follow the end of the file, of its head or of a payload."""
+
+
+class ChecksumError(FormatError):
+    """A CRC-32 does not match the bytes it covers."""
+
+
+class LengthError(FormatError):
+    """A stated length or count is impossible: too large, or reaching past what holds it."""
+
+
+class HeadError(FormatError):
+    """The head cannot be inflated or read, or misses something that it must have."""
+
+
+class GraphError(FormatError):
+    """The graph in the file is not a usable ONNX model."""
+
+
+class CoderError(FormatError):
+    """A tensor names an unknown coder, or its payload does not decode to its shape."""
