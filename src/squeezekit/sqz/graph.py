@@ -1,0 +1,107 @@
+"""ONNX graphs without weights: taking the weights out, and putting them back without a library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from squeezekit.errors import GraphError
+from squeezekit.sqz.network import Floats
+
+if TYPE_CHECKING:
+    import onnx
+
+FLOAT = 1
+"""onnx.TensorProto.FLOAT."""
+
+# Inputs of these operators, by position, are settings and stay in the graph whatever their type.
+_SETTINGS = {"Resize": (1, 2, 3), "Clip": (1, 2), "Pad": (1, 2, 3), "Dropout": (1, 2)}
+
+
+def split(model: onnx.ModelProto) -> tuple[bytes, dict[str, Floats]]:
+    """Take the float32 weights out of an ONNX model.
+
+    Returns:
+        The serialized model without them, and the weights by name. Integer initializers (shapes,
+        axes) and settings (a Clip's bounds) stay in the graph.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    settings = {
+        node.input[i]
+        for node in model.graph.node
+        for i in _SETTINGS.get(node.op_type, ())
+        if i < len(node.input)
+    }
+    used = {name for node in model.graph.node for name in node.input}
+    skeleton = onnx.ModelProto()
+    skeleton.CopyFrom(model)
+    del skeleton.graph.initializer[:]
+    tensors: dict[str, Floats] = {}
+    for tensor in model.graph.initializer:
+        if tensor.name not in used:
+            continue
+        if tensor.data_type == FLOAT and tensor.dims and tensor.name not in settings:
+            tensors[tensor.name] = np.ascontiguousarray(numpy_helper.to_array(tensor), np.float32)
+        else:
+            skeleton.graph.initializer.append(tensor)
+    # Old exporters list weights among the inputs too; a skeleton must have only the image there.
+    inputs = [value for value in model.graph.input if value.name not in tensors]
+    del skeleton.graph.input[:]
+    skeleton.graph.input.extend(inputs)
+    return skeleton.SerializeToString(deterministic=True), tensors
+
+
+def attach(graph: bytes, tensors: Mapping[str, Floats]) -> bytes:
+    """Serialize an ONNX model with its weights put back.
+
+    Protocol buffers merge when concatenated: appending a ModelProto that holds nothing but a
+    GraphProto with initializers adds them to the graph. So this needs no protobuf library, and
+    the way from a `.sqz` to a session stays short.
+    """
+    fields = []
+    for name, values in tensors.items():
+        dims = b"".join(_varint(d) for d in values.shape)
+        tensor = (
+            _field(1, dims)
+            + bytes([2 << 3, FLOAT])
+            + _field(8, name.encode())
+            + _field(9, np.ascontiguousarray(values, "<f4").tobytes())
+        )
+        fields.append(_field(5, tensor))  # GraphProto.initializer
+    return graph + _field(7, b"".join(fields))  # ModelProto.graph
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
+
+
+def parse(graph: bytes) -> onnx.ModelProto:
+    """Read a serialized ONNX model.
+
+    Raises:
+        GraphError: where the bytes are none.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(graph)
+    except DecodeError as error:
+        raise GraphError(f"the graph is not an ONNX model ({error})") from None
+    if not model.graph.node:
+        raise GraphError("the graph has no nodes")
+    return model

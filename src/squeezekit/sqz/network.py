@@ -1,0 +1,216 @@
+"""A network as everything below torch sees it: an ONNX graph, its tensors, and what they mean."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Levels = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class SharedTensor:
+    """Weights that share a small table of values (Han et al. 2016, section 3).
+
+    Attributes:
+        levels: int32, the shape of the weight. Level 0 is a pruned weight, exactly 0.0; level k
+            stands for `centroids[zero + k]`.
+        centroids: float32 (n,), strictly ascending, finite, holding 0.0 at index `zero`.
+        zero: index of 0.0 in `centroids`.
+    """
+
+    levels: Levels
+    centroids: Floats
+    zero: int
+
+    def __post_init__(self) -> None:
+        if self.levels.dtype != np.int32 or self.centroids.dtype != np.float32:
+            raise TypeError("levels must be int32 and centroids float32")
+        if not 0 <= self.zero < len(self.centroids) or self.centroids[self.zero] != 0.0:
+            raise ValueError("centroids must hold 0.0 at index zero")
+        if not np.all(np.diff(self.centroids) > 0):  # also false where one is NaN
+            raise ValueError("centroids must be strictly ascending")
+        if self.levels.size and not (
+            -self.zero <= int(self.levels.min())
+            and int(self.levels.max()) < len(self.centroids) - self.zero
+        ):
+            raise ValueError("a level points outside the centroids")
+
+    @classmethod
+    def from_values(cls, values: Floats) -> SharedTensor:
+        """Share equal values: lossless; every -0.0 becomes 0.0."""
+        values = np.ascontiguousarray(values, dtype=np.float32) + np.float32(0.0)
+        centroids = np.union1d(values.ravel(), np.zeros(1, np.float32)).astype(np.float32)
+        zero = int(np.searchsorted(centroids, 0.0))
+        levels = np.searchsorted(centroids, values.ravel()).astype(np.int32) - np.int32(zero)
+        return cls(levels.reshape(values.shape), centroids, zero)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight."""
+        return self.levels.shape
+
+    @property
+    def size(self) -> int:
+        """Number of weights, pruned ones included."""
+        return self.levels.size
+
+    def values(self) -> Floats:
+        """The weights as float32, in the shape of `levels`."""
+        return self.centroids[self.levels + self.zero]
+
+
+Tensor = Floats | SharedTensor
+
+
+def tensor_values(tensor: Tensor) -> Floats:
+    """The float32 values of a tensor, shared or plain."""
+    return tensor.values() if isinstance(tensor, SharedTensor) else tensor
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to an image before the network sees it.
+
+    In this order: the image is turned upright (EXIF) and converted to 8-bit `color`; resized with
+    `interpolation` (antialiased, as Pillow does) either to exactly `resize` x `resize` ("warp") or
+    so that its short side is `resize` ("short_side"); centre-cropped to `crop` x `crop`; and
+    x = (pixel * scale - mean) / std per channel, channels in the order of `color`.
+
+    Attributes:
+        crop: height and width of the network's input, in pixels.
+        resize: size in pixels before the crop; at least `crop`.
+        resize_mode: "warp" does not keep the aspect; "short_side" does.
+        color: order of the channels: "RGB", "BGR" or one channel "L".
+        interpolation: "nearest", "bilinear" or "bicubic".
+        scale: factor on the 8-bit pixel value; 1/255 gives 0..1.
+        mean, std: one value a channel, in the order of `color`, in units of pixel * scale.
+    """
+
+    crop: int
+    resize: int
+    resize_mode: Literal["warp", "short_side"] = "short_side"
+    color: Literal["RGB", "BGR", "L"] = "RGB"
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        choices: tuple[tuple[object, tuple[str, ...]], ...] = (
+            (self.resize_mode, ("warp", "short_side")),
+            (self.color, ("RGB", "BGR", "L")),
+            (self.interpolation, ("nearest", "bilinear", "bicubic")),
+        )
+        for value, allowed in choices:
+            if value not in allowed:
+                raise ValueError(f"{value!r} is not one of {', '.join(allowed)}")
+        if not 1 <= self.crop <= self.resize <= 65_536:
+            raise ValueError(f"crop {self.crop} and resize {self.resize} do not fit each other")
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError(f"mean and std must have {self.channels} values for {self.color}")
+        numbers = np.array([self.scale, *self.mean, *self.std], dtype=np.float64)
+        if not np.all(np.isfinite(numbers)) or 0.0 in self.std or self.scale == 0.0:
+            raise ValueError("scale and std must be finite and not zero, mean finite")
+
+    @property
+    def channels(self) -> int:
+        """Number of input channels: 1 for "L", else 3."""
+        return 1 if self.color == "L" else 3
+
+
+CAFFE = Preprocessing(
+    crop=227, resize=256, resize_mode="warp", color="BGR", scale=1.0,
+    mean=(104.0, 117.0, 123.0), std=(1.0, 1.0, 1.0),
+)  # fmt: skip
+"""The preprocessing of the SqueezeNet and AlexNet authors' Caffe networks (train_val.prototxt)."""
+
+TORCHVISION = Preprocessing(crop=224, resize=256)
+"""The preprocessing of torchvision's ImageNet classifiers."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a network means: everything a prediction needs beside graph and weights.
+
+    Attributes:
+        name: the architecture, for people ("squeezenet-1.0").
+        preprocessing: how an image becomes an input.
+        labels: one name a class, in the order of the outputs; empty where unknown.
+        label_ids: one id a class (WordNet ids for ImageNet), or empty.
+        output: whether the graph ends in "logits" (softmax follows) or "probabilities".
+        licence: SPDX id or text of the weights' licence; empty where unknown.
+        provenance: where the weights come from and what was done to them, a line each.
+    """
+
+    name: str
+    preprocessing: Preprocessing
+    labels: tuple[str, ...] = ()
+    label_ids: tuple[str, ...] = ()
+    output: Literal["logits", "probabilities"] = "logits"
+    licence: str = ""
+    provenance: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.output not in ("logits", "probabilities"):
+            raise ValueError(f"output {self.output!r} is neither logits nor probabilities")
+        if self.labels and self.label_ids and len(self.labels) != len(self.label_ids):
+            raise ValueError(f"{len(self.labels)} labels, but {len(self.label_ids)} label ids")
+
+    def with_step(self, step: str) -> Metadata:
+        """The same with one more line of provenance."""
+        return dataclasses.replace(self, provenance=(*self.provenance, step))
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A classifier: an ONNX graph without its weights, the weights by name, and the metadata.
+
+    The one form in which networks travel between the parts of squeezekit. Treat it as immutable:
+    make a changed one with `with_tensors` or `dataclasses.replace`.
+
+    Attributes:
+        graph: a serialized ONNX ModelProto whose weights are left out (see `sqz.graph`). One input
+            of shape (N, C, H, W), N symbolic; the first output is (N, classes), or any shape that
+            flattens to it.
+        tensors: float32 arrays or SharedTensors by the names that the graph's nodes use.
+        metadata: labels, preprocessing, provenance.
+    """
+
+    graph: bytes
+    tensors: Mapping[str, Tensor]
+    metadata: Metadata
+
+    def with_tensors(self, changed: Mapping[str, Tensor]) -> Network:
+        """The same network with some tensors replaced; shapes must stay.
+
+        Raises:
+            KeyError: where a name is not one of the network's tensors.
+            ValueError: where a shape differs.
+        """
+        for name, tensor in changed.items():
+            if tensor.shape != self.tensors[name].shape:
+                raise ValueError(
+                    f"tensor {name} has shape {self.tensors[name].shape}, not {tensor.shape}"
+                )
+        return dataclasses.replace(self, tensors={**self.tensors, **changed})
+
+    def values(self) -> dict[str, Floats]:
+        """Every tensor as float32."""
+        return {name: tensor_values(tensor) for name, tensor in self.tensors.items()}
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights and biases, pruned ones included."""
+        return sum(tensor.size for tensor in self.tensors.values())
+
+    @property
+    def nonzero(self) -> int:
+        """Number of weights and biases that are not exactly zero."""
+        return sum(int(np.count_nonzero(values)) for values in self.values().values())
