@@ -1,0 +1,214 @@
+"""Recipes: everything about a training run but the network and the data, as frozen values."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from squeezekit.errors import InputError
+
+Schedule = Literal["linear", "cosine", "constant"]
+Optimizer = Literal["sgd", "adam"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How the images of a batch vary from epoch to epoch.
+
+    Attributes:
+        crop: cut the network's input at a random place of the resized image, not at its centre.
+        mirror: flip every other image from left to right, on average.
+        pad: edge pixels repeated around the resized image before the crop; lets images that are
+            no larger than the input shift by up to that many pixels.
+    """
+
+    crop: bool = True
+    mirror: bool = True
+    pad: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.pad >= 0, "pad must not be negative", self.pad)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        epochs: times that every image is seen; 0 trains nothing.
+        batch: images an iteration.
+        optimizer: "sgd" or "adam" (AdamW: its weight decay is decoupled).
+        learning_rate: its greatest value, which warm-up ends at.
+        momentum: of SGD, or Adam's first beta.
+        nesterov: Nesterov's form of SGD's momentum.
+        weight_decay: on everything, biases too, as the paper's solver does.
+        schedule: how the rate falls, per iteration: "linear" to 0 (the paper's), "cosine" to 0,
+            or "constant".
+        warmup_epochs: in which the rate rises linearly from near 0; may be a fraction.
+        label_smoothing: share of the target spread over all classes.
+        clip_norm: greatest norm of the gradient; None does not clip.
+        augmentation: of the training images.
+        bf16: compute convolutions in bfloat16; on CPUs that have it about four times as quick for
+            full-size networks, but slower for 8x8 images.
+        keep: whether the network ends with its "last" weights or those "best" on validation.
+        seed: of the order of the images, their augmentation and dropout.
+    """
+
+    epochs: int
+    batch: int = 64
+    optimizer: Optimizer = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 2e-4
+    schedule: Schedule = "cosine"
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    bf16: bool = False
+    keep: Literal["last", "best"] = "last"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("optimizer", "schedule", "keep"):
+            allowed = get_args(get_type_hints(Recipe)[name])
+            value = getattr(self, name)
+            _require(value in allowed, f"{name} must be {' or '.join(allowed)}", repr(value))
+        _require(self.epochs >= 0, "epochs must not be negative", self.epochs)
+        _require(self.batch >= 1, "batch must be at least 1", self.batch)
+        _require(self.learning_rate > 0, "learning_rate must be above 0", self.learning_rate)
+        for name in ("momentum", "label_smoothing"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"{name} must be at least 0 and below 1", value)
+        for name in ("weight_decay", "warmup_epochs"):
+            value = getattr(self, name)
+            _require(value >= 0, f"{name} must not be negative", value)
+        if self.clip_norm is not None:
+            _require(self.clip_norm > 0, "clip_norm must be above 0, or none", self.clip_norm)
+        if self.nesterov:
+            _require(self.momentum > 0, "nesterov needs a momentum above 0", self.momentum)
+
+
+def paper() -> Recipe:
+    """The authors' solver.prototxt: ImageNet from scratch, about 68 epochs, 57.5% top-1.
+
+    Made for the scale of Caffe's inputs (0..255 minus the mean) and its first weights.
+    """
+    return Recipe(epochs=68, batch=512, learning_rate=0.04, schedule="linear", bf16=True)
+
+
+def plain() -> Recipe:
+    """From scratch on a folder of photos, where nothing is known about them."""
+    return Recipe(
+        epochs=60,
+        batch=32,
+        learning_rate=0.01,
+        nesterov=True,
+        warmup_epochs=2,
+        label_smoothing=0.1,
+        clip_norm=5.0,
+        bf16=True,
+    )
+
+
+def finetune() -> Recipe:
+    """From weights trained on other images: few epochs at a tenth of the rate."""
+    return dataclasses.replace(plain(), epochs=15, learning_rate=0.002, warmup_epochs=1)
+
+
+def retrain() -> Recipe:
+    """After pruning: the remaining weights make up for those that are gone."""
+    return dataclasses.replace(finetune(), epochs=8, learning_rate=0.001, label_smoothing=0.0)
+
+
+def centroids() -> Recipe:
+    """After sharing: the centroids move (Han et al. 2016, section 3.3); a tenth of the rate again.
+
+    No weight decay: a centroid stands for many weights and should not shrink with each.
+    """
+    return dataclasses.replace(
+        retrain(), epochs=3, learning_rate=0.0001, weight_decay=0.0, warmup_epochs=0
+    )
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int, steps_an_epoch: int) -> float:
+    """The rate of iteration `step`, counted from 0, of `steps` in all.
+
+    After the warm-up the schedule runs over the remaining iterations; "linear" is Caffe's "poly"
+    with power 1: rate * (1 - iteration / iterations).
+    """
+    warmup = min(round(recipe.warmup_epochs * steps_an_epoch), steps)
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(steps - warmup, 1)
+    factor = {
+        "linear": 1 - done,
+        "cosine": (1 + math.cos(math.pi * done)) / 2,
+        "constant": 1.0,
+    }[recipe.schedule]
+    return recipe.learning_rate * factor
+
+
+def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """Change fields of a recipe, as `--set key=value` does.
+
+    Args:
+        recipe: what to change.
+        settings: "key=value" each; keys are the fields of Recipe and Augmentation ("mirror"). The
+            value is read as the field's type; "none" where a field may be None.
+
+    Raises:
+        InputError: for an unknown key (names the nearest), or a value that does not fit.
+    """
+    hints = {**get_type_hints(Recipe), **get_type_hints(Augmentation)}
+    del hints["augmentation"]
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip()
+        if not equals:
+            raise InputError(f"a setting is written key=value, not {setting!r}")
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(hints)}"
+            raise InputError(f"a recipe has no setting {key!r}: {hint}")
+        changes[key] = _parsed(key, text.strip(), hints[key])
+    image_fields = {f.name for f in dataclasses.fields(Augmentation)}
+    augmentation = dataclasses.replace(
+        recipe.augmentation, **{k: v for k, v in changes.items() if k in image_fields}
+    )
+    others = {k: v for k, v in changes.items() if k not in image_fields}
+    return dataclasses.replace(recipe, augmentation=augmentation, **others)
+
+
+def _parsed(key: str, text: str, hint: Any) -> object:  # noqa: ANN401 - a type, in any form
+    if get_origin(hint) is types.UnionType:  # X | None
+        if text.lower() == "none":
+            return None
+        hint = get_args(hint)[0]
+    if get_origin(hint) is Literal:
+        return text  # Recipe checks it
+    if hint is bool:
+        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if text.lower() in words:
+            return words[text.lower()]
+        raise InputError(f"{key} must be true or false, not {text!r}")
+    try:
+        number: int | float = hint(text)
+    except ValueError:
+        kind = "a whole number" if hint is int else "a number"
+        raise InputError(f"{key} must be {kind}, not {text!r}") from None
+    if not math.isfinite(number):
+        raise InputError(f"{key} must be finite, not {text!r}")
+    return number
+
+
+def _require(holds: bool, what: str, value: object) -> None:
+    if not holds:
+        raise InputError(f"{what}, not {value}")
