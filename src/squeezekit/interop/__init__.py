@@ -1,0 +1,1 @@
+"""Other people's files: networks in and out."""
