@@ -1,0 +1,1 @@
+"""The `.sqz` file and the network it holds; nothing here imports torch."""

@@ -88,11 +88,11 @@ class Coders:
     def _view(self, start: int, array: Array) -> Array:
         address = ctypes.addressof(self._memory.data_ptr(self._store).contents) + start
         raw = (ctypes.c_uint8 * array.nbytes).from_address(address)
-        return np.frombuffer(raw, dtype=array.dtype)
+        return np.ndarray((array.size,), array.dtype, raw)
 
 
 def coders() -> Coders:
-    """This thread's instance of the coders."""
+    """The calling thread's own instance of the coders."""
     instance: Coders | None = getattr(_local, "coders", None)
     if instance is None:
         instance = _local.coders = Coders()
