@@ -1,0 +1,359 @@
+"""Folders of images, one a class: finding them, splitting them, matching them to a network."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from squeezekit.errors import InputError
+
+Part = Literal["train", "val", "test", "all"]
+
+VAL_SHARE = 0.2
+"""The share of an unsplit folder that is held out."""
+
+# HEIC is among them although it cannot be read, so that such images are named and counted.
+_IMAGE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".ico", ".tga", ".heic", ".heif",
+})  # fmt: skip
+_NOT_DATA = frozenset({"__macosx", "@eadir", "$recycle.bin"})
+"""What archives and file servers leave among the data, in lower case."""
+
+_SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+_SERVED_BY = {"train": ("train",), "val": ("val", "test"), "test": ("test", "val")}
+_SHOWN = 3
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images and their classes.
+
+    Attributes:
+        root: the folder they were found in.
+        paths: one an image.
+        targets: int64 (N,), the class of each image as an index into `classes`.
+        classes: the names of the class folders, sorted; of a matched set, the network's classes.
+        empty: the names of folders beside them that hold no image, and so are no classes.
+    """
+
+    root: Path
+    paths: tuple[Path, ...]
+    targets: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    empty: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def subset(self, indices: npt.NDArray[np.integer] | Sequence[int]) -> ImageSet:
+        """The same with only these images, in this order; the classes stay."""
+        chosen = np.asarray(indices, np.int64)
+        return replace(
+            self, paths=tuple(self.paths[i] for i in chosen), targets=self.targets[chosen]
+        )
+
+
+def scan(directory: Path | str) -> ImageSet:
+    """Find the images of a folder of class folders.
+
+    Images count by their extension, at any depth below their class folder, behind links too.
+    Hidden files and folders, and what archives and file servers leave behind (`__MACOSX`,
+    `@eaDir`), do not.
+
+    Returns:
+        The images, sorted by class and then by path.
+
+    Raises:
+        InputError: where there is no such folder, or no class folder with an image in it.
+    """
+    root = _existing(directory)
+    images = {folder.name: _images_below(folder) for folder in _subfolders(root)}
+    classes = sorted(name for name, paths in images.items() if paths)
+    if not classes:
+        raise InputError(f"{root} {_what_is_missing(root)}")
+    return ImageSet(
+        root=root,
+        paths=tuple(path for name in classes for path in images[name]),
+        targets=np.repeat(np.arange(len(classes)), [len(images[name]) for name in classes]),
+        classes=tuple(classes),
+        empty=tuple(sorted(name for name, paths in images.items() if not paths)),
+    )
+
+
+def split_folders(directory: Path | str) -> dict[str, Path]:
+    """The folders of a split data set by the part they hold: "train", "val", "test".
+
+    Understands train or training; val, valid or validation; test or testing; in any case. A folder
+    is split where it has train and one of the others, or nothing else than such folders (a class
+    may well be called "train").
+
+    Returns:
+        An empty dict where the folder is not split.
+
+    Raises:
+        InputError: where there is no such folder, or two of its folders mean the same part.
+    """
+    root = _existing(directory)
+    folders = _subfolders(root)
+    named = [(_SPLIT_NAMES[f.name.lower()], f) for f in folders if f.name.lower() in _SPLIT_NAMES]
+    parts = dict(named)
+    if not ("train" in parts and len(parts) > 1) and len(named) < len(folders):
+        return {}
+    for part, folder in named:
+        if parts[part] != folder:
+            raise InputError(
+                f"{root} has both {folder.name!r} and {parts[part].name!r}: "
+                "remove or rename one of them"
+            )
+    return parts
+
+
+def split(directory: Path | str, part: Part, seed: int = 0) -> ImageSet:
+    """One part of a data set.
+
+    Where `directory` has split folders (see `split_folders`), a part is its folder; without val,
+    test serves as val, and the other way round. Where it is not split, or has nothing but train,
+    a fifth of each class is val (and test): which images depends on the seed and on each image's
+    own path only, so that adding images moves no other from one side to the other. (But a class
+    of two or more images always has one on each side, and a single image is train.)
+
+    Args:
+        directory: class folders, or split folders of class folders.
+        part: "all" is every image, of all split folders.
+        seed: of the split of an unsplit folder.
+
+    Raises:
+        InputError: where there is no such folder, no image, or no such part.
+    """
+    folders = split_folders(directory)
+    if part == "all":
+        return _union(Path(directory), folders.values()) if folders else scan(directory)
+    if folders.keys() <= {"train"}:
+        return _hashed_part(scan(folders.get("train", directory)), part, seed)
+    for name in _SERVED_BY[part]:
+        if name in folders:
+            return scan(folders[name])
+    raise InputError(f"{directory} has no folder {part!r}")
+
+
+def require_classes(image_set: ImageSet) -> None:
+    """Check that there is something to tell apart, as training needs.
+
+    Raises:
+        InputError: where the set has one class only.
+    """
+    if len(image_set.classes) > 1:
+        return
+    (name,) = image_set.classes
+    inside = image_set.root / name
+    hint = (
+        f"did you mean {inside}?"
+        if len([folder for folder in _subfolders(inside) if _images_below(folder)]) > 1
+        else "training takes at least two class folders with images"
+    )
+    raise InputError(f"{image_set.root} has one class only ({name!r}): {hint}")
+
+
+def match(image_set: ImageSet, labels: Sequence[str], label_ids: Sequence[str] = ()) -> ImageSet:
+    """Match class folders to the outputs of a network.
+
+    A folder fits by a label's id (n01440764, also as in "n01440764-tench"), by the label's name,
+    or by one of its comma-separated synonyms; small and capital letters, spaces, underscores and
+    hyphens make no difference where the exact name fits none. Not every class needs a folder.
+
+    Args:
+        image_set: as `scan` or `split` gives it.
+        labels: the network's, in the order of its outputs; may be empty where there are ids.
+        label_ids: the network's, or none.
+
+    Returns:
+        The set with `targets` and `classes` those of the network.
+
+    Raises:
+        InputError: where the network has no labels, or a folder fits none or several of them.
+    """
+    if not labels and not label_ids:
+        raise InputError(
+            "the network has no labels to match class folders to: put a labels.txt with one name "
+            "a line, in the order of its outputs, into the data folder"
+        )
+    find = _Finder(labels, label_ids)
+    found = [find(name) for name in image_set.classes]
+    _refuse_strangers(image_set, found, labels or label_ids)
+    _refuse_ambiguous(image_set, found, label_ids)
+    outputs = np.array([outputs[0] for outputs in found], np.int64)  # (folders,)
+    return replace(
+        image_set, targets=outputs[image_set.targets], classes=tuple(labels or label_ids)
+    )
+
+
+def _existing(directory: Path | str) -> Path:
+    root = Path(directory)
+    if not root.exists():
+        raise InputError(f"there is no folder {root}")
+    if not root.is_dir():
+        raise InputError(f"{root} is a file, not a folder of class folders")
+    return root
+
+
+def _ignored(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _NOT_DATA
+
+
+def _is_image(name: str) -> bool:
+    return not _ignored(name) and Path(name).suffix.lower() in _IMAGE_SUFFIXES
+
+
+def _subfolders(root: Path) -> list[Path]:
+    try:
+        return sorted(path for path in root.iterdir() if path.is_dir() and not _ignored(path.name))
+    except OSError as error:
+        raise InputError(f"{root} cannot be read ({error.strerror})") from None
+
+
+def _images_below(folder: Path) -> list[Path]:
+    images: list[Path] = []
+    visited: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=_refuse_unreadable, followlinks=True):
+        if (real := os.path.realpath(place)) in visited:  # a link back to a folder above
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not _ignored(name))
+        images += [Path(place, name) for name in names if _is_image(name)]
+    return sorted(images)
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise InputError(f"{error.filename} cannot be read ({error.strerror})") from None
+
+
+def _what_is_missing(root: Path) -> str:
+    names = [path.name for path in root.iterdir() if not _ignored(path.name)]
+    if not names:
+        return "is empty: it needs one folder of images a class"
+    if any(_is_image(name) for name in names):
+        return "holds images but no class folders: put those of each class into a folder of its own"
+    return "has no class folder with an image (such as .jpg or .png) in it"
+
+
+def _union(root: Path, folders: Iterable[Path]) -> ImageSet:
+    """The images of several folders of class folders; a class is the same where its name is."""
+    sets = [scan(folder) for folder in folders]
+    classes = tuple(sorted({name for image_set in sets for name in image_set.classes}))
+    index = {name: i for i, name in enumerate(classes)}
+    targets = [index[image_set.classes[t]] for image_set in sets for t in image_set.targets]
+    paths = tuple(path for image_set in sets for path in image_set.paths)
+    return ImageSet(root, paths, np.array(targets, np.int64), classes)
+
+
+def _hashed_part(image_set: ImageSet, part: Part, seed: int) -> ImageSet:
+    places = np.array([_place(path, image_set.root, seed) for path in image_set.paths])
+    held_out = places < VAL_SHARE
+    for target in range(len(image_set.classes)):
+        (members,) = np.nonzero(image_set.targets == target)
+        by_place = members[np.argsort(places[members])]
+        held_out[by_place[-1]] = False
+        if len(members) > 1:
+            held_out[by_place[0]] = True
+    chosen = ~held_out if part == "train" else held_out
+    if not chosen.any():
+        raise InputError(
+            f"{image_set.root} has a single image in every class, and none left to hold out"
+        )
+    return image_set.subset(np.flatnonzero(chosen))
+
+
+def _place(path: Path, root: Path, seed: int) -> float:
+    """A number in 0..1 that depends on nothing but the seed and the path below the root."""
+    # File systems disagree on how an accented letter is spelt in Unicode.
+    name = unicodedata.normalize("NFC", path.relative_to(root).as_posix())
+    digest = hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+class _Finder:
+    """Finds the outputs that a folder's name may stand for, the surest way first."""
+
+    def __init__(self, labels: Sequence[str], label_ids: Sequence[str]) -> None:
+        synonyms = [label.split(",") for label in labels]
+        self._ways: tuple[tuple[Callable[[str], str], dict[str, list[int]]], ...] = (
+            (_folded, _index(_folded, ([label_id] for label_id in label_ids))),
+            (_leading_id, _index(_folded, ([label_id] for label_id in label_ids))),
+            (_exact, _index(_exact, ([label] for label in labels))),
+            (_folded, _index(_folded, ([label] for label in labels))),
+            (_folded, _index(_folded, synonyms)),
+        )
+
+    def __call__(self, name: str) -> list[int]:
+        for key, index in self._ways:
+            if outputs := index.get(key(name)):
+                return outputs
+        return []
+
+
+def _index(
+    key: Callable[[str], str], names_by_class: Iterable[Sequence[str]]
+) -> dict[str, list[int]]:
+    outputs: dict[str, list[int]] = defaultdict(list)
+    for output, names in enumerate(names_by_class):
+        for name in {key(name) for name in names}:
+            outputs[name].append(output)
+    outputs.pop("", None)
+    return dict(outputs)
+
+
+def _exact(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(folded.replace("_", " ").replace("-", " ").split())
+
+
+def _leading_id(name: str) -> str:
+    """The id before the first separator, as in the folder names of Stanford Dogs."""
+    words = name.replace("-", " ").replace("_", " ").split()
+    return _folded(words[0]) if words else ""
+
+
+def _refuse_strangers(image_set: ImageSet, found: list[list[int]], labels: Sequence[str]) -> None:
+    names = [name for name, outputs in zip(image_set.classes, found, strict=True) if not outputs]
+    if names:
+        raise InputError(
+            f"{len(names)} of the {len(found)} class folders in {image_set.root} fit no label of "
+            f"the network: {_some(names)}; its labels are {_some(labels)}"
+        )
+
+
+def _refuse_ambiguous(
+    image_set: ImageSet, found: list[list[int]], label_ids: Sequence[str]
+) -> None:
+    for name, outputs in zip(image_set.classes, found, strict=True):
+        if len(outputs) > 1:
+            which = _some([label_ids[i] if label_ids else str(i) for i in outputs])
+            cure = "name it by its id" if label_ids else "the network's labels must differ"
+            raise InputError(
+                f"the class folder {name!r} in {image_set.root} fits {len(outputs)} labels of the "
+                f"network ({which}): {cure}"
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
