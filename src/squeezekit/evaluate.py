@@ -1,0 +1,159 @@
+"""Top-1 and top-5 accuracy of any classifier, a torch network or a file, on a set of images."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from squeezekit.data.folders import ImageSet
+from squeezekit.errors import InputError
+from squeezekit.progress import Progress, silent
+from squeezekit.runtime.classifier import ranked, softmax
+from squeezekit.runtime.images import prepare_file
+from squeezekit.sqz.network import Floats, Metadata, Preprocessing
+
+_TOP = 5
+_MOST_THREADS = 8
+
+
+class Evaluated(Protocol):
+    """What can be evaluated: `runtime.classifier.Classifier` and `trainable.TorchClassifier`."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """Tells the preprocessing."""
+
+    def logits(self, batch: Floats) -> Floats:
+        """From (N, C, H, W) to (N, classes)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How well a classifier did.
+
+    Attributes:
+        top1, top5: accuracy in percent, 0 to 100, over the images that could be read.
+        images: N, how many those were.
+        skipped: a sentence for each that could not, with its path.
+        seconds: wall time, decoding included.
+        targets: int64 (N,), the true classes.
+        ranked: int64 (N, min(5, classes)), the predicted classes, best first.
+        confidence: float32 (N,), the probability given to the best class.
+        paths: the N images.
+    """
+
+    top1: float
+    top5: float
+    images: int
+    skipped: tuple[str, ...]
+    seconds: float
+    targets: npt.NDArray[np.int64]
+    ranked: npt.NDArray[np.int64]
+    confidence: Floats
+    paths: tuple[Path, ...]
+
+
+def evaluate(
+    classifier: Evaluated,
+    image_set: ImageSet,
+    *,
+    batch: int = 32,
+    limit: int | None = None,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Classify every image of a set and count how often the truth comes first, or among five.
+
+    Args:
+        classifier: a torch network or a file.
+        image_set: its targets are outputs of the classifier (see `data.folders.match`).
+        batch: how many images the network sees at once.
+        limit: evaluate this many images only, spread evenly over the set.
+        progress: told the images done, as task "evaluate".
+
+    Raises:
+        InputError: where no image can be read, or a target is no output of the classifier.
+    """
+    start = time.perf_counter()
+    image_set = _limited(image_set, limit)
+    total, done = len(image_set), 0
+    read: list[int] = []
+    skipped: list[str] = []
+    best: list[npt.NDArray[np.int64]] = []
+    confidence: list[Floats] = []
+    progress("evaluate", 0, total)
+    for images in _decoded_batches(image_set.paths, classifier.metadata.preprocessing, batch):
+        arrays = [image for image in images if not isinstance(image, str)]
+        read += [done + i for i, image in enumerate(images) if not isinstance(image, str)]
+        skipped += [image for image in images if isinstance(image, str)]
+        if arrays:
+            logits = _checked(classifier.logits(np.stack(arrays)), image_set)  # (N, classes)
+            best.append(ranked(logits, _TOP))
+            confidence.append(softmax(logits).max(axis=1))
+        done += len(images)
+        progress("evaluate", done, total)
+    if not read:
+        first = f", the first because {skipped[0]}" if skipped else ""
+        raise InputError(f"none of the {total} images in {image_set.root} can be read{first}")
+    image_set = image_set.subset(read)
+    ranks = np.concatenate(best)  # (N, min(5, classes))
+    hits = ranks == image_set.targets[:, np.newaxis]
+    return Evaluation(
+        top1=100 * float(hits[:, 0].mean()),
+        top5=100 * float(hits.any(axis=1).mean()),
+        images=len(image_set),
+        skipped=tuple(skipped),
+        seconds=time.perf_counter() - start,
+        targets=image_set.targets,
+        ranked=ranks,
+        confidence=np.concatenate(confidence),
+        paths=image_set.paths,
+    )
+
+
+def _limited(image_set: ImageSet, limit: int | None) -> ImageSet:
+    if limit is None or limit >= len(image_set):
+        return image_set
+    if limit < 1:
+        raise InputError(f"limit must be at least 1, not {limit}")
+    return image_set.subset(np.arange(limit) * len(image_set) // limit)
+
+
+def _checked(logits: Floats, image_set: ImageSet) -> Floats:
+    if np.isnan(logits).any():
+        raise InputError("the network gives values that are not numbers: its weights are unfit")
+    needed = int(image_set.targets.max()) + 1
+    if needed > logits.shape[1]:
+        raise InputError(
+            f"the images are of {needed} classes or more, but the network has {logits.shape[1]}"
+        )
+    return logits
+
+
+def _decoded_batches(
+    paths: Sequence[Path], preprocessing: Preprocessing, batch: int
+) -> Iterator[list[Floats | str]]:
+    """The images ready for the network, or why they are not; the next batch decodes meanwhile."""
+
+    def decoded(path: Path) -> Floats | str:
+        try:
+            return prepare_file(path, preprocessing)  # (C, H, W)
+        except InputError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+        coming: deque[list[Future[Floats | str]]] = deque()
+        for first in range(0, len(paths), batch):
+            coming.append([pool.submit(decoded, path) for path in paths[first : first + batch]])
+            if len(coming) > 1:
+                yield [future.result() for future in coming.popleft()]
+        for futures in coming:
+            yield [future.result() for future in futures]
