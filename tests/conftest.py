@@ -1,0 +1,40 @@
+"""What several tests share: the real data where there is some, and small folders of images."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real networks and images; skips the test where there is none."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("SQUEEZEKIT_TEST_DATA", default))
+    if not folder.is_dir():
+        pytest.skip("needs real data: set SQUEEZEKIT_TEST_DATA to its folder")
+    return folder
+
+
+@pytest.fixture
+def make_images(tmp_path):
+    """Write small colour-noise images into a folder below `tmp_path`; gives the folder.
+
+    `make_images({"cat": 3, "dog": ["a.jpg", "sub/b.png"]})`: a class has so many images, or these.
+    """
+
+    def make(classes, root="data", size=(12, 10)) -> Path:
+        random = np.random.default_rng(0)
+        for name, images in classes.items():
+            folder = tmp_path / root / name
+            folder.mkdir(parents=True, exist_ok=True)
+            names = [f"{i}.png" for i in range(images)] if isinstance(images, int) else images
+            for image in names:
+                (folder / image).parent.mkdir(parents=True, exist_ok=True)
+                noise = random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+                Image.fromarray(noise).save(folder / image)
+        return tmp_path / root
+
+    return make
