@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -40,6 +44,9 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 
+_quiet_lock = threading.Lock()
+"""Python's warning filters are one for all threads."""
+
 _MOST_RESIZED_PIXELS = 64_000_000
 """A sliver of an image (1 x 50,000) would grow to gigabytes when its short side is resized."""
 
@@ -58,8 +65,8 @@ def open_image(source: ImageSource) -> Image.Image:
 
     Raises:
         InputError: one sentence that names the file, where it is missing, empty, no image,
-            damaged, cut short, larger than Pillow's decompression bomb limit, or has pixels that
-            have no 8-bit meaning (floating point, LAB).
+            damaged, cut short, larger than Pillow's decompression bomb limit (179 million pixels),
+            or has floating-point or 32-bit pixels.
     """
     name = _name(source)
     try:
@@ -90,8 +97,10 @@ def _stream(source: ImageSource) -> BinaryIO:
 
 def _read(stream: BinaryIO, name: str, header: bytes) -> Image.Image:
     try:
-        image = _decoded(stream)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
+        return _eight_bit(_upright(_decoded(stream)), name)
+    except InputError:
+        raise
+    except (Image.DecompressionBombError, MemoryError):
         raise InputError(
             f"{name} has too many pixels to be safely decoded: scale it down"
         ) from None
@@ -103,16 +112,24 @@ def _read(stream: BinaryIO, name: str, header: bytes) -> Image.Image:
         else:
             reason = f"is a damaged or truncated image ({error})"
         raise InputError(f"{name} {reason}") from None
-    return _eight_bit(_upright(image), name)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the warnings of what Pillow reads all the same, such as a broken EXIF block."""
+    with _quiet_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _decoded(stream: BinaryIO) -> Image.Image:
-    try:
-        image = Image.open(stream, formats=_COMMON_FORMATS)
-    except UnidentifiedImageError:
-        Image.init()
-        others = [name for name in _OTHER_FORMATS if name in Image.OPEN]
-        image = Image.open(stream, formats=others)
+    with _quiet():
+        try:
+            image = Image.open(stream, formats=_COMMON_FORMATS)
+        except UnidentifiedImageError:
+            Image.init()
+            others = [name for name in _OTHER_FORMATS if name in Image.OPEN]
+            image = Image.open(stream, formats=others)
     image.load()
     if 0 in image.size:
         raise ValueError("it has no pixels")
@@ -121,7 +138,8 @@ def _decoded(stream: BinaryIO) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION)
+        with _quiet():
+            orientation = image.getexif().get(_EXIF_ORIENTATION)
     except Exception:  # the pixels are fine where only the EXIF block is broken
         return image
     method = _UPRIGHT.get(cast(int, orientation))
@@ -135,14 +153,11 @@ def _eight_bit(image: Image.Image, name: str) -> Image.Image:
         raise InputError(f"{name} has floating-point pixels: convert it to 8 bits a channel")
     if image.mode == "1":
         return image.convert("L")
-    try:
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            return Image.alpha_composite(white, image).convert("RGB")
-        return image if image.mode in ("L", "RGB") else image.convert("RGB")
-    except ValueError:
-        raise InputError(f"{name} has {image.mode} pixels: convert it to RGB") from None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
 def _sixteen_to_eight_bit(image: Image.Image, name: str) -> Image.Image:
