@@ -49,7 +49,7 @@ typedef struct {
 
 static Coder coder;
 
-static u32 take(void) { /* past the end: up to three zeros that `finish` left out */
+static u32 take(void) { /* past the end: up to three zeros that the encoder left out */
     if (coder.at < coder.end) return *coder.at++;
     if (++coder.missing > 3) coder.error = OUT_OF_INPUT;
     return 0;
@@ -88,14 +88,14 @@ static u32 code_bit(u32 bit, u32 p) {
     return bit;
 }
 
-static void finish(void) { /* the fewest bytes that, followed by zeros, lie in the interval */
-    for (i32 bits = 24; bits >= 0; bits -= 8) {
-        u32 mask = bits ? (1u << bits) - 1 : 0;
-        u32 value = (coder.low + mask) & ~mask;
-        if (value < coder.low || value > coder.high) continue;
-        for (i32 at = 24; at >= bits; at -= 8) put(value >> at);
-        return;
-    }
+/* How many bytes end the payload: the fewest that, followed by zeros, lie in the interval. */
+static i32 final_bytes(u32 *value) {
+    i32 count = 0;
+    do {
+        u32 mask = ++count < 4 ? 0xffffffffu >> 8 * count : 0;
+        *value = (coder.low + mask) & ~mask;
+    } while (*value < coder.low || *value > coder.high);
+    return count;
 }
 
 /* ---- predictor: slots, each a probability (22 bits) and a count (10 bits), mixed ---- */
@@ -327,8 +327,12 @@ static void prepare(u8 *bytes, u32 size, i32 encoding) {
 }
 
 static i32 result(const u8 *bytes) {
-    if (coder.encoding) finish();
-    else if (!coder.error && coder.at != coder.end) coder.error = OUT_OF_RANGE; /* left over */
+    u32 value;
+    i32 last = final_bytes(&value);
+    if (coder.encoding)
+        for (i32 i = 0; i < last; i++) put(value >> (24 - 8 * i));
+    else if (!coder.error && (coder.at != coder.end || coder.missing != 4 - last))
+        coder.error = OUT_OF_RANGE; /* the payload is not as long as this tensor's would be */
     return coder.error ? coder.error : (i32)(coder.at - bytes);
 }
 

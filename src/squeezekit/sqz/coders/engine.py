@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import threading
 from functools import cache
@@ -34,6 +35,13 @@ def _module() -> tuple[wasmtime.Engine, wasmtime.Module]:
     engine = wasmtime.Engine()
     code = resources.files("squeezekit.sqz.coders").joinpath("coders.wasm").read_bytes()
     return engine, wasmtime.Module(engine, code)
+
+
+@atexit.register
+def _release() -> None:
+    # wasmtime's objects cannot be deleted any more once the interpreter takes its modules apart.
+    _local.__dict__.clear()
+    _module.cache_clear()
 
 
 class Coders:

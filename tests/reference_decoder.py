@@ -1,0 +1,194 @@
+"""A second decoder of the entropy coders, written from docs/format.md in plain Python integers."""
+
+from __future__ import annotations
+
+import struct
+
+L = [
+    22, 36, 60, 98, 162, 267, 439, 720, 1179, 1921, 3108, 4971, 7812, 11955, 17625, 24743, 32768,
+    40793, 47911, 53581, 57724, 60565, 62428, 63615, 64357, 64816, 65097, 65269, 65374, 65438,
+    65476, 65500, 65514,
+]  # fmt: skip
+
+
+def squash(x):
+    a = max(-2047, min(2047, x)) + 2048
+    i, f = a >> 7, a & 127
+    return (L[i] * (128 - f) + L[i + 1] * f + 64) >> 7
+
+
+STRETCH: list[int] = []
+for value in range(-2047, 2048):
+    while len(STRETCH) <= squash(value) >> 4:
+        STRETCH.append(value)
+STRETCH += [2047] * (4096 - len(STRETCH))
+
+
+def toward_zero(a, b):
+    return abs(a) // b * (1 if a >= 0 else -1)
+
+
+class Decoder:
+    def __init__(self, payload):
+        self.payload, self.at = payload, 0
+        self.low, self.high, self.code = 0, 2**32 - 1, 0
+        self.weights, self.slots = {}, {}
+        for _ in range(4):
+            self.code = self.code << 8 | self.byte()
+
+    def byte(self):
+        self.at += 1
+        assert self.at <= len(self.payload) + 3
+        return self.payload[self.at - 1] if self.at <= len(self.payload) else 0
+
+    def finish(self):
+        m = next(m for m in range(1, 5) if -(-self.low >> 32 - 8 * m) << 32 - 8 * m <= self.high)
+        assert self.at - len(self.payload) == 4 - m
+
+    def bit(self, p):
+        middle = self.low + (self.high - self.low) * p // 65536
+        bit = int(self.code <= middle)
+        if bit:
+            self.high = middle
+        else:
+            self.low = middle + 1
+        while self.low >> 24 == self.high >> 24:
+            self.low = self.low << 8 & 0xFFFFFFFF
+            self.high = self.high << 8 & 0xFFFFFFFF | 255
+            self.code = (self.code << 8 & 0xFFFFFFFF) | self.byte()
+        return bit
+
+    def mixed(self, mixer_set, *names):
+        weights = self.weights.setdefault(mixer_set, [27307] * 4)
+        slots = [self.slots.setdefault(name, [1 << 21, 0]) for name in names]
+        x = [
+            toward_zero(STRETCH[q >> 10] * (256 if c > 30 else 512 * c // (2 * c + 3)), 256)
+            for q, c in slots
+        ]
+        p = squash(sum(a * w for a, w in zip(x, weights, strict=False)) >> 16)
+        bit = self.bit(p)
+        error = bit * 65536 - p
+        for i, (a, slot) in enumerate(zip(x, slots, strict=True)):
+            weights[i] += (a * error * 24 + (1 << 19)) >> 20
+            target = (1 << 22) - 1 if bit else 0
+            slot[0] += toward_zero(target - slot[0], slot[1] + 2)
+            slot[1] = min(slot[1] + 1, 1000)
+        return bit
+
+    def raw(self, bits):
+        value = 0
+        for _ in range(bits):
+            value = value << 1 | self.bit(32768)
+        return value
+
+    def tree(self, mixer_set, bits, name):
+        node = 1
+        for _ in range(bits):
+            node = node << 1 | self.mixed(mixer_set, (*name, node))
+        return node - (1 << bits)
+
+
+def floats(payload, count, drop):
+    """The float32 values as their bits."""
+    decoder, values, last = Decoder(payload), [], 0
+    for _ in range(count):
+        last = decoder.mixed(65, ("zero", last))
+        if not last:
+            values.append(0)
+            continue
+        sign = decoder.mixed(66, ("sign",))
+        exponent = decoder.tree(67, 8, ("exponent",))
+        top = decoder.tree(68, 4, ("mantissa", exponent % 16))
+        rest = max(0, 19 - drop)
+        low = decoder.raw(rest)
+        values.append(sign << 31 | exponent << 23 | top << 19 | low << (19 - rest))
+    decoder.finish()
+    return values
+
+
+def table(decoder, count, drop):
+    """The centroids other than zero, as Python floats."""
+    values, ordered, length = [], 0, 0
+    for _ in range(count):
+        length = decoder.tree(69, 6, ("step", length))
+        assert 1 <= length <= 32 - drop
+        top = min(2, length - 1)
+        step = 1 << top | decoder.tree(70, top, ("top", length))
+        rest = length - 1 - top
+        ordered += step << rest | decoder.raw(rest)
+        full = ordered << drop
+        if not full >> 31:
+            full |= (1 << drop) - 1
+        bits = full ^ 0xFFFFFFFF if not full >> 31 else full & 0x7FFFFFFF
+        values.append(struct.unpack("<f", struct.pack("<I", bits))[0])
+    return values
+
+
+def sign(level):
+    return 1 if level > 0 else 2 if level < 0 else 0
+
+
+def loudness(left, up):
+    m = (left != 0) + (up != 0)
+    if not m:
+        return 0
+    mean = (8 * (abs(left) + abs(up)) + m // 2) // m
+    n = mean.bit_length()
+    return min(23, 2 * n + (mean >> (n - 2) & 1) - 1)
+
+
+def magnitude(decoder, negative, loud):
+    def with_node(mixer_set, node):
+        return decoder.mixed(mixer_set, ("node", negative, node), ("near", node, loud))
+
+    n = 0
+    while n < 30 and with_node(33 + min(n, 15), n):
+        n += 1
+    v = 1
+    for r in reversed(range(n)):
+        node = 32 + 128 * n + v
+        if v < 8:
+            bit = with_node(49 + v, node)
+        elif v < 128:
+            bit = decoder.mixed(
+                57 + min(r, 7), ("node", negative, node), ("low", node), ("bit", 8 * n + min(r, 7))
+            )
+        else:
+            bit = decoder.raw(1)
+        v = v << 1 | bit
+    return v
+
+
+def shared(payload, dimensions, centroids, drop):
+    """(table, levels): the centroids other than zero, and the flat list of levels."""
+    decoder = Decoder(payload)
+    values = table(decoder, centroids, drop)
+    rows, columns, height, width = dimensions
+    area = height * width
+    levels: list[int] = []
+    for row in range(rows):
+        for column in range(columns):
+            present = 0
+            for k in range(area):
+                at, place, x, y = len(levels), min(k, 31), k % width, k // width
+                left = levels[at - 1] if x else 0
+                up = levels[at - width] if y else 0
+                corner = levels[at - width - 1] if x and y else 0
+                before = levels[at - columns * area] if row else 0
+                beside = levels[at - area] if column else 0
+                near = (place, min(present, 7), corner != 0, up != 0, left != 0)
+                if not decoder.mixed(place, ("zc", column % 65536), ("zr", row), ("zn", near)):
+                    levels.append(0)
+                    continue
+                present += 1
+                negative = decoder.mixed(
+                    32,
+                    ("sn", sign(left), sign(up)),
+                    ("sf", place, sign(before), sign(beside)),
+                    ("sr", row),
+                    ("sc", column % 65536),
+                )
+                size = magnitude(decoder, negative, loudness(left, up))
+                levels.append(-size if negative else size)
+    decoder.finish()
+    return values, levels
