@@ -1,0 +1,55 @@
+# Everything from a bare clone: needs Python 3.11 or later, make and pip. See CONTRIBUTING.md.
+#   make demo    train, compress and evaluate on the built-in digits; report in demo/report.html
+#   make test    run the tests
+#   make check   everything a reviewer would run: linters, types, layers, tests
+#   make wasm    rebuild the coders' WebAssembly (needs clang and wasm-ld)
+#   make clean   remove what these made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
+
+.PHONY: demo test lint check wasm clean
+
+demo: $(VENV)/.test
+	$(BIN)/squeezekit demo --out demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+wasm:
+	native/build.sh "$(CURDIR)/src/squeezekit/sqz/coders/coders.wasm"
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+	  .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp file is made once its installation ends well, so that a second run has nothing to do and
+# an interrupted one starts again.
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "squeezekit needs Python 3.11 or later, but '$(PYTHON)' is not (`$(PYTHON) --version 2>&1`):" \
+	    "name another with  make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.venv pyproject.toml constraints.txt
+	@echo "Installing squeezekit and what its tests need into $(VENV) (minutes the first time)"
+	@$(INSTALL) '.[test]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	@echo "Installing the linters into $(VENV)"
+	@$(INSTALL) '.[dev]'
+	@touch $@
