@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,16 +152,22 @@ class Classifier:
         return outputs
 
     def _run_part(self, images: Floats) -> Floats:
-        missing = self._fixed_batch - len(images) if self._fixed_batch else 0
-        padded = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        padded = images
+        if self._fixed_batch:
+            missing = self._fixed_batch - len(images)
+            padded = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
         inputs = {self._input_name: padded.astype(self._input_type, copy=False)}
         try:
             (outputs,) = self._session.run([self._output_name], inputs)
         except Exception as error:  # ONNX Runtime has no common base class of its errors
             raise GraphError(f"ONNX Runtime cannot run the graph ({_first_line(error)})") from None
-        if outputs.size == 0 or len(outputs) != len(padded):
-            raise GraphError(f"the graph turns {len(padded)} images into a {outputs.shape} output")
-        flat = outputs.reshape(len(outputs), -1)  # (N, classes)
+        shape = outputs.shape
+        classes = math.prod(shape[1:])
+        if shape[:1] != (len(padded),) or classes == 0:
+            raise GraphError(
+                f"the graph turns {len(padded)} images into an output of shape {shape}"
+            )
+        flat = outputs.reshape(len(padded), classes)  # (N, classes)
         return np.asarray(flat[: len(images)], np.float32)
 
     def _check(self, outputs: Floats) -> None:

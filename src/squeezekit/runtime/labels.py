@@ -78,7 +78,7 @@ def _from_lines(text: str) -> Labels:
 def _from_table(text: str) -> Labels:
     lines = [line.rstrip("\r") for line in text.rstrip().split("\n")]
     rows = [[cell.strip() for cell in line.split("\t")] for line in lines]
-    if rows and not rows[0][0].isdecimal():
+    if len(rows[0]) > 1 and not rows[0][0].isdecimal():
         rows = rows[1:]
     by_index: dict[int, list[str]] = {}
     for row in rows:
