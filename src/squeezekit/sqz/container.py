@@ -153,6 +153,8 @@ def decode(data: bytes) -> Network:
     """
     head = read_head(data)
     view = memoryview(data)
+    for record in head.records:  # all of them first: damage is found before any work is done
+        _checked_payload(record, view)
     tensors = {record.name: decode_tensor(record, view) for record in head.records}
     return Network(head.graph, tensors, head.metadata)
 
@@ -164,14 +166,19 @@ def decode_tensor(record: TensorRecord, data: memoryview) -> Tensor:
         ChecksumError: where the payload is not what was written.
         CoderError: where it does not decode to its shape.
     """
-    payload = data[record.offset : record.offset + record.payload_bytes]
-    if zlib.crc32(payload) != record.checksum:
-        raise ChecksumError(f"the payload of tensor {record.name} is damaged (its CRC-32 differs)")
+    payload = _checked_payload(record, data)
     decoder = next(decoder for name, decoder in _CODERS.values() if name == record.coder)
     try:
         return decoder(record.shape, record.parameters, payload)
     except CoderError as error:
         raise CoderError(f"tensor {record.name} cannot be decoded: {error}") from None
+
+
+def _checked_payload(record: TensorRecord, data: memoryview) -> memoryview:
+    payload = data[record.offset : record.offset + record.payload_bytes]
+    if zlib.crc32(payload) != record.checksum:
+        raise ChecksumError(f"the payload of tensor {record.name} is damaged (its CRC-32 differs)")
+    return payload
 
 
 def read_head(data: bytes) -> Head:

@@ -32,7 +32,9 @@ def code_lengths(counts: npt.NDArray[np.int64], longest: int = LONGEST_CODE) -> 
     occurs alone gets 1.
     """
     lengths = np.zeros(len(counts), np.uint8)
-    present: list[tuple[int, tuple[int, ...]]] = sorted((int(counts[s]), (int(s),)) for s in np.flatnonzero(counts))
+    present: list[tuple[int, tuple[int, ...]]] = sorted(
+        (int(counts[s]), (int(s),)) for s in np.flatnonzero(counts)
+    )
     if len(present) == 1:
         lengths[present[0][1][0]] = 1
         return lengths
