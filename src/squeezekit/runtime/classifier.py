@@ -89,8 +89,7 @@ class Classifier:
 
     def probabilities(self, batch: Floats) -> Floats:
         """The probability of every class, float32 (N, classes); see `logits`."""
-        outputs = self._run(batch)
-        return softmax(outputs) if self.metadata.output == "logits" else outputs
+        return self._as_probabilities(self._run(batch))
 
     def __call__(self, image: Image.Image | ImageSource, top: int = 5) -> list[Prediction]:
         """Classify one image.
@@ -129,8 +128,9 @@ class Classifier:
     def _predictions(self, arrays: list[Floats], top: int) -> list[list[Prediction]]:
         if not arrays:
             return []
-        probabilities = self.probabilities(np.stack(arrays))  # (N, classes)
-        best = ranked(probabilities, top)  # (N, top)
+        outputs = self._run(np.stack(arrays))  # (N, classes)
+        probabilities = self._as_probabilities(outputs)
+        best = ranked(outputs, top)  # (N, top), told apart where probabilities round to 0
         return [
             [self._prediction(int(index), float(row[index])) for index in indices]
             for row, indices in zip(probabilities, best, strict=True)
@@ -141,6 +141,9 @@ class Classifier:
         label_id = label_ids[index] if label_ids else ""
         label = labels[index] if labels else label_id or f"class {index}"
         return Prediction(label, label_id, index, probability)
+
+    def _as_probabilities(self, outputs: Floats) -> Floats:
+        return softmax(outputs) if self.metadata.output == "logits" else outputs
 
     def _run(self, batch: Floats) -> Floats:
         """The network's own outputs, float32 (N, classes)."""
