@@ -1,1 +1,26 @@
-"""squeezekit: train a small image classifier, shrink it, ship it anywhere."""
+"""squeezekit: train a small image classifier, shrink it, ship it anywhere.
+
+    import squeezekit
+    classify = squeezekit.load("model.sqz")
+    classify("photo.jpg")[0].label
+
+Everything else is in the subpackages; `load` needs neither torch nor anything else of training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from squeezekit.runtime.classifier import Classifier
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def load(path: Path | str, threads: int | None = None) -> Classifier:
+    """Open a `.sqz` or `.onnx` file as a classifier; see `runtime.classifier.load`."""
+    from squeezekit.runtime.classifier import load as load_classifier
+
+    return load_classifier(path, threads)

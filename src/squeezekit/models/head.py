@@ -1,0 +1,81 @@
+"""A network's last layer replaced, to tell other classes apart than it was trained for."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from onnx import NodeProto
+
+from squeezekit.errors import UnsupportedError
+from squeezekit.sqz.graph import parse
+from squeezekit.sqz.network import Network, Tensor
+
+HEAD_STD = 0.01
+"""Standard deviation of a new head's weights, as of the paper's conv10."""
+
+
+def with_new_head(network: Network, labels: tuple[str, ...], seed: int = 0) -> Network:
+    """The network with a fresh last layer of `len(labels)` outputs; every other weight stays.
+
+    Raises:
+        UnsupportedError: where the network does not end in a layer of its own: a convolution or a
+            fully connected one, and behind it nothing that fixes the number of classes.
+    """
+    model = parse(network.graph)
+    layers = [node for node in model.graph.node if _weight(node) in network.tensors]
+    if not layers:
+        raise UnsupportedError(f"{network.metadata.name} has no layer to replace")
+    head = layers[-1]
+    axis = _out_axis(head)
+    name = _weight(head)
+    shape = list(network.tensors[name].shape)
+    old, shape[axis] = shape[axis], len(labels)
+    rng = np.random.default_rng(seed)
+    tensors: dict[str, Tensor] = dict(network.tensors)
+    tensors[name] = rng.standard_normal(shape, np.float32) * np.float32(HEAD_STD)
+    for bias in _biases(head, model.graph.node, network, old):
+        tensors[bias] = np.zeros(len(labels), np.float32)
+    behind = list(model.graph.node)[list(model.graph.node).index(head) + 1 :]
+    if any(node.op_type == "Reshape" for node in behind):
+        raise UnsupportedError(
+            f"{network.metadata.name} reshapes its outputs, and so cannot get a new head"
+        )
+    del model.graph.value_info[:]
+    for dim in model.graph.output[0].type.tensor_type.shape.dim[1:2]:
+        dim.dim_value = len(labels)
+    metadata = dataclasses.replace(network.metadata, labels=labels, label_ids=())
+    graph = model.SerializeToString(deterministic=True)
+    return dataclasses.replace(network, graph=graph, tensors=tensors, metadata=metadata)
+
+
+def start_from(network: Network, source: Network) -> tuple[Network, list[str]]:
+    """Take over the weights of another network wherever name and shape are the same.
+
+    Returns:
+        The network, and the names of the tensors that it took.
+    """
+    taken = {
+        name: tensor
+        for name, tensor in source.tensors.items()
+        if name in network.tensors and network.tensors[name].shape == tensor.shape
+    }
+    return network.with_tensors(taken), list(taken)
+
+
+def _weight(node: NodeProto) -> str:
+    return node.input[1] if node.op_type in ("Conv", "Gemm", "MatMul") else ""
+
+
+def _out_axis(node: NodeProto) -> int:
+    transposed = any(a.name == "transB" and a.i for a in node.attribute)
+    return 0 if node.op_type == "Conv" or transposed else 1
+
+
+def _biases(head: NodeProto, nodes: list[NodeProto], network: Network, size: int) -> list[str]:
+    """The bias of the layer, or that of an Add right behind it."""
+    names = list(head.input[2:3])
+    for node in nodes:
+        if node.op_type == "Add" and head.output[0] in node.input:
+            names += [name for name in node.input if name in network.tensors]
+    return [name for name in names if name in network.tensors and network.tensors[name].size == size]
