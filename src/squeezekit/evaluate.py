@@ -62,6 +62,14 @@ class Evaluation:
     paths: tuple[Path, ...]
 
 
+def outputs(classifier: Evaluated) -> int:
+    """How many classes a classifier tells apart, found by running it on a black image."""
+    preprocessing = classifier.metadata.preprocessing
+    side = preprocessing.crop
+    black = np.zeros((1, preprocessing.channels, side, side), np.float32)
+    return classifier.logits(black).shape[1]
+
+
 def evaluate(
     classifier: Evaluated,
     image_set: ImageSet,

@@ -214,3 +214,24 @@ class Network:
     def nonzero(self) -> int:
         """Number of weights and biases that are not exactly zero."""
         return sum(int(np.count_nonzero(values)) for values in self.values().values())
+
+
+def share_equal_values(network: Network) -> Network:
+    """Find the tensors that hold few distinct values, and share these: bit for bit the same.
+
+    So a network that lost its codebooks on the way, in an ONNX file for example, is stored small
+    again.
+    """
+    found: dict[str, Tensor] = {}
+    for name, tensor in network.tensors.items():
+        if isinstance(tensor, SharedTensor) or not np.all(np.isfinite(tensor)):
+            continue
+        distinct = len(np.unique(tensor))
+        minus_zeros = np.signbit(tensor) & (tensor == 0.0)
+        if _DISTINCT_PAYS * distinct <= tensor.size and not minus_zeros.any():
+            found[name] = SharedTensor.from_values(tensor)
+    return network.with_tensors(found)
+
+
+_DISTINCT_PAYS = 8
+"""So many weights a distinct value make a table of values worth its bytes."""
