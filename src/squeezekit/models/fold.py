@@ -1,0 +1,90 @@
+"""Folds batch norms into the convolutions before them: the same network with fewer nodes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import NodeProto
+
+from squeezekit.sqz.graph import parse
+from squeezekit.sqz.network import Floats, Network, Tensor, tensor_values
+
+EPSILON = 1e-5
+"""ONNX's default of what is added to the variance."""
+
+
+def fold_batch_norm(network: Network) -> Network:
+    """Fold every BatchNormalization that follows a convolution into its weight and bias.
+
+    y = scale * (W x + b - mean) / sqrt(var + eps) + bias is again a convolution: with
+    f = scale / sqrt(var + eps) per filter, its weight is f W and its bias f (b - mean) + bias.
+
+    Batch norms elsewhere stay, as do those whose convolution has a second user. A folded weight
+    that was shared becomes a plain one: the factors differ from filter to filter.
+    """
+    model = parse(network.graph)
+    tensors: dict[str, Tensor] = dict(network.tensors)
+    makers = {name: node for node in model.graph.node for name in node.output}
+    uses = Counter(name for node in model.graph.node for name in node.input)
+    uses.update(value.name for value in model.graph.output)
+    folded = []
+    for norm in model.graph.node:
+        conv = makers.get(norm.input[0]) if norm.op_type == "BatchNormalization" else None
+        if conv is None or not _foldable(conv, norm, uses, tensors):
+            continue
+        _fold(conv, norm, tensors)
+        _rewire(model, conv, norm)
+        folded.append(norm)
+    for norm in folded:
+        model.graph.node.remove(norm)
+    # In the order of their use, as if the network had been built so.
+    order = [name for node in model.graph.node for name in node.input if name in tensors]
+    tensors = {name: tensors[name] for name in dict.fromkeys(order)}
+    graph = model.SerializeToString(deterministic=True)
+    return dataclasses.replace(network, graph=graph, tensors=tensors)
+
+
+def _foldable(
+    conv: NodeProto, norm: NodeProto, uses: Counter[str], tensors: Mapping[str, Tensor]
+) -> bool:
+    own = [*conv.input[1:], *norm.input[1:]]
+    return (
+        conv.op_type == "Conv"
+        and len(norm.output) == 1
+        and uses[conv.output[0]] == 1
+        and all(name in tensors and uses[name] == 1 for name in own if name)
+    )
+
+
+def _fold(conv: NodeProto, norm: NodeProto, tensors: dict[str, Tensor]) -> None:
+    """Compute the new weight and bias, in float64, in place of the old ones."""
+    scale, shift, mean, var = (
+        tensor_values(tensors[name]).astype(np.float64) for name in norm.input[1:]
+    )
+    weight = tensor_values(tensors[conv.input[1]]).astype(np.float64)
+    if len(conv.input) < 3 or not conv.input[2]:
+        name = conv.input[1].removesuffix(".weight") + ".bias"
+        conv.input[:] = [conv.input[0], conv.input[1], name]
+        tensors[name] = np.zeros(len(weight), np.float32)
+    bias = tensor_values(tensors[conv.input[2]]).astype(np.float64)
+    epsilon = next((a.f for a in norm.attribute if a.name == "epsilon"), EPSILON)
+    factor = scale / np.sqrt(var + epsilon)
+    tensors[conv.input[1]] = _float32(weight * factor.reshape(-1, *[1] * (weight.ndim - 1)))
+    tensors[conv.input[2]] = _float32(factor * (bias - mean) + shift)
+
+
+def _float32(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Floats:
+    return np.ascontiguousarray(values, np.float32)
+
+
+def _rewire(model: onnx.ModelProto, conv: NodeProto, norm: NodeProto) -> None:
+    """Let the users of the batch norm use the convolution."""
+    old, new = norm.output[0], conv.output[0]
+    if old in (value.name for value in model.graph.output):
+        conv.output[0] = new = old  # the graph's output keeps its name
+    for node in model.graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
