@@ -130,6 +130,11 @@ def test_nesterov_needs_momentum():
         Recipe(epochs=1, momentum=0.0, nesterov=True)
 
 
-@pytest.mark.parametrize("name", ["paper", "plain", "finetune", "retrain", "centroids"])
-def test_presets_are_recipes(name):
-    assert isinstance(getattr(recipes, name)(), Recipe)
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_presets_have_names(name):
+    assert recipes.named(name) == getattr(recipes, name)()
+
+
+def test_an_unknown_recipe_is_an_error():
+    with pytest.raises(InputError, match="did you mean finetune"):
+        recipes.named("finetun")

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import math
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -53,8 +53,8 @@ class Recipe:
         label_smoothing: share of the target spread over all classes.
         clip_norm: greatest norm of the gradient; None does not clip.
         augmentation: of the training images.
-        bf16: compute convolutions in bfloat16; on CPUs that have it about four times as quick for
-            full-size networks, but slower for 8x8 images.
+        bf16: compute convolutions in bfloat16 where the device has it (float32 where not); on
+            CPUs about four times as quick for full-size networks.
         keep: whether the network ends with its "last" weights or those "best" on validation.
         seed: of the order of the images, their augmentation and dropout.
     """
@@ -89,6 +89,7 @@ class Recipe:
         for name in ("weight_decay", "warmup_epochs"):
             value = getattr(self, name)
             _require(value >= 0, f"{name} must not be negative", value)
+        _require(self.seed >= 0, "seed must not be negative", self.seed)
         if self.clip_norm is not None:
             _require(self.clip_norm > 0, "clip_norm must be above 0, or none", self.clip_norm)
         if self.nesterov:
@@ -137,6 +138,40 @@ def centroids() -> Recipe:
     )
 
 
+def digits() -> Recipe:
+    """The demo: squeezenet-digits on the built-in digits."""
+    return Recipe(
+        epochs=30,
+        learning_rate=0.05,
+        nesterov=True,
+        warmup_epochs=1,
+        label_smoothing=0.1,
+        clip_norm=5.0,
+        augmentation=Augmentation(mirror=False, pad=1),
+    )
+
+
+RECIPES: Mapping[str, Callable[[], Recipe]] = {
+    "plain": plain,
+    "finetune": finetune,
+    "paper": paper,
+    "retrain": retrain,
+    "centroids": centroids,
+    "digits": digits,
+}
+
+
+def named(name: str) -> Recipe:
+    """The recipe of that name in RECIPES.
+
+    Raises:
+        InputError: where there is none; it names the nearest.
+    """
+    if name not in RECIPES:
+        raise InputError(f"there is no recipe {name!r}: {_hint(name, RECIPES)}")
+    return RECIPES[name]()
+
+
 def learning_rate(recipe: Recipe, step: int, steps: int, steps_an_epoch: int) -> float:
     """The rate of iteration `step`, counted from 0, of `steps` in all.
 
@@ -175,9 +210,7 @@ def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         if not equals:
             raise InputError(f"a setting is written key=value, not {setting!r}")
         if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(hints)}"
-            raise InputError(f"a recipe has no setting {key!r}: {hint}")
+            raise InputError(f"a recipe has no setting {key!r}: {_hint(key, hints)}")
         changes[key] = _parsed(key, text.strip(), hints[key])
     image_fields = {f.name for f in dataclasses.fields(Augmentation)}
     augmentation = dataclasses.replace(
@@ -185,6 +218,11 @@ def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     )
     others = {k: v for k, v in changes.items() if k not in image_fields}
     return dataclasses.replace(recipe, augmentation=augmentation, **others)
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
 
 
 def _parsed(key: str, text: str, hint: Any) -> object:  # noqa: ANN401 - a type, in any form

@@ -1,0 +1,207 @@
+"""Batches of training images: decoded once, kept in memory as far as they fit, varied by epoch."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from squeezekit.data.folders import ImageSet
+from squeezekit.errors import InputError
+from squeezekit.progress import Progress, silent
+from squeezekit.runtime.images import Pixels, normalized, open_image, resized
+from squeezekit.sqz.network import Preprocessing
+from squeezekit.train.recipe import Augmentation, Recipe
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Images (N, C, H, W) float32, and their targets (N,) int64."""
+
+CACHE_BYTES = 2_000_000_000
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class TrainingData:
+    """Class folders as shuffled batches, ready for a network.
+
+    Images are resized once, before the crop, and kept as 8-bit pixels until `cache_bytes` are
+    full; those beyond are decoded again in each epoch. Images that cannot be read are skipped.
+
+    Attributes:
+        images: number of images, without those skipped so far.
+        classes: number of classes, so that targets lie in [0, classes).
+        skipped: one sentence for each image that cannot be read.
+    """
+
+    def __init__(
+        self,
+        image_set: ImageSet,
+        preprocessing: Preprocessing,
+        *,
+        cache_bytes: int = CACHE_BYTES,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        """Decode the images that fit into the cache.
+
+        Args:
+            image_set: the paths, and the targets as the network's outputs are numbered.
+            preprocessing: of the network.
+            cache_bytes: most memory for decoded pixels; 0 decodes in each epoch.
+            threads: that decode and prepare batches; one a core where None.
+            progress: told of each decoded image.
+
+        Raises:
+            InputError: where none of the images can be read.
+        """
+        self._preprocessing = preprocessing
+        self._threads = threads or os.cpu_count() or 1
+        self._paths = image_set.paths
+        self._targets = image_set.targets
+        self._cache: dict[int, Pixels] = {}
+        self._broken: dict[int, str] = {}
+        self.classes = int(image_set.targets.max(initial=-1)) + 1
+        self._fill_cache(cache_bytes, progress)
+        if self.images == 0:
+            raise InputError(f"none of the {len(self._paths)} images can be read")
+
+    @property
+    def images(self) -> int:
+        """Number of images, without those skipped so far."""
+        return len(self._paths) - len(self._broken)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """One sentence for each image that cannot be read."""
+        return tuple(self._broken[i] for i in sorted(self._broken))
+
+    def steps(self, batch: int) -> int:
+        """Iterations in an epoch: full batches only, unless there is not even one."""
+        return max(self.images // batch, 1)
+
+    def epoch(self, epoch: int, recipe: Recipe) -> Iterator[Batch]:
+        """The batches of one epoch, in an order and with crops that follow from the seed alone.
+
+        Args:
+            epoch: its number, from 0.
+            recipe: its batch, augmentation and seed count here.
+
+        Yields:
+            `steps(recipe.batch)` batches of equal size, or smaller by the images that prove broken.
+        """
+        random = np.random.default_rng((recipe.seed, epoch))
+        good = np.array([i for i in range(len(self._paths)) if i not in self._broken])
+        order = random.permutation(good)[: self.steps(recipe.batch) * recipe.batch]
+        draws = random.random((len(order), 3))
+        tasks = [
+            (order[start : start + recipe.batch], draws[start : start + recipe.batch])
+            for start in range(0, len(order), recipe.batch)
+        ]
+
+        def prepare(task: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]) -> Batch | None:
+            return self._batch(*task, recipe.augmentation)
+
+        for batch in _ahead(prepare, tasks, self._threads):
+            if batch is not None:
+                yield batch
+
+    def _batch(
+        self,
+        indices: npt.NDArray[np.int64],
+        draws: npt.NDArray[np.float64],
+        augmentation: Augmentation,
+    ) -> Batch | None:
+        """Images (n, C, crop, crop) and targets (n,); None where all n are broken."""
+        pixels, kept = [], []
+        for index, draw in zip(indices.tolist(), draws, strict=True):
+            image = self._pixels(index)
+            if image is not None:
+                pixels.append(varied(image, self._preprocessing.crop, augmentation, draw))
+                kept.append(index)
+        if not kept:
+            return None
+        images = normalized(np.stack(pixels), self._preprocessing)
+        return torch.from_numpy(images), torch.from_numpy(self._targets[kept])
+
+    def _fill_cache(self, cache_bytes: int, progress: Progress) -> None:
+        if cache_bytes <= 0:
+            return
+        count = len(self._paths)
+        for index, pixels in enumerate(_ahead(self._pixels, range(count), self._threads)):
+            progress("decode", index + 1, count)
+            if pixels is None:
+                continue
+            if pixels.nbytes > cache_bytes:
+                return
+            self._cache[index] = pixels
+            cache_bytes -= pixels.nbytes
+
+    def _pixels(self, index: int) -> Pixels | None:
+        """The resized image, (H, W, 3) or (H, W), from the cache or its file; None if broken."""
+        cached = self._cache.get(index)
+        if cached is not None:
+            return cached
+        try:
+            return decoded(self._paths[index], self._preprocessing)
+        except InputError as error:
+            self._broken[index] = str(error)
+            return None
+
+
+def decoded(path: Path, preprocessing: Preprocessing) -> Pixels:
+    """An image as it is before the crop: uint8 (H, W, 3) in RGB order, or (H, W) for "L".
+
+    Raises:
+        InputError: where it cannot be read.
+    """
+    return np.asarray(resized(open_image(path), preprocessing))
+
+
+def varied(
+    pixels: Pixels, crop: int, augmentation: Augmentation, draw: npt.NDArray[np.float64]
+) -> Pixels:
+    """Cut the network's input out of a resized image, and perhaps mirror it.
+
+    Args:
+        pixels: (H, W, ...), at least `crop` each way.
+        crop: height and width of the result.
+        augmentation: without any, the result is the centre, as in use.
+        draw: three random numbers in [0, 1): down, right, mirrored.
+    """
+    pad = augmentation.pad if augmentation.crop else 0
+    height, width = pixels.shape[0] - crop, pixels.shape[1] - crop  # to spare
+    top, left = height // 2, width // 2
+    if augmentation.crop:
+        top = int(draw[0] * (height + 2 * pad + 1)) - pad
+        left = int(draw[1] * (width + 2 * pad + 1)) - pad
+    # Clipped rows and columns repeat the edge, as padding would.
+    rows = np.arange(top, top + crop).clip(0, pixels.shape[0] - 1)
+    columns = np.arange(left, left + crop).clip(0, pixels.shape[1] - 1)
+    if augmentation.mirror and draw[2] < 0.5:
+        columns = columns[::-1]
+    cut: Pixels = pixels[rows][:, columns]
+    return cut
+
+
+def _ahead(function: Callable[[_T], _R], tasks: Iterable[_T], threads: int) -> Iterator[_R]:
+    """Like map, but threads work on the next results while the caller uses one."""
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[Future[_R]] = deque()
+    try:
+        remaining = iter(tasks)
+        waiting.extend(pool.submit(function, task) for task in islice(remaining, threads + 1))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, task) for task in islice(remaining, 1))
+            yield result
+    finally:  # also where the caller stops early
+        pool.shutdown(cancel_futures=True)

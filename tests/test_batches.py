@@ -1,0 +1,161 @@
+"""Training batches: seeded, varied, the pixels of the preprocessing; broken images are skipped."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from squeezekit.data.folders import scan
+from squeezekit.errors import InputError
+from squeezekit.runtime.images import open_image, prepare
+from squeezekit.sqz.network import Preprocessing
+from squeezekit.train.batches import TrainingData, varied
+from squeezekit.train.recipe import Augmentation, Recipe
+
+PREPROCESSING = Preprocessing(crop=8, resize=10)
+PLAIN = Augmentation(crop=False, mirror=False)
+RECIPE = Recipe(epochs=1, batch=4)
+
+
+def epoch(data, recipe=RECIPE, number=0):
+    return list(data.epoch(number, recipe))
+
+
+def same(one, two):
+    return len(one) == len(two) and all(
+        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, two, strict=True)
+    )
+
+
+@pytest.fixture
+def image_set(make_images):
+    return scan(make_images({"cat": 7, "dog": 6}, size=(14, 11)))
+
+
+@pytest.mark.parametrize("color", ["RGB", "BGR", "L"])
+@pytest.mark.parametrize("resize_mode", ["short_side", "warp"])
+def test_without_augmentation_images_are_as_in_use(image_set, color, resize_mode):
+    channels = 1 if color == "L" else 3
+    preprocessing = Preprocessing(
+        crop=8, resize=11, resize_mode=resize_mode, color=color, mean=(0.4,) * channels,
+        std=(0.2,) * channels,
+    )  # fmt: skip
+    data = TrainingData(image_set, preprocessing)
+    recipe = dataclasses.replace(RECIPE, batch=13, augmentation=PLAIN)
+    ((images, targets),) = epoch(data, recipe)
+    expected = {
+        prepare(open_image(path), preprocessing).tobytes(): target
+        for path, target in zip(image_set.paths, image_set.targets, strict=True)
+    }
+    found = {
+        image.numpy().tobytes(): int(target) for image, target in zip(images, targets, strict=True)
+    }
+    assert found == expected
+    assert images.shape == (13, channels, 8, 8)
+    assert targets.dtype == torch.int64
+
+
+def test_batches_are_full_and_each_image_comes_once(image_set):
+    data = TrainingData(image_set, PREPROCESSING)
+    recipe = dataclasses.replace(RECIPE, augmentation=PLAIN)
+    batches = epoch(data, recipe)
+    assert [len(images) for images, _ in batches] == [4, 4, 4]
+    assert data.steps(4) == 3
+    distinct = {image.numpy().tobytes() for images, _ in batches for image in images}
+    assert len(distinct) == 12
+
+
+def test_fewer_images_than_a_batch_make_one_batch(image_set):
+    data = TrainingData(image_set, PREPROCESSING)
+    ((images, _),) = epoch(data, dataclasses.replace(RECIPE, batch=64))
+    assert len(images) == 13
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 5 * 10 * 12 * 3, 10**9])
+def test_epochs_follow_from_the_seed_whatever_is_cached(image_set, cache_bytes):
+    whole = TrainingData(image_set, PREPROCESSING, threads=1)
+    data = TrainingData(image_set, PREPROCESSING, cache_bytes=cache_bytes, threads=3)
+    for number in (0, 1):
+        assert same(epoch(whole, RECIPE, number), epoch(data, RECIPE, number))
+    assert not same(epoch(data, RECIPE, 0), epoch(data, RECIPE, 1))
+    other = dataclasses.replace(RECIPE, seed=1)
+    assert not same(epoch(data, RECIPE), epoch(data, other))
+
+
+def test_the_cache_spares_the_files(image_set):
+    data = TrainingData(image_set, PREPROCESSING)
+    before = epoch(data)
+    for path in image_set.paths:
+        path.unlink()
+    assert same(before, epoch(data))
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 10**9])
+def test_broken_images_are_skipped_and_named(image_set, cache_bytes):
+    image_set.paths[2].write_text("no image")
+    image_set.paths[9].write_bytes(image_set.paths[9].read_bytes()[:60])
+    data = TrainingData(image_set, PREPROCESSING, cache_bytes=cache_bytes)
+    first = epoch(data, dataclasses.replace(RECIPE, batch=13))
+    assert sum(len(images) for images, _ in first) == 11
+    assert data.images == 11
+    assert [str(image_set.paths[i]) in data.skipped[n] for n, i in enumerate((2, 9))] == [True] * 2
+    assert sum(len(images) for images, _ in epoch(data)) == 8  # two full batches of the 11
+
+
+def test_no_image_that_can_be_read_is_an_error(image_set):
+    for path in image_set.paths:
+        path.write_text("no image")
+    with pytest.raises(InputError, match="none of the 13 images"):
+        TrainingData(image_set, PREPROCESSING)
+
+
+def test_stopping_early_leaves_nothing_running(image_set):
+    data = TrainingData(image_set, PREPROCESSING)
+    batches = data.epoch(0, dataclasses.replace(RECIPE, batch=1))
+    next(batches)
+    batches.close()
+
+
+@given(
+    st.integers(5, 12), st.integers(5, 12), st.integers(0, 3), st.booleans(), st.booleans(),
+    st.tuples(*[st.floats(0, 1, exclude_max=True)] * 3),
+)  # fmt: skip
+def test_a_varied_image_is_a_crop_of_the_padded_one(height, width, pad, crop, mirror, draw):
+    pixels = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
+    cut = varied(pixels, 5, Augmentation(crop, mirror, pad), np.array(draw))
+    assert cut.shape == (5, 5, 3)
+    assert cut.dtype == np.uint8
+    if mirror and draw[2] < 0.5:
+        cut = cut[:, ::-1]
+    pad = pad if crop else 0
+    padded = np.pad(pixels, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(0, 1))
+    where = np.argwhere((windows == cut.transpose(2, 0, 1)).all(axis=(2, 3, 4)))
+    assert len(where)
+    if not crop:
+        assert [(height - 5) // 2, (width - 5) // 2] in where.tolist()
+
+
+def test_every_crop_and_both_sides_occur():
+    pixels = np.arange(9, dtype=np.uint8).reshape(3, 3)
+    random = np.random.default_rng(0)
+    cuts = {varied(pixels, 2, Augmentation(), random.random(3)).tobytes() for _ in range(200)}
+    assert len(cuts) == 8
+
+
+def test_progress_counts_the_decoded_images(image_set):
+    told = []
+    TrainingData(image_set, PREPROCESSING, progress=lambda *step: told.append(step))
+    assert told == [("decode", i + 1, 13) for i in range(13)]
+
+
+def test_grey_images_train_a_colour_network(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (12, 12), 128).save(tmp_path / name / "grey.png")
+    ((images, _),) = epoch(TrainingData(scan(tmp_path), PREPROCESSING))
+    assert images.shape == (2, 3, 8, 8)
