@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from squeezekit.compress.prune import weight_names
 from squeezekit.errors import InputError
-from squeezekit.sqz.network import Floats, Network, SharedTensor, tensor_values
+from squeezekit.sqz.network import Floats, Network, SharedTensor, Tensor, tensor_values
 
 Init = Literal["linear", "density", "random"]
 """How the first centroids are placed (Han et al. 2016, section 3.2)."""
@@ -165,6 +165,52 @@ def lloyd(ordered: Floats, centroids: _Doubles) -> Iterator[_Doubles]:
             return
         centroids = means
         yield centroids
+
+
+def with_rounded_tables(network: Network, mantissa_bits: int) -> Network:
+    """Round what is stored beside the levels: centroids, and biases and other vectors.
+
+    Args:
+        network: with shared weights; plain weights stay as they are.
+        mantissa_bits: that are kept of float32's 23. 10 are those of float16: a relative error of
+            at most 2^-11, far less than sharing makes, for little more than half the bytes.
+    """
+    weights = set(weight_names(network))
+    changed: dict[str, Tensor] = {}
+    for name, tensor in network.tensors.items():
+        if isinstance(tensor, SharedTensor):
+            changed[name] = _with_rounded_centroids(tensor, mantissa_bits)
+        elif name not in weights and tensor.ndim < 2:
+            changed[name] = rounded(tensor, mantissa_bits)
+    return network.with_tensors(changed)
+
+
+def _with_rounded_centroids(tensor: SharedTensor, mantissa_bits: int) -> SharedTensor:
+    """Centroids that become equal are merged; none becomes zero."""
+    centroids, index = np.unique(rounded(tensor.centroids, mantissa_bits), return_inverse=True)
+    zero = index[tensor.zero]
+    levels = (index - zero).astype(np.int32)[tensor.levels + tensor.zero]
+    return SharedTensor(levels, centroids, int(zero))
+
+
+def rounded(values: Floats, mantissa_bits: int) -> Floats:
+    """Round float32 values to fewer mantissa bits, halves to even.
+
+    Args:
+        values: finite, any shape.
+        mantissa_bits: 1 to 23.
+    """
+    drop = 23 - mantissa_bits
+    if drop == 0:
+        return values
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    half_less_one = np.uint32((1 << (drop - 1)) - 1)
+    odd = (bits >> np.uint32(drop)) & np.uint32(1)
+    # A carry out of the mantissa raises the exponent, as it should.
+    kept = (bits + half_less_one + odd) & np.uint32(0xFFFFFFFF << drop & 0xFFFFFFFF)
+    # Only the very largest numbers would be carried to infinity, and only the least to zero.
+    fine = np.isfinite(kept.view(np.float32)) & (kept << np.uint32(1) != 0)
+    return np.where(fine, kept, bits).view(np.float32)
 
 
 def nearest(values: Floats, centroids: Floats) -> _Indices:
