@@ -5,31 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 
 from squeezekit.errors import InputError, UnsupportedError
+from squeezekit.interop import pretrained
+from squeezekit.progress import Progress, silent
 from squeezekit.sqz.network import Network
 
 RUN_WEIGHTS = "weights.safetensors"
 """The weights' file in the folder of a training run."""
 
 KINDS = ".sqz, .onnx, .safetensors, .pth, .pt, .net, or the folder of a training run"
+_NAMES = ", ".join(pretrained.PRETRAINED)
 
 
-def load_network(path: Path | str) -> Network:
-    """Read a network from any file or folder that holds one.
+def load_network(path: Path | str, progress: Progress = silent) -> Network:
+    """Read a network from any file or folder that holds one, or by the name of published weights.
 
     Args:
         path: a `.sqz`; an ONNX model; safetensors (ours, or a state dict); a `.pth` state dict
-            (read with weights_only=True); the authors' `.net`; or the folder of a training run.
+            (read with weights_only=True); the authors' `.net`; the folder of a training run; or,
+            where no such file exists, a name from `pretrained.PRETRAINED`, fetched if need be.
+        progress: told of a download.
 
     Raises:
-        InputError: where there is no such file, or it holds no network.
+        InputError: where there is no such file, or it holds no network, or cannot be fetched.
         UnsupportedError: where it holds one that cannot be read yet.
         FormatError: where it is a damaged `.sqz`.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = weights_in_run(path)
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file")
+    path = weights_file(path, progress)
     match path.suffix.lower():
         case ".sqz":
             from squeezekit.sqz import container
@@ -56,6 +57,22 @@ def load_network(path: Path | str) -> Network:
     raise InputError(f"{path}: is not a file that squeezekit reads ({KINDS})")
 
 
+def weights_file(path: Path | str, progress: Progress = silent) -> Path:
+    """The file that `load_network` reads: itself, in the folder of a run, or fetched by name.
+
+    Raises:
+        InputError: where there is none.
+    """
+    name, path = str(path), Path(path)
+    if path.is_dir():
+        return weights_in_run(path)
+    if path.exists():
+        return path
+    if name in pretrained.PRETRAINED:
+        return pretrained.fetch(name, progress=progress)
+    raise InputError(f"{path}: there is no such file, and no pretrained network ({_NAMES})")
+
+
 def weights_in_run(folder: Path) -> Path:
     """The weights' file in the folder of a training run.
 
@@ -69,5 +86,4 @@ def weights_in_run(folder: Path) -> Path:
 
 def file_bytes(path: Path | str) -> int:
     """Size on disk of what `load_network` reads, in bytes."""
-    path = Path(path)
-    return (weights_in_run(path) if path.is_dir() else path).stat().st_size
+    return weights_file(path).stat().st_size
