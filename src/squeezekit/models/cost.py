@@ -174,7 +174,7 @@ def _shapes(model: onnx.ModelProto, values: Mapping[str, Floats]) -> dict[str, t
 # ------------------------------------------------------------------------------------- table 1
 
 # Layers of one module share what stands before the first dot: fire2.squeeze1x1, fire2.concat.
-_MODULE = re.compile(r"(?P<module>[A-Za-z]+\d*)\.(?P<part>[A-Za-z]\w*)")
+_MODULE = re.compile(r"(?P<module>(?:conv|fire|fc)\d+)\.")
 
 
 def _modules(layers: Iterable[LayerCost]) -> list[ModuleCost]:
