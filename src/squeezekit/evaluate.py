@@ -67,7 +67,7 @@ def outputs(classifier: Evaluated) -> int:
     preprocessing = classifier.metadata.preprocessing
     side = preprocessing.crop
     black = np.zeros((1, preprocessing.channels, side, side), np.float32)
-    return classifier.logits(black).shape[1]
+    return int(classifier.logits(black).shape[1])
 
 
 def evaluate(

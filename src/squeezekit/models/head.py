@@ -78,4 +78,6 @@ def _biases(head: NodeProto, nodes: list[NodeProto], network: Network, size: int
     for node in nodes:
         if node.op_type == "Add" and head.output[0] in node.input:
             names += [name for name in node.input if name in network.tensors]
-    return [name for name in names if name in network.tensors and network.tensors[name].size == size]
+    return [
+        name for name in names if name in network.tensors and network.tensors[name].size == size
+    ]

@@ -96,7 +96,7 @@ class Coders:
     def _view(self, start: int, array: Array) -> Array:
         address = ctypes.addressof(self._memory.data_ptr(self._store).contents) + start
         raw = (ctypes.c_uint8 * array.nbytes).from_address(address)
-        return np.ndarray((array.size,), array.dtype, raw)
+        return np.ctypeslib.as_array(raw).view(array.dtype)
 
 
 def coders() -> Coders:

@@ -1,0 +1,109 @@
+"""Compression of a network with a folder of images at hand: to retrain on, and to measure with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from squeezekit.compress.deep import DeepConfig, Measure, standard
+from squeezekit.compress.prune import table1, weight_names
+from squeezekit.data.folders import split
+from squeezekit.data.labelling import matched
+from squeezekit.errors import InputError
+from squeezekit.evaluate import Evaluation, evaluate
+from squeezekit.progress import Progress
+from squeezekit.runtime.classifier import from_network
+from squeezekit.sqz.container import CoderName
+from squeezekit.sqz.network import Metadata, Network
+from squeezekit.train.batches import TrainingData
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What the images are for: `data` to retrain on, `measure` to see what a stage costs."""
+
+    data: TrainingData
+    measure: Measure
+
+
+def folder_task(
+    metadata: Metadata, folder: Path, seed: int, progress: Progress, note: Callable[[str], None]
+) -> Task:
+    """Training and held-out images of a folder, for a network of that metadata.
+
+    Args:
+        metadata: its labels are matched to the class folders.
+        folder: class folders, split or not; a fifth is held out of an unsplit one.
+        seed: of that split.
+        progress: told of decoding and measuring.
+        note: told of images that cannot be read.
+
+    Raises:
+        InputError: where there are no images, or the classes do not fit the labels.
+    """
+    held_out = matched(split(folder, "val", seed), metadata)
+    training = matched(split(folder, "train", seed), metadata)
+    data = TrainingData(training, metadata.preprocessing, progress=progress)
+    for sentence in data.skipped:
+        note(f"skipped: {sentence}")
+
+    def measure(network: Network) -> Evaluation:
+        return evaluate(from_network(network), held_out, progress=progress)
+
+    return Task(data, measure)
+
+
+def deep_config(
+    network: Network,
+    *,
+    bits: int | None = None,
+    density: str | None = None,
+    epochs: int | None = None,
+    coder: CoderName = "entropy",
+    retrain: bool = True,
+    seed: int = 0,
+) -> DeepConfig:
+    """The pipeline that fits a network, with what the user asked for.
+
+    Args:
+        network: Table 1's densities are for SqueezeNet v1.0 alone.
+        bits: of an index into a table of shared values; 6 where None.
+        density: share of the weights to keep in every layer, "table1", or None for a third
+            where there are images to retrain on, and all where there are none.
+        epochs: of retraining after each round of pruning.
+        coder: of the final file.
+        retrain: whether there are images to retrain on.
+        seed: of the retraining.
+
+    Raises:
+        InputError: where one of these cannot be.
+    """
+    config = dataclasses.replace(standard(), coder=coder)
+    if bits is not None:
+        config = dataclasses.replace(config, bits=bits)
+    if density is not None:
+        config = dataclasses.replace(config, densities=_densities(network, density))
+    elif not retrain:
+        config = dataclasses.replace(config, densities=None)
+    if config.retrain is not None and config.finetune is not None:
+        recipe = dataclasses.replace(
+            config.retrain, seed=seed, epochs=config.retrain.epochs if epochs is None else epochs
+        )
+        centroids = dataclasses.replace(config.finetune, seed=seed)
+        config = dataclasses.replace(config, retrain=recipe, finetune=centroids)
+    return config
+
+
+def _densities(network: Network, density: str) -> dict[str, float] | float:
+    if density == "table1":
+        if not table1().keys() <= set(weight_names(network)):
+            raise InputError(
+                f"Table 1's densities are for SqueezeNet v1.0, not for {network.metadata.name}"
+            )
+        return table1()
+    try:
+        return float(density)
+    except ValueError:
+        raise InputError(f"the density must be a number or table1, not {density!r}") from None
