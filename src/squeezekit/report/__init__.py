@@ -1,0 +1,1 @@
+"""What people see of a run: tables, figures, the HTML page, progress."""

@@ -1,0 +1,331 @@
+"""Figures as SVG text that takes a page's font, its width, and its light or dark colours."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Protocol
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+
+from squeezekit.report import numbers
+from squeezekit.report.tables import StageFigures
+
+MOST_LAYERS = 24
+"""Layers beyond are drawn as one bar, the smallest ones."""
+
+MOST_CLASSES = 20
+"""A confusion matrix of more classes shows those with the most mistakes."""
+
+# Figures are drawn in these colours, and each becomes a CSS variable of the page (with itself as
+# what is used outside any page), so that light and dark are the page's business.
+_INK, _MUTED, _GRID, _BEFORE, _AFTER, _PAPER = (
+    "#2a2621", "#6d665c", "#e3ddd2", "#cdc5b7", "#c8450a", "#fffdf9",
+)  # fmt: skip
+_VARIABLES = {
+    _INK: "ink", _MUTED: "muted", _GRID: "line", _BEFORE: "before", _AFTER: "accent",
+    _PAPER: "paper",
+}  # fmt: skip
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "squeezekit",  # the same ids each time
+    "text.parse_math": False,  # a dollar in a label is a dollar
+    "font.size": 12,
+    "axes.labelsize": 11,
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _MUTED,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "text.color": _INK,
+}
+
+_WIDTH = 5.6
+"""Inches: half the page on a desk, and not so wide that a phone would make the text tiny."""
+
+
+@dataclass(frozen=True)
+class LayerBytes:
+    """A layer before and after compression.
+
+    Attributes:
+        name: for people ("fire2").
+        float_bytes: of its weights and biases as float32.
+        file_bytes: of the same in the file.
+    """
+
+    name: str
+    float_bytes: int
+    file_bytes: int
+
+
+class EpochFigures(Protocol):
+    """What a learning curve shows of an epoch; `train.loop.EpochResult` is one."""
+
+    @property
+    def epoch(self) -> int:
+        """Its number, from 1."""
+
+    @property
+    def train_top1(self) -> float:
+        """Percent right in training."""
+
+    @property
+    def val_top1(self) -> float | None:
+        """Percent right on held-out images, None without any."""
+
+
+def layer_bytes(bytes_by_tensor: Mapping[str, tuple[int, int]]) -> list[LayerBytes]:
+    """Sum the tensors of each layer, or of each module such as fire2: what its names begin with.
+
+    Args:
+        bytes_by_tensor: (float_bytes, file_bytes) by tensor name, in the order of the network.
+
+    Returns:
+        At most MOST_LAYERS: where there are more, the smallest ones become one.
+    """
+    sums: dict[str, tuple[int, int]] = {}
+    for tensor, (before, after) in bytes_by_tensor.items():
+        layer = tensor.partition(".")[0]
+        old = sums.get(layer, (0, 0))
+        sums[layer] = (old[0] + before, old[1] + after)
+    layers = [LayerBytes(name, *both) for name, both in sums.items()]
+    if len(layers) <= MOST_LAYERS:
+        return layers
+    by_size = sorted(layers, key=lambda layer: -layer.float_bytes)
+    small = by_size[MOST_LAYERS - 1 :]
+    rest = LayerBytes(
+        f"{len(small)} smaller layers",
+        sum(layer.float_bytes for layer in small),
+        sum(layer.file_bytes for layer in small),
+    )
+    return [layer for layer in layers if layer not in small] + [rest]
+
+
+@mpl.rc_context(_STYLE)
+def bytes_per_layer(layers: Sequence[LayerBytes]) -> str:
+    """Bars: each layer's bytes in the file, in front of what they were as float32."""
+    figure, axes = _figure(height=0.5 + 0.29 * len(layers))
+    places = np.arange(len(layers))
+    before = [layer.float_bytes for layer in layers]
+    after = [layer.file_bytes for layer in layers]
+    axes.barh(places, before, height=0.72, color=_BEFORE)
+    axes.barh(places, after, height=0.72, color=_AFTER)
+    for place, layer in enumerate(layers):
+        axes.annotate(
+            f"{numbers.size(layer.float_bytes)} → {numbers.size(layer.file_bytes)}",
+            (layer.float_bytes, place),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=10.5,
+            color=_MUTED,
+        )
+    axes.set_yticks(places, [numbers.shown(_short(layer.name)) for layer in layers])
+    axes.tick_params(axis="y", labelcolor=_INK)
+    axes.set_xlim(0, 1.5 * max(before))
+    axes.set_xticks([])
+    axes.invert_yaxis()
+    axes.spines["bottom"].set_visible(False)
+    largest = max(layers, key=lambda layer: layer.file_bytes)
+    alt = (
+        f"Bytes of {len(layers)} layers before and after. The largest in the file is "
+        f"{largest.name}: {numbers.size(largest.float_bytes)} as float32, "
+        f"{numbers.size(largest.file_bytes)} in the file."
+    )
+    return _svg(figure, "layers", alt)
+
+
+@mpl.rc_context(_STYLE)
+def bytes_and_accuracy(stages: Sequence[StageFigures]) -> str:
+    """A line from stage to stage: the bytes of the file (log scale) against top-1.
+
+    Returns:
+        An empty text where no accuracy is known.
+    """
+    known = [(stage, stage.top1) for stage in stages if stage.top1 is not None]
+    if not known:
+        return ""
+    figure, axes = _figure(height=2.9)
+    sizes = [stage.file_bytes for stage, _ in known]
+    top1 = [value for _, value in known]
+    axes.plot(sizes, top1, color=_BEFORE, linewidth=2, zorder=1)
+    axes.scatter(sizes, top1, s=46, color=_AFTER, zorder=2)
+    for number, (stage, value) in enumerate(known):
+        up = number % 2 == 0
+        axes.annotate(
+            f"{_short(numbers.shown(stage.name))}\n{numbers.size(stage.file_bytes)}",
+            (stage.file_bytes, value),
+            (0, 9 if up else -9),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if up else "top",
+            fontsize=10.5,
+            color=_INK,
+        )
+    middle, half = (max(top1) + min(top1)) / 2, (max(top1) - min(top1)) / 2
+    half = max(1.9 * half, 1.0)
+    axes.set_ylim(middle - half, middle + half)
+    axes.set_xscale("log")
+    axes.set_xlim(max(sizes) * 1.9, min(sizes) / 1.9)  # smaller is to the right
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: numbers.size(x)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}%" if y <= 100 else ""))
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_xlabel("file, smaller to the right")
+    axes.set_ylabel("top-1")
+    steps = "; ".join(
+        f"{stage.name} {numbers.size(stage.file_bytes)}, {value:.1f}%" for stage, value in known
+    )
+    return _svg(figure, "stages", f"Size of the file and top-1 accuracy by stage: {steps}.")
+
+
+@mpl.rc_context(_STYLE)
+def learning_curve(epochs: Sequence[EpochFigures]) -> str:
+    """Top-1 of training and held-out images over the epochs."""
+    figure, axes = _figure(height=2.6)
+    numbers_of = [result.epoch for result in epochs]
+    train = [result.train_top1 for result in epochs]
+    held_out = [(result.epoch, result.val_top1) for result in epochs if result.val_top1 is not None]
+    axes.plot(numbers_of, train, color=_BEFORE, linewidth=2, label="training images, as augmented")
+    if held_out:
+        axes.plot(*zip(*held_out, strict=True), color=_AFTER, linewidth=2, label="held-out images")
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}%"))
+    axes.set_ylim(sorted(train)[len(train) // 10] - 3, 101)  # the first epochs say little
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("top-1")
+    axes.legend(loc="lower right", frameon=False, labelcolor=_INK, fontsize=10.5)
+    last = f"{held_out[-1][1]:.1f}% of held-out" if held_out else f"{train[-1]:.1f}% of training"
+    return _svg(
+        figure, "learning", f"Top-1 accuracy over {len(epochs)} epochs, ending at {last} images."
+    )
+
+
+@mpl.rc_context(_STYLE)
+def confusion_matrix(
+    targets: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], labels: Sequence[str]
+) -> str:
+    """How often each class (a row) was taken for each other (a column).
+
+    Args:
+        targets: (N,) true class indices.
+        predicted: (N,) those that the network gave.
+        labels: a name a class. Of more than MOST_CLASSES, those with the most mistakes are shown.
+    """
+    shown = _classes_to_show(targets, predicted, len(labels))
+    place = {int(label): i for i, label in enumerate(shown)}
+    matrix = np.zeros((len(shown), len(shown)), np.int64)
+    for target, guess in zip(targets.tolist(), predicted.tolist(), strict=True):
+        if target in place and guess in place:
+            matrix[place[target], place[guess]] += 1
+    figure, axes = _figure(height=_WIDTH * 0.92)
+    rows = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    for (row, column), number in np.ndenumerate(matrix):
+        _cell(axes, row, column, int(number), float(number / rows[row, 0]), len(shown))
+    names = [numbers.shown(_short(labels[label], 14)) for label in shown]
+    upright = all(len(name) <= 3 for name in names)
+    axes.set_xticks(range(len(shown)), names, rotation=0 if upright else 90)
+    axes.set_yticks(range(len(shown)), names)
+    axes.tick_params(labelcolor=_INK)
+    axes.set_xlim(-0.5, len(shown) - 0.5)
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_aspect("equal")
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    for side in axes.spines.values():
+        side.set_visible(False)
+    return _svg(figure, "confusion", _confusion_in_words(targets, predicted, labels))
+
+
+def _classes_to_show(
+    targets: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], classes: int
+) -> npt.NDArray[np.intp]:
+    """Class indices in order: all of them, or those that take part in the most mistakes."""
+    if classes <= MOST_CLASSES:
+        return np.arange(classes)
+    wrong = targets != predicted
+    mistakes = np.bincount(targets[wrong], minlength=classes)
+    mistakes += np.bincount(predicted[wrong], minlength=classes)
+    return np.sort(np.argsort(-mistakes, kind="stable")[:MOST_CLASSES])
+
+
+def _cell(axes: Axes, row: int, column: int, number: int, share: float, classes: int) -> None:
+    """Right answers in a quiet colour, mistakes in the loud one: they are what one looks for."""
+    right = row == column
+    opacity = 0.0 if number == 0 else (0.25 + 0.6 * share if right else 0.35 + 0.45 * share)
+    axes.add_patch(
+        Rectangle(
+            (column - 0.47, row - 0.47), 0.94, 0.94,
+            facecolor=_GRID if number == 0 else _BEFORE if right else _AFTER,
+            alpha=0.35 if number == 0 else opacity,
+            linewidth=0,
+        )
+    )  # fmt: skip
+    if number:
+        axes.text(
+            column, row, str(number),
+            ha="center", va="center", fontsize=11.5 if classes <= 12 else 8, color=_INK,
+        )  # fmt: skip
+
+
+def _confusion_in_words(
+    targets: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], labels: Sequence[str]
+) -> str:
+    wrong = np.flatnonzero(targets != predicted)
+    summary = f"Confusion matrix of {len(targets)} images, {len(wrong)} of them mistaken."
+    if not len(wrong):
+        return summary
+    pairs, counts = np.unique(
+        np.stack([targets[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True
+    )
+    target, guess = pairs[counts.argmax()]
+    return (
+        f"{summary} Most often ({counts.max()} times) {labels[target]} was taken for "
+        f"{labels[guess]}."
+    )
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0)
+    return figure, axes
+
+
+def _svg(figure: Figure, name: str, alt: str) -> str:
+    """The figure as one <svg> element to be placed into HTML, described by `alt`."""
+    file = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with warnings.catch_warnings():  # the page's font has what matplotlib's lacks
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
+    svg = re.sub(r" font-family: [^;\"]*;", "", svg)
+    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, f"var(--{variable}, {color})")
+    view_box = re.search(r'viewBox="[^"]*"', svg)
+    assert view_box is not None
+    head = f'<svg class="figure" role="img" aria-label="{escape(alt)}" {view_box.group()}>'
+    return re.sub(r"<svg.*?>", lambda _: head, svg, count=1, flags=re.DOTALL)
+
+
+def _short(text: str, most: int = 22) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

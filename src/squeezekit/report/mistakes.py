@@ -1,0 +1,77 @@
+"""The worst mistakes of an evaluation: the images that were most surely taken for another class."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from squeezekit.errors import InputError
+from squeezekit.evaluate import Evaluation
+from squeezekit.runtime.images import open_image
+
+_THUMBNAIL = 160
+_PIXEL_ART = 64
+"""Images no larger than this are kept as they are: the page enlarges their pixels."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image and what it was taken for.
+
+    Attributes:
+        path: of the image.
+        truth, predicted: labels.
+        confidence: probability given to `predicted`, 0 to 1.
+        image: a small copy as a data URI; empty where the image can no longer be read.
+        pixelated: whether it is so small that its pixels should stay sharp when enlarged.
+    """
+
+    path: Path
+    truth: str
+    predicted: str
+    confidence: float
+    image: str
+    pixelated: bool
+
+
+def worst_mistakes(evaluation: Evaluation, labels: Sequence[str], count: int = 12) -> list[Mistake]:
+    """The mistakes with the highest confidence, worst first; at most `count`."""
+    wrong = np.flatnonzero(evaluation.ranked[:, 0] != evaluation.targets)
+    worst = wrong[np.argsort(-evaluation.confidence[wrong], kind="stable")][:count]
+    return [_mistake(evaluation, labels, int(i)) for i in worst]
+
+
+def _mistake(evaluation: Evaluation, labels: Sequence[str], i: int) -> Mistake:
+    path = evaluation.paths[i]
+    image, pixelated = _thumbnail(path)
+    return Mistake(
+        path=path,
+        truth=labels[evaluation.targets[i]],
+        predicted=labels[evaluation.ranked[i, 0]],
+        confidence=float(evaluation.confidence[i]),
+        image=image,
+        pixelated=pixelated,
+    )
+
+
+def _thumbnail(path: Path) -> tuple[str, bool]:
+    try:
+        image = open_image(path)
+    except InputError:
+        return "", False
+    pixelated = max(image.size) <= _PIXEL_ART
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    if pixelated:
+        image.save(file, "PNG", optimize=True)
+        kind = "png"
+    else:
+        image.convert("RGB").save(file, "JPEG", quality=80)
+        kind = "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}", pixelated

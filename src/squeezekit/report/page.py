@@ -1,0 +1,155 @@
+"""The page of a run: one HTML file that needs nothing else, from what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from squeezekit.evaluate import Evaluation
+from squeezekit.files import write_whole
+from squeezekit.models.cost import Cost
+from squeezekit.report import figures, numbers
+from squeezekit.report.contents import FileContents
+from squeezekit.report.figures import EpochFigures
+from squeezekit.report.mistakes import worst_mistakes
+from squeezekit.report.tables import StageFigures, top1_change
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to type next.
+
+    Attributes:
+        what: what it does, in a few words.
+        command: the command line.
+    """
+
+    what: str
+    command: str
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything that a page shows; texts may come from anywhere, all are escaped.
+
+    Attributes:
+        file_name: of the `.sqz`.
+        file: where its bytes went.
+        evaluation: of the file, on images that training has not seen.
+        labels: a name a class.
+        stages: of the compression, float32 first.
+        cost: of the compressed network, layer by layer.
+        epochs: of the float network's training; may be empty.
+        made: how it was made, by what it is called ("command", "seconds").
+        next_steps: what to type next.
+    """
+
+    file_name: str
+    file: FileContents
+    evaluation: Evaluation
+    labels: Sequence[str]
+    stages: Sequence[StageFigures]
+    cost: Cost
+    epochs: Sequence[EpochFigures]
+    made: Mapping[str, str]
+    next_steps: Sequence[Step]
+
+
+def write_page(report: Report, path: Path | str) -> None:
+    """Write the page of a report, whole or not at all.
+
+    Raises:
+        InputError: where the file cannot be written.
+    """
+    write_whole(path, page(report).encode())
+
+
+def page(report: Report) -> str:
+    """The HTML text of a report's page."""
+    environment = Environment(
+        loader=PackageLoader("squeezekit.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": numbers.count,
+        "size": numbers.size,
+        "many": numbers.many,
+        "times": numbers.times,
+        "percent": numbers.percent,
+        "points": numbers.points,
+        "share": numbers.share,
+        "shown": numbers.shown,
+    }
+    template = environment.get_template("page.html.jinja")
+    return template.render(
+        report=report,
+        file=report.file,
+        labels=report.labels,
+        smaller=report.file.float_bytes / report.file.file_bytes,
+        changes=[top1_change(report.stages, stage) for stage in report.stages],
+        largest_stage=max(stage.file_bytes for stage in report.stages),
+        figures={name: Markup(svg) for name, svg in _figures(report).items()},  # noqa: S704
+        mistakes=worst_mistakes(report.evaluation, report.labels),
+        layers=_layers(report),
+    )
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A row of the table of layers."""
+
+    name: str
+    kind: str
+    output: str
+    parameters: int
+    nonzero: int
+    macs: int
+    file_bytes: int
+
+
+def _layers(report: Report) -> list[_Layer]:
+    """The layers that have weights or compute something."""
+    payloads: dict[str, int] = {}
+    kernels: dict[str, str] = {}
+    for tensor in report.file.tensors:
+        layer = tensor.name.rpartition(".")[0]
+        payloads[layer] = payloads.get(layer, 0) + tensor.payload_bytes
+        if len(tensor.shape) == 4:
+            kernels[layer] = f" {tensor.shape[2]}x{tensor.shape[3]}"
+    return [
+        _Layer(
+            name=layer.name,
+            kind=layer.op + kernels.get(layer.name, ""),
+            output="x".join(map(str, layer.output_shape)),
+            parameters=layer.parameters,
+            nonzero=layer.nonzero,
+            macs=layer.macs,
+            file_bytes=payloads.get(layer.name, 0),
+        )
+        for layer in report.cost.layers
+        if layer.parameters or layer.macs
+    ]
+
+
+def _figures(report: Report) -> dict[str, str]:
+    """SVG by name; matplotlib escapes every text in it. Empty where there is nothing to draw."""
+    evaluation = report.evaluation
+    return {
+        "layers": figures.bytes_per_layer(
+            figures.layer_bytes(
+                {t.name: (4 * t.weights, t.payload_bytes) for t in report.file.tensors}
+            )
+        ),
+        "confusion": figures.confusion_matrix(
+            evaluation.targets, evaluation.ranked[:, 0], report.labels
+        ),
+        "stages": figures.bytes_and_accuracy(report.stages),
+        "learning": figures.learning_curve(report.epochs) if report.epochs else "",
+    }

@@ -1,0 +1,243 @@
+"""Tables for the terminal, built from plain data; nothing here loads torch or matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich import box
+from rich.bar import Bar
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from squeezekit.report import numbers
+
+if TYPE_CHECKING:  # the tables need their fields only, and `predict` starts quicker without
+    from squeezekit.evaluate import Evaluation
+    from squeezekit.models.cost import Cost, ModuleCost
+    from squeezekit.report.contents import FileContents
+    from squeezekit.runtime.classifier import Prediction
+
+_BAR_WIDTH = 24
+_MOST_PARTS = 4
+
+
+class StageFigures(Protocol):
+    """What a table shows of a stage of compression; `compress.deep.Stage` is one."""
+
+    @property
+    def name(self) -> str:
+        """What was done."""
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the whole file after it."""
+
+    @property
+    def top1(self) -> float | None:
+        """Percent right after it, None where there were no images to tell."""
+
+    @property
+    def top5(self) -> float | None:
+        """Percent with the truth among five."""
+
+
+def models_table(models: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The networks of the catalogue.
+
+    Args:
+        models: by name; "description", "input_size" in pixels and "parameters" of each.
+    """
+    table = _table("Model", "Input", "Parameters", "float32 MB")
+    table.add_column("")
+    for name, model in models.items():
+        parameters = model["parameters"]
+        table.add_row(
+            f"[bold]{name}",
+            f"{model['input_size']}x{model['input_size']}",
+            numbers.count(parameters),
+            f"{4 * parameters / 1e6:.1f}",
+            Text(model["description"], "dim"),
+        )
+    return table
+
+
+def cost_table(cost: Cost) -> Table:
+    """Every layer and fire module as a row, in the columns of the paper's Table 1.
+
+    Filters and density are those of a module's convolutions in their order: squeeze1x1, expand1x1
+    and expand3x3 of a fire module.
+    """
+    filters = {layer.name: layer.output_shape[0] for layer in cost.layers if layer.output_shape}
+    table = _table(
+        "Layer", "Output", "Filters", "Density %", "Parameters", "Nonzero", "MACs", "float32 bytes"
+    )
+    for module in cost.modules:
+        table.add_row(
+            Text(numbers.shown(module.name)),
+            "x".join(map(str, module.output_shape)),
+            _each([str(filters.get(name, "?")) for name in _weight_layers(module)]),
+            _each([f"{100 * density:.0f}" for _, density in module.densities]),
+            *(
+                numbers.count(value) if module.parameters else ""
+                for value in (module.parameters, module.nonzero, module.macs, module.float_bytes)
+            ),
+        )
+    table.add_section()
+    table.add_row(
+        "[bold]total",
+        "",
+        "",
+        f"{100 * cost.nonzero / max(cost.parameters, 1):.0f}",
+        *(
+            f"[bold]{numbers.count(value)}"
+            for value in (cost.parameters, cost.nonzero, cost.macs, cost.float_bytes)
+        ),
+    )
+    return table
+
+
+def _weight_layers(module: ModuleCost) -> list[str]:
+    return [f"{module.name}.{part}" if part else module.name for part, _ in module.densities]
+
+
+def _each(values: Sequence[str]) -> str:
+    """One value a convolution, while there are few enough to be read."""
+    return " / ".join(values) if len(values) <= _MOST_PARTS else f"({len(values)} layers)"
+
+
+def stage_table(stages: Sequence[StageFigures], float_bytes: int) -> Table:
+    """The stages of a compression: what each did to the bytes and to the accuracy.
+
+    Args:
+        stages: in order; the accuracy of the first is what the others' change is from.
+        float_bytes: what the network's parameters take as float32.
+    """
+    table = _table("Stage", "Bytes", "Smaller", "Top-1 %", "Top-5 %", "Change")
+    for stage in stages:
+        table.add_row(
+            Text(numbers.shown(stage.name)),
+            numbers.count(stage.file_bytes),
+            numbers.times(float_bytes / stage.file_bytes),
+            numbers.percent(stage.top1),
+            numbers.percent(stage.top5),
+            _change(top1_change(stages, stage)),
+        )
+    return table
+
+
+def top1_change(stages: Sequence[StageFigures], stage: StageFigures) -> float | None:
+    """Points of top-1 gained (or lost) since the first stage; None where either is not known."""
+    before = stages[0].top1
+    return None if before is None or stage.top1 is None else stage.top1 - before
+
+
+def info_table(file: FileContents) -> Group:
+    """Where every byte of a `.sqz` went; the rows add up to the file."""
+    table = _table("Part", "Coder", "Shape", "Nonzero", "Density", "Values", "Bits/weight")
+    table.add_column("Bytes", justify="right")
+    table.add_column("Share", justify="right")
+    blank = [""] * 6
+
+    def bytes_and_share(part: int) -> tuple[str, str]:
+        return numbers.count(part), numbers.share(part, file.file_bytes)
+
+    table.add_row("header", *blank, *bytes_and_share(file.header_bytes))
+    for name, part in file.head_parts.items():
+        table.add_row(_HEAD_PARTS[name], *blank, *bytes_and_share(part))
+    table.add_section()
+    for tensor in file.tensors:
+        table.add_row(
+            Text(numbers.shown(tensor.name)),
+            tensor.coder,
+            "x".join(map(str, tensor.shape)),
+            numbers.count(tensor.nonzero),
+            numbers.share(tensor.nonzero, tensor.weights),
+            "" if tensor.centroids is None else numbers.count(tensor.centroids),
+            f"{tensor.bits_per_weight:.2f}",
+            *bytes_and_share(tensor.payload_bytes),
+        )
+    table.add_section()
+    table.add_row(
+        "[bold]file",
+        "",
+        "",
+        numbers.count(file.nonzero),
+        numbers.share(file.nonzero, file.parameters),
+        "",
+        f"{8 * file.file_bytes / max(file.parameters, 1):.2f}",
+        f"[bold]{numbers.count(file.file_bytes)}",
+        "100%",
+    )
+    return Group(_about(file), table)
+
+
+_HEAD_PARTS = {
+    "metadata": "labels, preprocessing",
+    "graph": "graph",
+    "records": "tensor records",
+}
+
+
+def _about(file: FileContents) -> Text:
+    metadata = file.metadata
+    p = metadata.preprocessing
+    lines = [
+        f"{metadata.name}: {numbers.count(file.parameters)} parameters in "
+        f"{numbers.count(file.file_bytes)} bytes, "
+        f"{numbers.times(file.float_bytes / file.file_bytes)} smaller than as float32",
+        f"input {p.crop}x{p.crop} {p.color}, images resized to {p.resize} ({p.resize_mode}); "
+        f"{len(metadata.labels) or 'no'} labels; licence {metadata.licence or 'not stated'}",
+        *(f"- {step}" for step in metadata.provenance),
+    ]
+    return Text("\n".join(numbers.shown(line) for line in lines) + "\n")
+
+
+def evaluation_table(evaluation: Evaluation, file_bytes: int | None = None) -> Table:
+    """Accuracy, how many images it was measured on, and how long that took."""
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right", style="bold")
+    table.add_row("top-1", f"{evaluation.top1:.2f}%")
+    table.add_row("top-5", f"{evaluation.top5:.2f}%")
+    table.add_row("images", numbers.count(evaluation.images))
+    if evaluation.skipped:
+        table.add_row("skipped", f"[yellow]{numbers.count(len(evaluation.skipped))}")
+    if file_bytes is not None:
+        table.add_row("file", f"{numbers.count(file_bytes)} bytes")
+    table.add_row("time", numbers.duration(evaluation.seconds))
+    speed = evaluation.images / max(evaluation.seconds, 1e-9)
+    table.add_row("speed", f"{numbers.count(round(speed))} images/s")
+    return table
+
+
+def predictions_table(image: str, predictions: Sequence[Prediction]) -> Group:
+    """What an image may show, most probable first, with a bar a class."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(overflow="ellipsis", no_wrap=True, max_width=40)
+    table.add_column(justify="right")
+    table.add_column(width=_BAR_WIDTH)
+    for rank, prediction in enumerate(predictions):
+        style = "bold" if rank == 0 else ""
+        color = "green" if rank == 0 else "bright_black"
+        table.add_row(
+            Text(numbers.shown(prediction.label), style),
+            Text(f"{100 * prediction.probability:.1f}%", style),
+            Bar(1.0, 0.0, prediction.probability, width=_BAR_WIDTH, color=color),
+        )
+    return Group(Text(numbers.shown(image), "cyan"), table)
+
+
+def _table(first: str, *others: str) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="left" if name in ("Coder", "Shape") else "right")
+    return table
+
+
+def _change(change: float | None) -> RenderableType:
+    text = numbers.points(change)
+    return Text(text, "red" if change is not None and change < -1.0 else "")
