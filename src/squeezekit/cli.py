@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from squeezekit.sqz.container import CoderName
     from squeezekit.sqz.network import Metadata
 
+_PIPE_WIDTH = 140
+
 BAD_INPUT = 2
 """Exit code where something that was handed in cannot be used."""
 
@@ -492,7 +494,8 @@ def _progress() -> AbstractContextManager[Progress]:
 def _console(*, quiet: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(quiet=quiet)
+    # A pipe or a file has no width of its own: give the tables the room that they need.
+    return Console(quiet=quiet, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 def _note(text: str) -> None:
