@@ -59,6 +59,21 @@ def test_without_augmentation_images_are_as_in_use(image_set, color, resize_mode
     assert targets.dtype == torch.int64
 
 
+def test_large_photos_are_decoded_quickly_unless_asked_otherwise(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        noise = np.random.default_rng(0).integers(0, 256, (45, 47, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / name / "photo.jpg", quality=95)
+    recipe = dataclasses.replace(RECIPE, augmentation=PLAIN)
+    exact, quick = (
+        epoch(TrainingData(scan(tmp_path), PREPROCESSING, quick_decoding=quick), recipe)[0][0]
+        for quick in (False, True)
+    )
+    expected = prepare(open_image(tmp_path / "cat" / "photo.jpg"), PREPROCESSING)
+    assert np.array_equal(exact[0], expected)
+    assert not np.array_equal(quick[0], expected)
+
+
 def test_batches_are_full_and_each_image_comes_once(image_set):
     data = TrainingData(image_set, PREPROCESSING)
     recipe = dataclasses.replace(RECIPE, augmentation=PLAIN)

@@ -1,6 +1,8 @@
 """Pixels against Pillow and numpy by hand, and every kind of file a folder may hold."""
 
 import contextlib
+import dataclasses
+import functools
 import io
 import struct
 import zlib
@@ -21,6 +23,7 @@ from squeezekit.runtime.images import (
     prepare,
     prepare_file,
     resized,
+    resized_quickly,
     to_array,
 )
 from squeezekit.sqz.network import CAFFE, TORCHVISION, Preprocessing
@@ -307,3 +310,114 @@ def test_a_sliver_is_refused_by_name(tmp_path):
     with pytest.raises(InputError, match=r"sliver\.png .*1 x 60000"):
         prepare_file(path, TORCHVISION)
     assert prepare_file(path, CAFFE).shape == (3, 227, 227)
+
+
+# --- decoding at reduced size ----------------------------------------------------------------
+
+
+@functools.cache
+def photo(width, height, mode="RGB"):
+    """Detail at every scale as photos have it, the finest of it in brightness only."""
+    random = np.random.default_rng(0)
+    values = np.zeros((height, width, 1), np.float32)
+    for step, strength in ((64, 60), (16, 25), (4, 12), (1, 6)):
+        small = random.normal(
+            128 if step == 64 else 0, strength,
+            (height // step + 1, width // step + 1, len(mode) if step > 4 else 1),
+        )  # fmt: skip
+        planes = [
+            Image.fromarray(plane.astype(np.float32)).resize((width, height), Image.BICUBIC)
+            for plane in np.moveaxis(small, -1, 0)
+        ]
+        values = values + np.stack([np.asarray(plane) for plane in planes], axis=-1)
+    pixels = values.clip(0, 255).astype(np.uint8)
+    return Image.frombytes(mode, (width, height), pixels.tobytes())
+
+
+def differences(data, preprocessing):
+    exact = resized(open_image(data), preprocessing)
+    quick = resized_quickly(data, preprocessing)
+    assert (quick.size, quick.mode) == (exact.size, exact.mode)
+    return np.abs(np.asarray(exact, int) - np.asarray(quick, int))
+
+
+QUICK = Preprocessing(112, 128)
+
+
+@pytest.mark.parametrize("resize_mode", ["short_side", "warp"])
+@pytest.mark.parametrize(("size", "reduced"), [
+    ((1024, 768), True), ((1031, 771), True), ((771, 1035), True), ((2053, 1537), True),
+    ((513, 514), True), ((511, 900), False), ((300, 200), False),
+])  # fmt: skip
+def test_large_jpegs_are_decoded_smaller_and_nearly_the_same(size, reduced, resize_mode):
+    preprocessing = dataclasses.replace(QUICK, resize_mode=resize_mode)
+    found = differences(file_bytes(photo(*size), "JPEG", quality=90), preprocessing)
+    assert found.max() <= 4
+    assert found.mean() <= 0.5
+    assert found.any() == reduced
+
+
+@pytest.mark.parametrize("size", [28, 40, 64])
+def test_real_photos_stay_nearly_the_same(shared_data, size):
+    paths = sorted(shared_data.glob("imagenet-500/*/*.jpg"))[::20]
+    found = [differences(path, Preprocessing(size, size)) for path in paths]
+    assert len(found) == 25
+    assert 0.2 < np.mean([difference.mean() for difference in found]) <= 0.8
+    assert max(difference.max() for difference in found) <= 20
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_quick_decoding_turns_upright(turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    found = differences(file_bytes(photo(1030, 773), "JPEG", exif=exif), QUICK)
+    assert 0 < found.max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options"),
+    [("L", "JPEG", {}), ("CMYK", "JPEG", {}), ("RGB", "JPEG", {"progressive": True}),
+     ("RGB", "JPEG", {"subsampling": 0}),
+     ("RGB", "MPO", {"save_all": True, "append_images": [photo(64, 64)]})],
+)  # fmt: skip
+@pytest.mark.parametrize("color", ["RGB", "L"])
+def test_quick_decoding_of_every_kind_of_jpeg(mode, kind, options, color):
+    channels = 1 if color == "L" else 3
+    preprocessing = dataclasses.replace(
+        QUICK, color=color, mean=(0.0,) * channels, std=(1.0,) * channels, interpolation="bicubic"
+    )
+    found = differences(file_bytes(photo(1030, 773, mode), kind, **options), preprocessing)
+    assert 0 < found.max() <= 5
+
+
+def test_what_cannot_be_decoded_smaller_stays_the_same():
+    image = photo(1030, 773)
+    assert not differences(file_bytes(image, "PNG"), QUICK).any()
+    nearest = dataclasses.replace(QUICK, interpolation="nearest")
+    assert not differences(file_bytes(image, "JPEG"), nearest).any()
+
+
+def test_quick_decoding_names_broken_files(tmp_path):
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(file_bytes(photo(1030, 773), "JPEG")[:-5000])
+    with pytest.raises(InputError, match=r"cut\.jpg is a damaged or truncated image"):
+        resized_quickly(path, QUICK)
+    with pytest.raises(InputError, match=r"gone\.jpg does not exist"):
+        resized_quickly(tmp_path / "gone.jpg", QUICK)
+
+
+def test_anything_that_opens_like_a_path_is_an_image():
+    class Stored:
+        def open(self, mode):
+            assert mode == "rb"
+            return io.BytesIO(b"" if self.empty else file_bytes(Image.new("RGB", (3, 2))))
+
+        def __str__(self):
+            return "shard.tar/key.png"
+
+    stored = Stored()
+    stored.empty = False
+    assert open_image(stored).size == (3, 2)
+    stored.empty = True
+    with pytest.raises(InputError, match=r"^shard\.tar/key\.png is empty$"):
+        prepare_file(stored, QUICK)

@@ -6,10 +6,10 @@ import dataclasses
 import io
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,18 @@ from squeezekit.errors import InputError, UnsupportedError
 from squeezekit.sqz.network import TORCHVISION, Floats, Preprocessing
 
 Pixels = npt.NDArray[np.uint8]
-ImageSource = Path | str | bytes | BinaryIO
+
+
+class ImageFile(Protocol):
+    """A stored image: a path, or what can be opened like one. `str` gives its name to people."""
+
+    def open(self, mode: Literal["rb"], /) -> IO[bytes]:
+        """Open the image's bytes for reading."""
+
+
+ImageSource = ImageFile | str | bytes | BinaryIO
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels that may be fractions."""
 
 # An allowlist: some of Pillow's other readers start programs (EPS runs Ghostscript). The common
 # ones come first, because Pillow loads every plugin it has before it tries another.
@@ -50,6 +61,9 @@ _quiet_lock = threading.Lock()
 _MOST_RESIZED_PIXELS = 64_000_000
 """A sliver of an image (1 x 50,000) would grow to gigabytes when its short side is resized."""
 
+_DECODED_SIZE = 2
+"""`resized_quickly` decodes to at least this many times the size that is asked for."""
+
 
 def open_image(source: ImageSource) -> Image.Image:
     """Read an image as it is meant to be seen.
@@ -58,7 +72,7 @@ def open_image(source: ImageSource) -> Image.Image:
     its range, CMYK is converted, and what is transparent is put on white.
 
     Args:
-        source: a path, an open binary file, or the bytes of an image file.
+        source: a path or another stored image, an open binary file, or the bytes of an image file.
 
     Returns:
         The decoded image, in mode "L" or "RGB".
@@ -68,13 +82,45 @@ def open_image(source: ImageSource) -> Image.Image:
             damaged, cut short, larger than Pillow's decompression bomb limit (179 million pixels),
             or has floating-point or 32-bit pixels.
     """
+
+    def read(stream: BinaryIO, name: str) -> Image.Image:
+        return _eight_bit(_upright(_loaded(_identified(stream))), name)
+
+    return _read(source, read)
+
+
+def resized_quickly(source: ImageSource, preprocessing: Preprocessing) -> Image.Image:
+    """Nearly `resized(open_image(source), preprocessing)`, for training.
+
+    JPEGs of at least four times the size asked for are decoded at 1/2, 1/4 or 1/8 by their own
+    cosine transform, to at least twice that size: photos of 12 megapixels take a quarter of the
+    time. Values differ by 0.7 of 255 on average on sharp photos, and by up to 20 at some edges.
+    All other images, and all that are resized by "nearest", are exactly the same.
+
+    Raises:
+        InputError: as `open_image` and `resized`.
+    """
+
+    def read(stream: BinaryIO, name: str) -> Image.Image:
+        image = _identified(stream)
+        box = _reduce_decoding(image, preprocessing)
+        _loaded(image)
+        if box is None:
+            return resized(_eight_bit(_upright(image), name), preprocessing)
+        return _turned(resized(_eight_bit(image, name), preprocessing, box), _turn(image))
+
+    return _read(source, read)
+
+
+def _read(source: ImageSource, read: Callable[[BinaryIO, str], Image.Image]) -> Image.Image:
+    """What `read` makes of the opened source and its name; every failure is one sentence."""
     name = _name(source)
     try:
         with _stream(source) as stream:
             header = stream.read(16)
             if not header:
                 raise InputError(f"{name} is empty")
-            return _read(stream, name, header)
+            return _explained(read, stream, name, header)
     except FileNotFoundError:
         raise InputError(f"{name} does not exist") from None
     except IsADirectoryError:
@@ -84,20 +130,26 @@ def open_image(source: ImageSource) -> Image.Image:
 
 
 def _name(source: ImageSource) -> str:
-    if isinstance(source, Path | str):
-        return str(source)
-    return str(getattr(source, "name", "the image"))
+    if isinstance(source, bytes):
+        return "the image"
+    return str(getattr(source, "name", "the image") if hasattr(source, "read") else source)
 
 
 def _stream(source: ImageSource) -> BinaryIO:
-    if isinstance(source, Path | str):
-        return Path(source).open("rb")
-    return io.BytesIO(source if isinstance(source, bytes) else source.read())
+    if isinstance(source, str):
+        source = Path(source)
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if hasattr(source, "read"):
+        return io.BytesIO(source.read())
+    return cast(BinaryIO, source.open("rb"))
 
 
-def _read(stream: BinaryIO, name: str, header: bytes) -> Image.Image:
+def _explained(
+    read: Callable[[BinaryIO, str], Image.Image], stream: BinaryIO, name: str, header: bytes
+) -> Image.Image:
     try:
-        return _eight_bit(_upright(_decoded(stream)), name)
+        return read(stream, name)
     except InputError:
         raise
     except (Image.DecompressionBombError, MemoryError):
@@ -122,28 +174,50 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _decoded(stream: BinaryIO) -> Image.Image:
+def _identified(stream: BinaryIO) -> Image.Image:
+    """The image with its header read, but no pixel."""
     with _quiet():
         try:
-            image = Image.open(stream, formats=_COMMON_FORMATS)
+            return Image.open(stream, formats=_COMMON_FORMATS)
         except UnidentifiedImageError:
             Image.init()
             others = [name for name in _OTHER_FORMATS if name in Image.OPEN]
-            image = Image.open(stream, formats=others)
+            return Image.open(stream, formats=others)
+
+
+def _loaded(image: Image.Image) -> Image.Image:
     image.load()
     if 0 in image.size:
         raise ValueError("it has no pixels")
     return image
 
 
+def _reduce_decoding(image: Image.Image, preprocessing: Preprocessing) -> Box | None:
+    """Have a large JPEG decoded smaller; the box of what was the whole image, or None."""
+    least = _DECODED_SIZE * preprocessing.resize
+    if preprocessing.interpolation == "nearest" or min(image.size) < 2 * least:
+        return None
+    # The last row and column may stand for a fraction of a pixel only, so the box is not the size.
+    drafted = image.draft(None, (least, least))
+    return None if drafted is None else drafted[1]
+
+
 def _upright(image: Image.Image) -> Image.Image:
+    return _turned(image, _turn(image))
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How the image must be turned, as its EXIF block says."""
     try:
         with _quiet():
             orientation = image.getexif().get(_EXIF_ORIENTATION)
     except Exception:  # the pixels are fine where only the EXIF block is broken
-        return image
-    method = _UPRIGHT.get(cast(int, orientation))
-    return image if method is None else image.transpose(method)
+        return None
+    return _UPRIGHT.get(cast(int, orientation))
+
+
+def _turned(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    return image if turn is None else image.transpose(turn)
 
 
 def _eight_bit(image: Image.Image, name: str) -> Image.Image:
@@ -168,13 +242,16 @@ def _sixteen_to_eight_bit(image: Image.Image, name: str) -> Image.Image:
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))  # round(value / 257)
 
 
-def resized(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+def resized(
+    image: Image.Image, preprocessing: Preprocessing, box: Box | None = None
+) -> Image.Image:
     """Convert and resize an image, as the first half of its preprocessing.
 
     Args:
         image: as `open_image` gives it.
         preprocessing: its `color`, `resize`, `resize_mode` and `interpolation` count here. With
             "short_side", the long side is truncated to whole pixels, as torchvision does.
+        box: the part of the image to take; all of it where None.
 
     Returns:
         An image in mode "L" (for "L") or "RGB" (for "RGB" and "BGR"); both sides at least
@@ -185,18 +262,19 @@ def resized(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """
     image = image.convert("L" if preprocessing.color == "L" else "RGB")
     size = preprocessing.resize
-    width, height = image.size
+    left, top, right, bottom = box or (0, 0, *image.size)
+    width, height = right - left, bottom - top
     if preprocessing.resize_mode == "warp":
-        width, height = size, size
+        target = (size, size)
     elif width <= height:
-        width, height = size, size * height // width
+        target = (size, int(size * height // width))
     else:
-        width, height = size * width // height, size
-    if width * height > _MOST_RESIZED_PIXELS:
+        target = (int(size * width // height), size)
+    if target[0] * target[1] > _MOST_RESIZED_PIXELS:
         raise InputError(
             f"an image of {image.width} x {image.height} pixels is too long and thin to be resized"
         )
-    return image.resize((width, height), _RESAMPLING[preprocessing.interpolation])
+    return image.resize(target, _RESAMPLING[preprocessing.interpolation], box)
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +16,14 @@ import torch
 from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
 from squeezekit.progress import Progress, silent
-from squeezekit.runtime.images import Pixels, normalized, open_image, resized
+from squeezekit.runtime.images import (
+    ImageFile,
+    Pixels,
+    normalized,
+    open_image,
+    resized,
+    resized_quickly,
+)
 from squeezekit.sqz.network import Preprocessing
 from squeezekit.train.recipe import Augmentation, Recipe
 
@@ -48,6 +54,7 @@ class TrainingData:
         preprocessing: Preprocessing,
         *,
         cache_bytes: int = CACHE_BYTES,
+        quick_decoding: bool = True,
         threads: int | None = None,
         progress: Progress = silent,
     ) -> None:
@@ -57,6 +64,7 @@ class TrainingData:
             image_set: the paths, and the targets as the network's outputs are numbered.
             preprocessing: of the network.
             cache_bytes: most memory for decoded pixels; 0 decodes in each epoch.
+            quick_decoding: decode large JPEGs at reduced size (see `images.resized_quickly`).
             threads: that decode and prepare batches; one a core where None.
             progress: told of each decoded image.
 
@@ -64,6 +72,7 @@ class TrainingData:
             InputError: where none of the images can be read.
         """
         self._preprocessing = preprocessing
+        self._quick_decoding = quick_decoding
         self._threads = threads or os.cpu_count() or 1
         self._paths = image_set.paths
         self._targets = image_set.targets
@@ -151,19 +160,21 @@ class TrainingData:
         if cached is not None:
             return cached
         try:
-            return decoded(self._paths[index], self._preprocessing)
+            return decoded(self._paths[index], self._preprocessing, quick=self._quick_decoding)
         except InputError as error:
             self._broken[index] = str(error)
             return None
 
 
-def decoded(path: Path, preprocessing: Preprocessing) -> Pixels:
+def decoded(source: ImageFile, preprocessing: Preprocessing, *, quick: bool) -> Pixels:
     """An image as it is before the crop: uint8 (H, W, 3) in RGB order, or (H, W) for "L".
 
     Raises:
         InputError: where it cannot be read.
     """
-    return np.asarray(resized(open_image(path), preprocessing))
+    if quick:
+        return np.asarray(resized_quickly(source, preprocessing))
+    return np.asarray(resized(open_image(source), preprocessing))
 
 
 def varied(
