@@ -280,7 +280,8 @@ class TorchClassifier:
 
     def logits(self, batch: Floats) -> Floats:
         """Images float32 (N, C, H, W), prepared, to logits float32 (N, classes)."""
-        device = next(self._net.parameters()).device
+        parameter = next(self._net.parameters(), None)
+        device = None if parameter is None else parameter.device
         was_training = self._net.training
         self._net.eval()
         with torch.inference_mode():
@@ -654,7 +655,7 @@ def _slice(node: Node, inputs: list[Tensor], training: bool) -> Tensor:
 def _gather(node: Node, inputs: list[Tensor], training: bool) -> Tensor:
     x, indices, axis = inputs[0], inputs[1], node.get("axis", 0)
     taken = x.index_select(axis, indices.flatten() % x.shape[axis])
-    return taken.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis:][1:])
+    return taken.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis:][1:]))
 
 
 def _cast(node: Node, inputs: list[Tensor], training: bool) -> Tensor:

@@ -88,6 +88,8 @@ def _load(path: Path | str) -> ModelProto:
         raise InputError(f"{path}: is not an ONNX model") from None
     if not model.graph.node or not model.graph.output:
         raise InputError(f"{path}: is not an ONNX model (it has no graph)")
+    for output in model.graph.output:
+        output.type.tensor_type.shape.SetInParent()  # the checker wants one; `_state_output` too
     try:
         onnx.load_external_data_for_model(model, str(Path(path).parent))
         onnx.checker.check_model(model)
@@ -268,7 +270,7 @@ def _state_output(path: Path | str, model: ModelProto) -> None:
     output.type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.output[0]
     tensor = inferred.type.tensor_type
-    shape: list[str | int | None] | None = None
+    shape: list[str | int | None] = ["N", None]
     if tensor.HasField("shape"):
         dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
         if len(dims) < 2 or any(size not in (1, None) for size in dims[2:]):
