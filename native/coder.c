@@ -105,6 +105,15 @@ enum { INPUTS = 4, SETS = 128, RATE = 24, COUNT_LIMIT = 1000 };
 
 static i32 mixer[SETS][INPUTS];
 static Slot *chosen[INPUTS];
+static u32 share[COUNT_LIMIT + 1]; /* of the way to the new bit, by count: 65536 / (count + 2) */
+static i32 trust[COUNT_LIMIT + 1]; /* in a probability, by count: towards 256 */
+
+static void fill_by_count(void) {
+    for (u32 seen = 0; seen <= COUNT_LIMIT; seen++) {
+        share[seen] = 65536 / (seen + 2);
+        trust[seen] = seen > 30 ? 256 : (i32)(512 * seen / (2 * seen + 3));
+    }
+}
 
 static void fresh(Slot *slots, u32 count) {
     for (u32 i = 0; i < count; i++) slots[i] = 1u << 31; /* probability 1/2, never seen */
@@ -120,9 +129,7 @@ static u32 code_mixed(u32 bit, u32 count, u32 set) {
     i32 *weight = mixer[set], input[INPUTS];
     i64 sum = 0;
     for (u32 i = 0; i < count; i++) {
-        u32 seen = *chosen[i] & 1023;
-        i32 trust = seen > 30 ? 256 : (i32)(512 * seen / (2 * seen + 3));
-        input[i] = stretch_table[*chosen[i] >> 20] * trust / 256;
+        input[i] = (stretch_table[*chosen[i] >> 20] * trust[*chosen[i] & 1023]) >> 8;
         sum += (i64)input[i] * weight[i];
     }
     u32 p = squash((i32)(sum >> 16));
@@ -131,8 +138,8 @@ static u32 code_mixed(u32 bit, u32 count, u32 set) {
     for (u32 i = 0; i < count; i++) {
         weight[i] += (i32)(((i64)input[i] * miss * RATE + (1 << 19)) >> 20);
         u32 seen = *chosen[i] & 1023;
-        i32 q = (i32)(*chosen[i] >> 10);
-        q += ((bit ? (1 << 22) - 1 : 0) - q) / (i32)(seen + 2);
+        i32 q = (i32)(*chosen[i] >> 10), target = bit ? (1 << 22) - 1 : 0;
+        q += (i32)(((i64)(target - q) * share[seen]) >> 16);
         *chosen[i] = (u32)q << 10 | (seen < COUNT_LIMIT ? seen + 1 : seen);
     }
     return bit;
@@ -322,6 +329,7 @@ static void code_table(u32 *value, u32 count, u32 drop) {
 /* ---- what the host calls; each returns a size in bytes, or an error below zero ---- */
 static void prepare(u8 *bytes, u32 size, i32 encoding) {
     fill_stretch();
+    fill_by_count();
     reset_mixer();
     start(bytes, size, encoding);
 }

@@ -24,10 +24,6 @@ for value in range(-2047, 2048):
 STRETCH += [2047] * (4096 - len(STRETCH))
 
 
-def toward_zero(a, b):
-    return abs(a) // b * (1 if a >= 0 else -1)
-
-
 class Decoder:
     def __init__(self, payload):
         self.payload, self.at = payload, 0
@@ -61,17 +57,14 @@ class Decoder:
     def mixed(self, mixer_set, *names):
         weights = self.weights.setdefault(mixer_set, [27307] * 4)
         slots = [self.slots.setdefault(name, [1 << 21, 0]) for name in names]
-        x = [
-            toward_zero(STRETCH[q >> 10] * (256 if c > 30 else 512 * c // (2 * c + 3)), 256)
-            for q, c in slots
-        ]
+        x = [STRETCH[q >> 10] * (256 if c > 30 else 512 * c // (2 * c + 3)) >> 8 for q, c in slots]
         p = squash(sum(a * w for a, w in zip(x, weights, strict=False)) >> 16)
         bit = self.bit(p)
         error = bit * 65536 - p
         for i, (a, slot) in enumerate(zip(x, slots, strict=True)):
             weights[i] += (a * error * 24 + (1 << 19)) >> 20
             target = (1 << 22) - 1 if bit else 0
-            slot[0] += toward_zero(target - slot[0], slot[1] + 2)
+            slot[0] += (target - slot[0]) * (65536 // (slot[1] + 2)) >> 16
             slot[1] = min(slot[1] + 1, 1000)
         return bit
 

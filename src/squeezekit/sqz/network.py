@@ -34,7 +34,7 @@ class SharedTensor:
             raise TypeError("levels must be int32 and centroids float32")
         if not 0 <= self.zero < len(self.centroids) or self.centroids[self.zero] != 0.0:
             raise ValueError("centroids must hold 0.0 at index zero")
-        if not np.all(np.diff(self.centroids) > 0):  # also false where one is NaN
+        if not np.all(self.centroids[1:] > self.centroids[:-1]):  # also false where one is NaN
             raise ValueError("centroids must be strictly ascending")
         if self.levels.size and not (
             -self.zero <= int(self.levels.min())
