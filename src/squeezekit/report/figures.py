@@ -323,7 +323,8 @@ def _svg(figure: Figure, name: str, alt: str) -> str:
         svg = svg.replace(color, f"var(--{variable}, {color})")
     view_box = re.search(r'viewBox="[^"]*"', svg)
     assert view_box is not None
-    head = f'<svg class="figure" role="img" aria-label="{escape(alt)}" {view_box.group()}>'
+    label = escape(numbers.shown(alt))
+    head = f'<svg class="figure" role="img" aria-label="{label}" {view_box.group()}>'
     return re.sub(r"<svg.*?>", lambda _: head, svg, count=1, flags=re.DOTALL)
 
 

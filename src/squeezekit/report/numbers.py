@@ -51,9 +51,10 @@ def share(part: float, whole: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds, or minutes and seconds from two minutes on."""
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    return f"{whole} s" if whole < 120 else f"{whole // 60} min {whole % 60} s"
 
 
 def shown(text: str) -> str:
