@@ -75,10 +75,10 @@ def shared_tensor(levels: npt.NDArray[np.int32], table: Floats) -> SharedTensor:
     Raises:
         CoderError: where they are not finite and ascending, or a level has no centroid.
     """
-    zero = int(np.searchsorted(table, 0.0))
-    centroids = np.insert(table, zero, np.float32(0.0))
     if not np.all(np.isfinite(table)):
         raise CoderError("a centroid is not a finite number")
+    zero = int(np.searchsorted(table, np.float32(0.0)))
+    centroids = np.insert(table, zero, np.float32(0.0))
     try:
         return SharedTensor(levels, centroids, zero)
     except ValueError as error:
