@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from squeezekit.errors import InputError, UnsupportedError
 from squeezekit.files import read_bytes
-from squeezekit.models.builder import GraphBuilder
+from squeezekit.models.builder import GraphBuilder, constant
 from squeezekit.models.squeezenet import squeezenet, v1_0, v1_1
 from squeezekit.sqz.network import TORCHVISION, Floats, Metadata, Network, Tensor
 
@@ -48,7 +49,9 @@ def read(path: Path | str) -> Network:
 
     read_bytes(path)  # for the sentence where there is no such file
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd files, which get their sentence below
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
             f"{path}: is damaged, or holds more than tensors, which could run any code; "
@@ -124,23 +127,25 @@ def _squeezenet_layers(fires: tuple[int, ...]) -> dict[str, str]:
 
 
 def _alexnet(classes: int) -> Network:
-    """Torchvision's AlexNet: no groups, no LRN, other widths than Caffe's (Krizhevsky 2014).
+    """The AlexNet of torchvision, its weights zero.
 
-    Its adaptive pool to 6x6 does nothing at the input size of 224, and is left out.
+    It has no groups, no LRN, and other widths than Caffe's (Krizhevsky 2014). Its adaptive pool
+    to 6x6 does nothing at the input size of 224, and is left out.
     """
-    net = GraphBuilder(3, 224, 224)
-    x = net.relu("conv1.relu", net.conv("conv1", net.image, 64, 11, stride=4, pad=2))
+    net, empty = GraphBuilder(3, 224, 224), constant(0.0)
+    x = net.conv("conv1", net.image, 64, 11, stride=4, pad=2, init=empty)
+    x = net.relu("conv1.relu", x)
     x = net.max_pool("pool1", x, 3, 2, ceil=False)  # (N, 64, 27, 27)
-    x = net.relu("conv2.relu", net.conv("conv2", x, 192, 5, pad=2))
+    x = net.relu("conv2.relu", net.conv("conv2", x, 192, 5, pad=2, init=empty))
     x = net.max_pool("pool2", x, 3, 2, ceil=False)  # (N, 192, 13, 13)
     for name, filters in (("conv3", 384), ("conv4", 256), ("conv5", 256)):
-        x = net.relu(f"{name}.relu", net.conv(name, x, filters, 3, pad=1))
+        x = net.relu(f"{name}.relu", net.conv(name, x, filters, 3, pad=1, init=empty))
     x = net.max_pool("pool5", x, 3, 2, ceil=False)  # (N, 256, 6, 6)
     x = net.flatten("flatten", x)  # (N, 9216)
     for name, drop in (("fc6", "drop5"), ("fc7", "drop6")):
         x = net.dropout(drop, x, 0.5)
-        x = net.relu(f"{name}.relu", net.linear(name, x, 4096))
-    x = net.linear("fc8", x, classes)
+        x = net.relu(f"{name}.relu", net.linear(name, x, 4096, init=empty))
+    x = net.linear("fc8", x, classes, init=empty)
     return net.build(x, Metadata("alexnet-torchvision", TORCHVISION))
 
 
