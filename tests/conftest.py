@@ -23,6 +23,13 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """No test reads or leaves anything in the user's own cache; gives the folder instead of it."""
+    monkeypatch.setenv("SQUEEZEKIT_CACHE", str(tmp_path / "squeezekit cache"))
+    return tmp_path / "squeezekit cache"
+
+
 @pytest.fixture
 def make_images(tmp_path):
     """Write small colour-noise images into a folder below `tmp_path`; gives the folder.

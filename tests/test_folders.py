@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from squeezekit.data.folders import ImageSet, match, require_classes, scan, split, split_folders
+from squeezekit.data.folders import (
+    ImageSet,
+    class_counts,
+    imbalance_warning,
+    match,
+    require_classes,
+    scan,
+    split,
+    split_folders,
+)
 from squeezekit.errors import InputError
 from squeezekit.runtime.labels import read_labels
 
@@ -113,6 +122,22 @@ def test_a_subset_keeps_the_classes(make_images):
     assert chosen.classes == ("a", "b", "c")
     assert chosen.paths == (image_set.paths[5], image_set.paths[0])
     np.testing.assert_array_equal(chosen.targets, [2, 0])
+
+
+def test_images_are_counted_by_class(make_images):
+    image_set = scan(make_images({"fox": 1, "ant": 3, "dog": 2}))
+    assert class_counts(image_set) == {"ant": 3, "dog": 2, "fox": 1}
+    assert class_counts(image_set.subset([0])) == {"ant": 1, "dog": 0, "fox": 0}
+
+
+@pytest.mark.parametrize(("counts", "warned"), [((10, 1), False), ((11, 1), True), ((5, 5), False)])
+def test_uneven_classes_are_told(counts, warned):
+    targets = np.repeat([2, 0], counts)
+    image_set = ImageSet(Path(), (Path("x"),) * len(targets), targets, ("ant", "bee", "cat"))
+    text = imbalance_warning(image_set)
+    assert bool(text) == warned
+    if warned:
+        assert text.startswith("the classes are uneven: 'cat' has 11 images, 'ant' only 1, ")
 
 
 # --- split -----------------------------------------------------------------------------------

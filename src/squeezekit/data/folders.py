@@ -6,7 +6,7 @@ import hashlib
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -14,15 +14,20 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from squeezekit.data.scan_cache import Listing, Listings, listed
 from squeezekit.errors import InputError
+from squeezekit.progress import Progress, silent
 
 Part = Literal["train", "val", "test", "all"]
 
 VAL_SHARE = 0.2
 """The share of an unsplit folder that is held out."""
 
+UNEVEN = 10
+"""How many times the images of the smallest class the largest may have without a warning."""
+
 # HEIC is among them although it cannot be read, so that such images are named and counted.
-_IMAGE_SUFFIXES = frozenset({
+IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".ico", ".tga", ".heic", ".heif",
 })  # fmt: skip
@@ -67,12 +72,17 @@ class ImageSet:
         )
 
 
-def scan(directory: Path | str) -> ImageSet:
+def scan(directory: Path | str, progress: Progress = silent) -> ImageSet:
     """Find the images of a folder of class folders.
 
     Images count by their extension, at any depth below their class folder, behind links too.
     Hidden files and folders, and what archives and file servers leave behind (`__MACOSX`,
-    `@eaDir`), do not.
+    `@eaDir`), do not. The lists of large folders are remembered (see `data.scan_cache`), so that
+    the next scan only looks for what has changed.
+
+    Args:
+        directory: the folder.
+        progress: told of each class folder, as task "scan".
 
     Returns:
         The images, sorted by class and then by path.
@@ -81,7 +91,13 @@ def scan(directory: Path | str) -> ImageSet:
         InputError: where there is no such folder, or no class folder with an image in it.
     """
     root = _existing(directory)
-    images = {folder.name: _images_below(folder) for folder in _subfolders(root)}
+    listings = Listings(root)
+    folders = _subfolders(root, listings)
+    images = {}
+    for done, folder in enumerate(folders, 1):
+        images[folder.name] = _images_below(folder, listings)
+        progress("scan", done, len(folders))
+    listings.save()
     classes = sorted(name for name, paths in images.items() if paths)
     if not classes:
         raise InputError(f"{root} {_what_is_missing(root)}")
@@ -122,7 +138,9 @@ def split_folders(directory: Path | str) -> dict[str, Path]:
     return parts
 
 
-def split(directory: Path | str, part: Part, seed: int = 0) -> ImageSet:
+def split(
+    directory: Path | str, part: Part, seed: int = 0, progress: Progress = silent
+) -> ImageSet:
     """One part of a data set.
 
     Where `directory` has split folders (see `split_folders`), a part is its folder; without val,
@@ -135,19 +153,29 @@ def split(directory: Path | str, part: Part, seed: int = 0) -> ImageSet:
         directory: class folders, or split folders of class folders.
         part: "all" is every image, of all split folders.
         seed: of the split of an unsplit folder.
+        progress: told of each class folder, as task "scan".
 
     Raises:
         InputError: where there is no such folder, no image, or no such part.
     """
     folders = split_folders(directory)
+    if part == "all" and folders:
+        return union(Path(directory), [scan(folder, progress) for folder in folders.values()])
     if part == "all":
-        return _union(Path(directory), folders.values()) if folders else scan(directory)
+        return scan(directory, progress)
     if folders.keys() <= {"train"}:
-        return _hashed_part(scan(folders.get("train", directory)), part, seed)
-    for name in _SERVED_BY[part]:
-        if name in folders:
-            return scan(folders[name])
-    raise InputError(f"{directory} has no folder {part!r}")
+        image_set = scan(folders.get("train", directory), progress)
+        names = [path.relative_to(image_set.root).as_posix() for path in image_set.paths]
+        return hold_out(image_set, names, part, seed)
+    name = serving(part, folders)
+    if name is None:
+        raise InputError(f"{directory} has no folder {part!r}")
+    return scan(folders[name], progress)
+
+
+def serving(part: Part, parts: Collection[str]) -> str | None:
+    """The part that serves as `part`: itself, or test for val and val for test, or None."""
+    return next((name for name in _SERVED_BY[part] if name in parts), None)
 
 
 def require_classes(image_set: ImageSet) -> None:
@@ -162,10 +190,31 @@ def require_classes(image_set: ImageSet) -> None:
     inside = image_set.root / name
     hint = (
         f"did you mean {inside}?"
-        if len([folder for folder in _subfolders(inside) if _images_below(folder)]) > 1
+        if inside.is_dir() and _holds_class_folders(inside)
         else "training takes at least two class folders with images"
     )
     raise InputError(f"{image_set.root} has one class only ({name!r}): {hint}")
+
+
+def class_counts(image_set: ImageSet) -> dict[str, int]:
+    """The number of images of each class, in the order of the classes."""
+    counts = np.bincount(image_set.targets, minlength=len(image_set.classes))
+    return dict(zip(image_set.classes, counts.tolist(), strict=True))
+
+
+def imbalance_warning(image_set: ImageSet) -> str:
+    """A sentence where a class has over ten times the images of another; else an empty string.
+
+    Classes without any image, as a matched set may have, do not count.
+    """
+    counts = {name: count for name, count in class_counts(image_set).items() if count}
+    largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    if counts[largest] <= UNEVEN * counts[smallest]:
+        return ""
+    return (
+        f"the classes are uneven: {largest!r} has {counts[largest]:,} images, {smallest!r} only "
+        f"{counts[smallest]:,}, and may be seldom predicted; add images of it if you can"
+    )
 
 
 def match(image_set: ImageSet, labels: Sequence[str], label_ids: Sequence[str] = ()) -> ImageSet:
@@ -215,31 +264,47 @@ def _ignored(name: str) -> bool:
 
 
 def _is_image(name: str) -> bool:
-    return not _ignored(name) and Path(name).suffix.lower() in _IMAGE_SUFFIXES
+    # A Path would be slow for a million names.
+    suffix = os.path.splitext(name)[1]  # noqa: PTH122
+    return suffix.lower() in IMAGE_SUFFIXES and not _ignored(name)
 
 
-def _subfolders(root: Path) -> list[Path]:
-    try:
-        return sorted(path for path in root.iterdir() if path.is_dir() and not _ignored(path.name))
-    except OSError as error:
-        raise InputError(f"{root} cannot be read ({error.strerror})") from None
+def _subfolders(root: Path, listings: Listings | None = None) -> list[Path]:
+    folders = _listing(root, listings).folders
+    return [root / name for name in folders if not _ignored(name)]
 
 
-def _images_below(folder: Path) -> list[Path]:
+def _holds_class_folders(root: Path) -> bool:
+    listings = Listings(root)
+    return sum(bool(_images_below(folder, listings)) for folder in _subfolders(root, listings)) > 1
+
+
+def _images_below(folder: Path, listings: Listings) -> list[Path]:
+    """The images at any depth, sorted by path."""
     images: list[Path] = []
     visited: set[str] = set()
-    for place, folders, names in os.walk(folder, onerror=_refuse_unreadable, followlinks=True):
+
+    def visit(place: Path) -> None:
         if (real := os.path.realpath(place)) in visited:  # a link back to a folder above
-            folders.clear()
-            continue
+            return
         visited.add(real)
-        folders[:] = sorted(name for name in folders if not _ignored(name))
-        images += [Path(place, name) for name in names if _is_image(name)]
-    return sorted(images)
+        listing = _listing(place, listings)
+        inner = frozenset(name for name in listing.folders if not _ignored(name))
+        for name in sorted([*inner, *filter(_is_image, listing.files)]):
+            if name in inner:
+                visit(place / name)
+            else:
+                images.append(place / name)
+
+    visit(folder)
+    return images
 
 
-def _refuse_unreadable(error: OSError) -> None:
-    raise InputError(f"{error.filename} cannot be read ({error.strerror})") from None
+def _listing(place: Path, listings: Listings | None) -> Listing:
+    try:
+        return listed(place)[0] if listings is None else listings[place]
+    except OSError as error:
+        raise InputError(f"{place} cannot be read ({error.strerror})") from None
 
 
 def _what_is_missing(root: Path) -> str:
@@ -251,9 +316,8 @@ def _what_is_missing(root: Path) -> str:
     return "has no class folder with an image (such as .jpg or .png) in it"
 
 
-def _union(root: Path, folders: Iterable[Path]) -> ImageSet:
-    """The images of several folders of class folders; a class is the same where its name is."""
-    sets = [scan(folder) for folder in folders]
+def union(root: Path, sets: Sequence[ImageSet]) -> ImageSet:
+    """The images of several sets; a class is the same where its name is."""
     classes = tuple(sorted({name for image_set in sets for name in image_set.classes}))
     index = {name: i for i, name in enumerate(classes)}
     targets = [index[image_set.classes[t]] for image_set in sets for t in image_set.targets]
@@ -261,8 +325,19 @@ def _union(root: Path, folders: Iterable[Path]) -> ImageSet:
     return ImageSet(root, paths, np.array(targets, np.int64), classes)
 
 
-def _hashed_part(image_set: ImageSet, part: Part, seed: int) -> ImageSet:
-    places = np.array([_place(path, image_set.root, seed) for path in image_set.paths])
+def hold_out(image_set: ImageSet, names: Iterable[str], part: Part, seed: int) -> ImageSet:
+    """One side of a seeded split, class by class (see `split`), that follows from the names.
+
+    Args:
+        image_set: what to split.
+        names: one an image, which decides where it goes.
+        part: "train", or one of the others.
+        seed: another one gives another split.
+
+    Raises:
+        InputError: where every class has a single image.
+    """
+    places = np.array([_place(name, seed) for name in names])
     held_out = places < VAL_SHARE
     for target in range(len(image_set.classes)):
         (members,) = np.nonzero(image_set.targets == target)
@@ -278,10 +353,10 @@ def _hashed_part(image_set: ImageSet, part: Part, seed: int) -> ImageSet:
     return image_set.subset(np.flatnonzero(chosen))
 
 
-def _place(path: Path, root: Path, seed: int) -> float:
-    """A number in 0..1 that depends on nothing but the seed and the path below the root."""
+def _place(name: str, seed: int) -> float:
+    """A number in 0..1 that depends on nothing but the name and the seed."""
     # File systems disagree on how an accented letter is spelt in Unicode.
-    name = unicodedata.normalize("NFC", path.relative_to(root).as_posix())
+    name = unicodedata.normalize("NFC", name)
     digest = hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
