@@ -42,10 +42,14 @@ def read(path: Path | str) -> Network:
     """Read a `.pth`: a state dict, perhaps under "state_dict" and with "module." before its names.
 
     Raises:
-        InputError: where the file is none, holds more than tensors, or shapes do not fit.
+        InputError: where the file is none, holds more than tensors, or shapes do not fit; or
+            where torch is missing.
         UnsupportedError: where it holds another network.
     """
-    import torch
+    try:
+        import torch
+    except ImportError:
+        raise InputError("reading a .pth needs torch: pip install squeezekit[train]") from None
 
     read_bytes(path)  # for the sentence where there is no such file
     try:
