@@ -184,10 +184,11 @@ def _made(
     out: Path, seed: int, seconds: float, train: ImageSet, held_out: ImageSet
 ) -> dict[str, str]:
     packages = ("squeezekit", "torch", "onnxruntime", "numpy")
+    train_images, held_out_images = numbers.count(len(train)), numbers.count(len(held_out))
     return {
         "command": f"squeezekit demo --out {out} --seed {seed}",
         "took": f"{numbers.duration(seconds)} on {os.cpu_count()} cores ({platform.machine()})",
-        "images": f"{len(train)} to train on, {len(held_out)} held out",
+        "images": f"{train_images} to train on, {held_out_images} held out",
         "versions": ", ".join(f"{name} {version(name)}" for name in packages)
         + f", Python {platform.python_version()}",
     }

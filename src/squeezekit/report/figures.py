@@ -181,7 +181,7 @@ def bytes_and_accuracy(stages: Sequence[StageFigures]) -> str:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: numbers.size(x)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}%" if y <= 100 else ""))
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.set_xlabel("file, smaller to the right")

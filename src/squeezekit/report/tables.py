@@ -67,22 +67,17 @@ def cost_table(cost: Cost) -> Table:
     """Every layer and fire module as a row, in the columns of the paper's Table 1.
 
     Filters and density are those of a module's convolutions in their order: squeeze1x1, expand1x1
-    and expand3x3 of a fire module.
+    and expand3x3 of a fire module. Biases count among the weights; kB are those of float32.
     """
     filters = {layer.name: layer.output_shape[0] for layer in cost.layers if layer.output_shape}
-    table = _table(
-        "Layer", "Output", "Filters", "Density %", "Parameters", "Nonzero", "MACs", "float32 bytes"
-    )
+    table = _table("Layer", "Output", "Filters", "Density %", "Weights", "Nonzero", "MACs", "kB")
     for module in cost.modules:
         table.add_row(
             Text(numbers.shown(module.name)),
             "x".join(map(str, module.output_shape)),
             _each([str(filters.get(name, "?")) for name in _weight_layers(module)]),
             _each([f"{100 * density:.0f}" for _, density in module.densities]),
-            *(
-                numbers.count(value) if module.parameters else ""
-                for value in (module.parameters, module.nonzero, module.macs, module.float_bytes)
-            ),
+            *(_amounts(module) if module.parameters else ()),
         )
     table.add_section()
     table.add_row(
@@ -90,12 +85,18 @@ def cost_table(cost: Cost) -> Table:
         "",
         "",
         f"{100 * cost.nonzero / max(cost.parameters, 1):.0f}",
-        *(
-            f"[bold]{numbers.count(value)}"
-            for value in (cost.parameters, cost.nonzero, cost.macs, cost.float_bytes)
-        ),
+        *(f"[bold]{amount}" for amount in _amounts(cost)),
     )
     return table
+
+
+def _amounts(cost: Cost | ModuleCost) -> tuple[str, ...]:
+    return (
+        numbers.count(cost.parameters),
+        numbers.count(cost.nonzero),
+        numbers.many(cost.macs),
+        f"{cost.float_bytes / 1000:,.0f}",
+    )
 
 
 def _weight_layers(module: ModuleCost) -> list[str]:
@@ -104,7 +105,7 @@ def _weight_layers(module: ModuleCost) -> list[str]:
 
 def _each(values: Sequence[str]) -> str:
     """One value a convolution, while there are few enough to be read."""
-    return " / ".join(values) if len(values) <= _MOST_PARTS else f"({len(values)} layers)"
+    return "/".join(values) if len(values) <= _MOST_PARTS else f"({len(values)} layers)"
 
 
 def stage_table(stages: Sequence[StageFigures], float_bytes: int) -> Table:
@@ -135,10 +136,8 @@ def top1_change(stages: Sequence[StageFigures], stage: StageFigures) -> float | 
 
 def info_table(file: FileContents) -> Group:
     """Where every byte of a `.sqz` went; the rows add up to the file."""
-    table = _table("Part", "Coder", "Shape", "Nonzero", "Density", "Values", "Bits/weight")
-    table.add_column("Bytes", justify="right")
-    table.add_column("Share", justify="right")
-    blank = [""] * 6
+    table = _table("Part", "Coder", "Shape", "Nonzero", "Bits each", "Bytes", "Share")
+    blank = [""] * 4
 
     def bytes_and_share(part: int) -> tuple[str, str]:
         return numbers.count(part), numbers.share(part, file.file_bytes)
@@ -153,8 +152,6 @@ def info_table(file: FileContents) -> Group:
             tensor.coder,
             "x".join(map(str, tensor.shape)),
             numbers.count(tensor.nonzero),
-            numbers.share(tensor.nonzero, tensor.weights),
-            "" if tensor.centroids is None else numbers.count(tensor.centroids),
             f"{tensor.bits_per_weight:.2f}",
             *bytes_and_share(tensor.payload_bytes),
         )
@@ -164,8 +161,6 @@ def info_table(file: FileContents) -> Group:
         "",
         "",
         numbers.count(file.nonzero),
-        numbers.share(file.nonzero, file.parameters),
-        "",
         f"{8 * file.file_bytes / max(file.parameters, 1):.2f}",
         f"[bold]{numbers.count(file.file_bytes)}",
         "100%",
@@ -230,11 +225,18 @@ def predictions_table(image: str, predictions: Sequence[Prediction]) -> Group:
 
 
 def _table(first: str, *others: str) -> Table:
-    """A table whose first column is text and whose others are numbers."""
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    table.add_column(first)
+    """A table that fits into 80 columns: only the first column, a name, may be folded."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        header_style="bold",
+        pad_edge=False,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column(first, overflow="fold")
     for name in others:
-        table.add_column(name, justify="left" if name in ("Coder", "Shape") else "right")
+        text = name in ("Coder", "Shape", "Output")
+        table.add_column(name, justify="left" if text else "right", no_wrap=True)
     return table
 
 
