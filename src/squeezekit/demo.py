@@ -157,7 +157,7 @@ def _trained(
         TrainingData(train, network.metadata.preprocessing),
         dataclasses.replace(recipe.digits(), seed=seed),
         validate=lambda net: evaluate(TorchClassifier(net), held_out),
-        progress=lambda _, done, total: progress("Training the float32 network", done, total),
+        progress=lambda _, done, total: progress("train float32", done, total),
     )
     trained = net.to_network()
     step = f"trained on scikit-learn's digits, {len(train)} images, {len(epochs)} epochs"
