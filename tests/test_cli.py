@@ -51,7 +51,7 @@ def trained(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("cli") / "run"
     result = run_json(
         "train", "--data", photos, "--model", "squeezenet-digits", "--out", out,
-        "--set", "epochs=12", "--set", "batch=16", "--set", "bf16=false",
+        "--set", "epochs=12", "--set", "batch=16", "--set", "precision=float32",
     )  # fmt: skip
     assert result["top1"] >= 90
     return out
@@ -250,7 +250,7 @@ def test_interrupted_training_leaves_no_half_written_file(photos, tmp_path):
     command = [sys.executable, "-c", "from squeezekit.cli import main; main()"]
     process = subprocess.Popen(
         [*command, "train", "--data", photos, "--model", "squeezenet-digits", "--out", out,
-         "--set", "epochs=500", "--set", "bf16=false"],
+         "--set", "epochs=500", "--set", "precision=float32"],
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     for _ in range(600):

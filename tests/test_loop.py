@@ -71,7 +71,8 @@ def equal(one, two):
         {"nesterov": True, "schedule": "cosine", "warmup_epochs": 0.5, "clip_norm": 1.0},
         {"optimizer": "adam", "learning_rate": 0.02, "weight_decay": 0.01},
         {"label_smoothing": 0.1, "schedule": "constant"},
-        {"bf16": True},
+        {"precision": "bf16"},
+        {"accumulate": 5, "ema": 0.5, "body_rate": 0.5},
     ],
     ids=str,
 )

@@ -79,7 +79,7 @@ def test_settings_take_the_type_of_their_field():
         recipes.plain(),
         [
             *("epochs=3", "learning_rate=1e-3", "mirror=no", "pad=2"),
-            *("clip_norm=none", "optimizer=adam", "bf16=false", " keep = best "),
+            *("clip_norm=none", "optimizer=adam", "precision=fp16", " keep = best "),
         ],
     )
     assert changed == dataclasses.replace(
@@ -89,7 +89,7 @@ def test_settings_take_the_type_of_their_field():
         augmentation=Augmentation(mirror=False, pad=2),
         clip_norm=None,
         optimizer="adam",
-        bf16=False,
+        precision="fp16",
         keep="best",
     )
 
@@ -113,7 +113,8 @@ def test_no_settings_change_nothing():
         ("learning_rate=nan", "learning_rate must be finite"),
         ("learning_rate=0", "learning_rate must be above 0"),
         ("momentum=1", "momentum must be"),
-        ("bf16=perhaps", "bf16 must be true or false"),
+        ("precision=bf8", "precision must be float32 or bf16 or fp16"),
+        ("nesterov=perhaps", "nesterov must be true or false"),
         ("schedule=step", "schedule must be linear or cosine or constant"),
         ("optimizer=lion", "optimizer must be sgd or adam"),
         ("clip_norm=0", "clip_norm must be above 0"),

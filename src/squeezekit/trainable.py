@@ -261,6 +261,13 @@ class TrainableNetwork(nn.Module):
         """The tensors that convolutions and matrix products multiply by, in the graph's order."""
         return list(self._weight_names)
 
+    def head_names(self) -> list[str]:
+        """The tensors of the last layer: its weight, and its bias where it has one."""
+        for node in reversed(self._nodes):
+            if set(node.inputs) & set(self._weight_names):
+                return [name for name in node.inputs if name in self.weights]
+        return []
+
     def to_network(self) -> Network:
         """The network with the present weights; Shared ones keep their codebook."""
         tensors = {name: weight.to_tensor() for name, weight in self.weights.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -80,6 +81,9 @@ class TrainingData:
         self._broken: dict[int, str] = {}
         self.classes = int(image_set.targets.max(initial=-1)) + 1
         self._fill_cache(cache_bytes, progress)
+        # What proves broken later stays in the order of the epochs, so that an epoch's order does
+        # not depend on those before it, and a resumed run has the same one.
+        self._order = np.array([i for i in range(len(self._paths)) if i not in self._broken])
         if self.images == 0:
             raise InputError(f"none of the {len(self._paths)} images can be read")
 
@@ -93,43 +97,56 @@ class TrainingData:
         """One sentence for each image that cannot be read."""
         return tuple(self._broken[i] for i in sorted(self._broken))
 
+    @property
+    def fingerprint(self) -> str:
+        """Changes where the images, their targets or their preprocessing do."""
+        names = "\0".join(str(path) for path in self._paths).encode(errors="surrogateescape")
+        content = names + self._targets.tobytes() + str(self._preprocessing).encode()
+        return hashlib.sha256(content).hexdigest()
+
     def steps(self, batch: int) -> int:
         """Iterations in an epoch: full batches only, unless there is not even one."""
-        return max(self.images // batch, 1)
+        return max(len(self._order) // batch, 1)
 
-    def epoch(self, epoch: int, recipe: Recipe) -> Iterator[Batch]:
-        """The batches of one epoch, in an order and with crops that follow from the seed alone.
+    def epoch(
+        self, epoch: int, recipe: Recipe, *, first: int = 0, rank: int = 0, processes: int = 1
+    ) -> Iterator[Batch]:
+        """Give the batches of one epoch; order and crops follow from the seed alone.
 
         Args:
             epoch: its number, from 0.
             recipe: its batch, augmentation and seed count here.
+            first: batches to leave out, because they were trained on before an interruption.
+            rank: number of this process; it gets its share of each batch.
+            processes: that train together.
 
         Yields:
-            `steps(recipe.batch)` batches of equal size, or smaller by the images that prove broken.
+            `steps(recipe.batch) - first` batches of equal size, or smaller by the images that prove
+            broken.
         """
         random = np.random.default_rng((recipe.seed, epoch))
-        good = np.array([i for i in range(len(self._paths)) if i not in self._broken])
-        order = random.permutation(good)[: self.steps(recipe.batch) * recipe.batch]
+        order = random.permutation(self._order)[: self.steps(recipe.batch) * recipe.batch]
         draws = random.random((len(order), 3))
         tasks = [
-            (order[start : start + recipe.batch], draws[start : start + recipe.batch])
-            for start in range(0, len(order), recipe.batch)
+            (
+                order[start : start + recipe.batch][rank::processes],
+                draws[start : start + recipe.batch][rank::processes],
+            )
+            for start in range(first * recipe.batch, len(order), recipe.batch)
         ]
 
-        def prepare(task: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]) -> Batch | None:
+        def prepare(task: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]) -> Batch:
             return self._batch(*task, recipe.augmentation)
 
-        for batch in _ahead(prepare, tasks, self._threads):
-            if batch is not None:
-                yield batch
+        yield from _ahead(prepare, tasks, self._threads)
 
     def _batch(
         self,
         indices: npt.NDArray[np.int64],
         draws: npt.NDArray[np.float64],
         augmentation: Augmentation,
-    ) -> Batch | None:
-        """Images (n, C, crop, crop) and targets (n,); None where all n are broken."""
+    ) -> Batch:
+        """Images (n, C, crop, crop) and targets (n,), without those that are broken."""
         pixels, kept = [], []
         for index, draw in zip(indices.tolist(), draws, strict=True):
             image = self._pixels(index)
@@ -137,7 +154,7 @@ class TrainingData:
                 pixels.append(varied(image, self._preprocessing.crop, augmentation, draw))
                 kept.append(index)
         if not kept:
-            return None
+            return torch.empty(0), torch.empty(0, dtype=torch.int64)
         images = normalized(np.stack(pixels), self._preprocessing)
         return torch.from_numpy(images), torch.from_numpy(self._targets[kept])
 

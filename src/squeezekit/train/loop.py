@@ -1,13 +1,25 @@
-"""The one training loop, for networks with free, masked and shared weights alike."""
+"""The one training loop, for networks with free, masked and shared weights alike.
+
+On Lightning's Fabric, which knows devices, precisions and processes; the loop itself is here.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import math
+import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,13 +27,20 @@ from squeezekit.errors import InputError
 from squeezekit.evaluate import Evaluation
 from squeezekit.progress import Progress, silent
 from squeezekit.train.batches import TrainingData
-from squeezekit.train.recipe import Recipe, learning_rate
+from squeezekit.train.checkpoint import Checkpoints, State
+from squeezekit.train.recipe import Precision, Recipe, learning_rate
 from squeezekit.trainable import TrainableNetwork
 
 Validate = Callable[[TrainableNetwork], Evaluation]
 
 STUCK_EPOCHS = 3
 """After so many epochs without learning anything a warning is due."""
+
+_FABRIC_PRECISION: dict[str, Any] = {
+    "float32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
 
 
 @dataclass(frozen=True)
@@ -53,48 +72,315 @@ def fit(
     recipe: Recipe,
     *,
     validate: Validate | None = None,
+    teacher: TrainableNetwork | None = None,
+    checkpoints: Checkpoints | None = None,
     progress: Progress = silent,
     on_epoch: Callable[[EpochResult], None] | None = None,
 ) -> list[EpochResult]:
     """Train a network in place.
 
-    Two runs with the same seed, data and number of threads give the same weights, bit for bit.
-    If the run is interrupted, the network is left with the weights after its last whole epoch (or
-    its best one, if the recipe keeps that), ready for use; the exception goes on.
+    Two runs with the same seed, data and number of threads give the same weights, bit for bit on
+    a CPU, whether or not one of them was interrupted and resumed from its checkpoint. Under
+    `torchrun` every process takes its share of each batch, and the gradients are averaged.
+
+    If the run is interrupted, a last checkpoint is written where there are any, and the network is
+    left with the weights after its last whole epoch (or its best one, if the recipe keeps that),
+    ready for use; the exception goes on.
 
     Args:
         net: what to train, with its pruned weights masked and its shared weights shared.
         data: the training images.
         recipe: how to train.
         validate: evaluates the network after each epoch.
+        teacher: whose outputs the network learns as well (`recipe.distillation`).
+        checkpoints: where to resume from and to save to; None does neither.
         progress: told of each iteration.
-        on_epoch: told of each result as soon as there is one.
+        on_epoch: told of each result as soon as there is one, those before a resume included.
 
     Returns:
         One result an epoch.
 
     Raises:
         InputError: where the network has fewer outputs than the data has classes, the loss stops
-            being a finite number, or the recipe keeps the best weights without validation.
+            being a finite number, the recipe keeps the best weights without validation, or the
+            checkpoint is of another run.
     """
-    if recipe.keep == "best" and validate is None:
-        raise InputError("keep=best needs validation images")
-    results: list[EpochResult] = []
-    kept = _copied(net.state_dict())
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(recipe.seed)
-            run = _Run(net, data, recipe, progress)
-            for epoch in range(recipe.epochs):
-                results.append(_epoch(run, epoch, results, validate))
-                if recipe.keep == "last" or _is_best(results):
-                    kept = _copied(net.state_dict())
+    if validate is None and (recipe.keep == "best" or recipe.patience is not None):
+        raise InputError("keep=best and patience need validation images")
+    with torch.random.fork_rng(), _interrupt_between_steps() as interrupted:
+        run = _Run(net, data, recipe, teacher, checkpoints, progress)
+        for result in run.results:
+            if on_epoch is not None:
+                on_epoch(result)
+        try:
+            while not run.finished():
+                run.epoch(interrupted)
+                run.close_epoch(validate)
                 if on_epoch is not None:
-                    on_epoch(results[-1])
-    finally:
-        net.load_state_dict(kept)
-        net.eval()
-    return results
+                    on_epoch(run.results[-1])
+        finally:
+            net.load_state_dict(run.kept)
+            net.eval()
+    return run.results
+
+
+class _Run:
+    """A run's network, optimizer and progress; everything that a checkpoint holds."""
+
+    def __init__(
+        self,
+        net: TrainableNetwork,
+        data: TrainingData,
+        recipe: Recipe,
+        teacher: TrainableNetwork | None,
+        checkpoints: Checkpoints | None,
+        progress: Progress,
+    ) -> None:
+        self.net, self.data, self.recipe, self.progress = net, data, recipe, progress
+        self.checkpoints = checkpoints
+        self.fabric = _fabric(recipe)
+        if recipe.batch % (recipe.accumulate * self.fabric.world_size):
+            raise InputError(
+                f"a batch of {recipe.batch} cannot be divided among {self.fabric.world_size} "
+                f"processes and {recipe.accumulate} accumulated parts"
+            )
+        if recipe.precision != "float32":  # the layout that half-precision convolutions want
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module, self.optimizer = self._set_up()
+        self.teacher = None if teacher is None else self.fabric.to_device(teacher.eval())
+        self.epoch_steps = data.steps(recipe.batch)
+        self.steps = self.epoch_steps * recipe.epochs
+        self.done = 0  # iterations
+        self.sums = torch.zeros(3, dtype=torch.float64)  # loss, right answers, images, this epoch
+        self.results: list[EpochResult] = []
+        self.averages = [p.detach().clone() for p in self._parameters()] if recipe.ema else []
+        self.kept = _copied(net.state_dict())
+        state = None if checkpoints is None else checkpoints.load(self._fingerprint())
+        if state is not None:
+            self._restore(state)
+
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the last ones brought nothing."""
+        patience, scores = self.recipe.patience, [r.val_top1 or 0.0 for r in self.results]
+        if patience is not None and len(scores) > patience:
+            best = max(range(len(scores)), key=lambda i: scores[i])
+            if len(scores) - 1 - best >= patience:
+                return True
+        return self.done >= self.steps and len(self.results) >= self.recipe.epochs
+
+    def epoch(self, interrupted: Callable[[], bool]) -> None:
+        """What is left of the current epoch."""
+        number = len(self.results)
+        self.started = time.perf_counter()
+        self.module.train()
+        first = self.done - number * self.epoch_steps
+        rank, processes = self.fabric.global_rank, self.fabric.world_size
+        for images, targets in self.data.epoch(
+            number, self.recipe, first=first, rank=rank, processes=processes
+        ):
+            if len(images):  # not where all of them are broken
+                self._step(images, targets)
+            self.done += 1
+            self.progress("train", self.done, self.steps)
+            stop = interrupted()
+            if self.checkpoints is not None and (stop or self.checkpoints.due()):
+                self._save()
+            if stop:
+                raise KeyboardInterrupt
+
+    def close_epoch(self, validate: Validate | None) -> None:
+        """Sum up the epoch, validate, keep the weights, save."""
+        loss, right, images = self._summed(self.sums).tolist()
+        epoch = len(self.results) + 1
+        if not math.isfinite(loss):
+            raise InputError(
+                f"training diverged in epoch {epoch}: the loss is not a finite number; use a lower "
+                f"learning rate than {self.recipe.learning_rate:g}, a warm-up, or clip_norm"
+            )
+        self.module.eval()
+        with self._averaged():
+            top1 = self._validated(validate)
+            mean_loss = loss / images
+            result = EpochResult(
+                epoch=epoch,
+                loss=mean_loss,
+                learning_rate=self._rate(self.done - 1),
+                train_top1=100 * right / images,
+                val_top1=top1,
+                seconds=time.perf_counter() - self.started,
+                warning=stuck_warning(
+                    [*(r.loss for r in self.results), mean_loss], self.data.classes
+                ),
+            )
+            self.results.append(result)
+            if self.recipe.keep == "last" or _is_best(self.results):
+                self.kept = _copied(self.net.state_dict())
+        self.sums.zero_()
+        if self.checkpoints is not None:
+            self._save()
+
+    # ------------------------------------------------------------------------------- one iteration
+
+    def _step(self, images: Tensor, targets: Tensor) -> None:
+        # Dropout draws from a generator that depends on nothing but the seed and the iteration.
+        place = (self.recipe.seed, self.done, self.fabric.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate(self.done) * group["factor"]
+        self.optimizer.zero_grad(set_to_none=True)
+        images, targets = self.fabric.to_device((images, targets))
+        if self.recipe.precision != "float32":
+            images = images.contiguous(memory_format=torch.channels_last)
+        parts = list(
+            zip(
+                images.chunk(self.recipe.accumulate),
+                targets.chunk(self.recipe.accumulate),
+                strict=True,
+            )
+        )
+        for i, part in enumerate(parts):
+            last = i == len(parts) - 1
+            with nullcontext() if last else self.fabric.no_backward_sync(self.module):
+                self._backward(*part, share=len(part[0]) / len(images))
+        if self.recipe.clip_norm is not None:
+            self.fabric.clip_gradients(
+                self.module,
+                self.optimizer,
+                max_norm=self.recipe.clip_norm,
+                error_if_nonfinite=False,
+            )
+        self.optimizer.step()
+        if self.recipe.ema:
+            with torch.no_grad():
+                torch._foreach_lerp_(self.averages, self._parameters(), 1 - self.recipe.ema)
+
+    def _backward(self, images: Tensor, targets: Tensor, share: float) -> None:
+        logits = self.module(images)  # (N, classes)
+        if logits.shape[1] < self.data.classes:
+            raise InputError(
+                f"the network has {logits.shape[1]} outputs, "
+                f"but the images are of {self.data.classes} classes"
+            )
+        loss = self._loss(logits.float(), images, targets)
+        self.fabric.backward(loss * share)
+        right = (logits.argmax(dim=1) == targets).sum()
+        count = loss.new_tensor(len(images))
+        self.sums += torch.stack([loss.detach() * count, right, count]).cpu()
+
+    def _loss(self, logits: Tensor, images: Tensor, targets: Tensor) -> Tensor:
+        recipe = self.recipe
+        hard = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+        if self.teacher is None:
+            return hard
+        with torch.no_grad():
+            soft = self.teacher(images).float()
+        return (
+            recipe.distillation * distillation_loss(logits, soft, recipe.temperature)
+            + (1 - recipe.distillation) * hard
+        )
+
+    # ---------------------------------------------------------------------------------- the pieces
+
+    def _set_up(self) -> tuple[Any, torch.optim.Optimizer]:
+        net = self.net
+        head = set(net.head_names())
+        groups: dict[float, list[torch.nn.Parameter]] = {}
+        for name, weight in net.weights.items():
+            factor = 1.0 if name in head else self.recipe.body_rate
+            groups.setdefault(factor, []).extend(p for p in weight.parameters() if p.requires_grad)
+        optimizer = _optimizer(groups, self.recipe)
+        module: torch.nn.Module = torch.compile(net) if self.recipe.compile else net  # type: ignore[assignment]
+        return self.fabric.setup(module, optimizer)
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(self.recipe, step, self.steps, self.epoch_steps)
+
+    def _summed(self, values: Tensor) -> Tensor:
+        """Over all processes."""
+        summed: Tensor = self.fabric.all_reduce(values.clone(), reduce_op="sum")  # type: ignore[assignment]
+        return summed
+
+    def _validated(self, validate: Validate | None) -> float | None:
+        """Top-1 as the first process finds it, known to all."""
+        if validate is None:
+            return None
+        top1 = validate(self.net).top1 if self.fabric.is_global_zero else 0.0
+        return float(self.fabric.broadcast(top1))
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Inside, the network has the exponential average of its weights."""
+        if not self.averages:
+            yield
+            return
+        parameters = self._parameters()
+        trained = [p.detach().clone() for p in parameters]
+        with torch.no_grad():
+            torch._foreach_copy_(parameters, self.averages)
+            try:
+                yield
+            finally:
+                torch._foreach_copy_(parameters, trained)
+
+    # -------------------------------------------------------------------------------- checkpoints
+
+    def _fingerprint(self) -> str:
+        return f"{self.recipe} {self.data.fingerprint} {self.fabric.world_size}"
+
+    def _save(self) -> None:
+        if self.checkpoints is None or not self.fabric.is_global_zero:
+            return
+        self.checkpoints.save(
+            {
+                "fingerprint": self._fingerprint(),
+                "done": self.done,
+                "sums": self.sums,
+                "results": [dataclasses.asdict(result) for result in self.results],
+                "network": self.net.state_dict(),
+                "kept": self.kept,
+                "averages": self.averages,
+                "optimizer": self.optimizer.state_dict(),
+                "precision": self.fabric.strategy.precision.state_dict(),
+            }
+        )
+
+    def _restore(self, state: State) -> None:
+        self.done = state["done"]
+        self.sums = state["sums"]
+        self.results = [EpochResult(**result) for result in state["results"]]
+        self.net.load_state_dict(state["network"])
+        self.kept = state["kept"]
+        self.averages = [self.fabric.to_device(average) for average in state["averages"]]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence from the teacher's softened outputs (Hinton et al. 2015).
+
+    Args:
+        student: logits (N, classes).
+        teacher: logits (N, classes).
+        temperature: both are divided by; the result is multiplied by its square, so that the
+            gradient's scale does not depend on it.
+
+    Returns:
+        The mean over images, in nats.
+    """
+    t = temperature
+    return (
+        t
+        * t
+        * F.kl_div(
+            F.log_softmax(student / t, dim=1),
+            F.log_softmax(teacher / t, dim=1),
+            reduction="batchmean",
+            log_target=True,
+        )
+    )
 
 
 def stuck_warning(losses: Sequence[float], classes: int) -> str:
@@ -120,6 +406,23 @@ def stuck_warning(losses: Sequence[float], classes: int) -> str:
     )
 
 
+def _fabric(recipe: Recipe) -> Fabric:
+    """One process, or those that torchrun started."""
+    for name in ("lightning_fabric", "lightning.fabric"):  # it announces the precision otherwise
+        logging.getLogger(name).setLevel(logging.WARNING)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    fabric = Fabric(
+        accelerator="auto",
+        devices=local if processes > 1 else 1,
+        num_nodes=processes // local,
+        strategy="ddp" if processes > 1 else "auto",
+        precision=_FABRIC_PRECISION[_precision(recipe)],
+    )
+    fabric.launch()
+    return fabric
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether a device computes in bfloat16 itself; emulating it is slower than float32."""
     if device.type == "cpu":
@@ -127,80 +430,36 @@ def has_bf16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-class _Run:
-    """What stays the same from epoch to epoch."""
-
-    def __init__(
-        self, net: TrainableNetwork, data: TrainingData, recipe: Recipe, progress: Progress
-    ) -> None:
-        self.net, self.data, self.recipe, self.progress = net, data, recipe, progress
-        self.parameters = [p for p in net.parameters() if p.requires_grad]
-        self.device = self.parameters[0].device
-        self.optimizer = _optimizer(self.parameters, recipe)
-        self.epoch_steps = data.steps(recipe.batch)
-        self.steps = self.epoch_steps * recipe.epochs
-        self.bf16 = recipe.bf16 and has_bf16(self.device)
-        if self.bf16:  # the layout that bfloat16 convolutions are quick in
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def step(self, number: int, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """One iteration; returns the summed loss and the number of right answers."""
-        images, targets = images.to(self.device), targets.to(self.device)
-        if self.bf16:
-            images = images.contiguous(memory_format=torch.channels_last)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, number, self.steps, self.epoch_steps)
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.net(images)  # (N, classes)
-        if logits.shape[1] < self.data.classes:
-            raise InputError(
-                f"the network has {logits.shape[1]} outputs, "
-                f"but the images are of {self.data.classes} classes"
-            )
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.recipe.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.recipe.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
-        self.optimizer.step()
-        right = (logits.argmax(dim=1) == targets).sum()
-        return loss.detach() * len(targets), right
+def _precision(recipe: Recipe) -> Precision:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    bf16 = recipe.precision == "bf16"
+    return "float32" if bf16 and not has_bf16(device) else recipe.precision
 
 
-def _epoch(
-    run: _Run, epoch: int, earlier: Sequence[EpochResult], validate: Validate | None
-) -> EpochResult:
-    start = time.perf_counter()
-    run.net.train()
-    loss, right, images = torch.zeros(()), torch.zeros(()), 0
-    step = first = epoch * run.epoch_steps
-    for step, batch in enumerate(run.data.epoch(epoch, run.recipe), first):
-        step_loss, step_right = run.step(step, *batch)
-        loss, right, images = (
-            loss + step_loss.cpu(),
-            right + step_right.cpu(),
-            images + len(batch[0]),
-        )
-        run.progress("train", step + 1, run.steps)
-    mean_loss = float(loss) / images
-    if not math.isfinite(mean_loss):
-        raise InputError(
-            f"training diverged in epoch {epoch + 1}: the loss is not a finite number; "
-            f"use a lower learning rate than {run.recipe.learning_rate:g}, a warm-up, or clip_norm"
-        )
-    run.net.eval()
-    return EpochResult(
-        epoch=epoch + 1,
-        loss=mean_loss,
-        learning_rate=learning_rate(run.recipe, step, run.steps, run.epoch_steps),
-        train_top1=100 * float(right) / images,
-        val_top1=None if validate is None else validate(run.net).top1,
-        seconds=time.perf_counter() - start,
-        warning=stuck_warning([*(r.loss for r in earlier), mean_loss], run.data.classes),
-    )
+@contextmanager
+def _interrupt_between_steps() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C takes effect when the current iteration is done; a second one, at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def _optimizer(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(
+    groups: dict[float, list[torch.nn.Parameter]], recipe: Recipe
+) -> torch.optim.Optimizer:
+    parameters = [{"params": p, "factor": factor} for factor, p in groups.items() if p]
     if recipe.optimizer == "adam":
         return torch.optim.AdamW(
             parameters,

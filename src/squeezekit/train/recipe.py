@@ -14,6 +14,7 @@ from squeezekit.errors import InputError
 
 Schedule = Literal["linear", "cosine", "constant"]
 Optimizer = Literal["sgd", "adam"]
+Precision = Literal["float32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,18 @@ class Recipe:
         label_smoothing: share of the target spread over all classes.
         clip_norm: greatest norm of the gradient; None does not clip.
         augmentation: of the training images.
-        bf16: compute convolutions in bfloat16 where the device has it (float32 where not); on
-            CPUs about four times as quick for full-size networks.
+        precision: "float32"; "bf16", which computes convolutions in bfloat16 where the device has
+            it (float32 where not): on CPUs about four times as quick for full-size networks; or
+            "fp16", for graphics cards without bfloat16.
+        accumulate: parts that a batch is computed in, one after the other, to fit into memory.
+        ema: decay of an exponential average of the weights, which then is validated and kept
+            (Polyak, Juditsky 1992): 0.999 averages over about a thousand iterations; 0 does not.
+        patience: epochs without a better validation after which training stops; None never does.
+        body_rate: factor on the learning rate of all layers but the last.
+        distillation: share of the loss that is a teacher's, where there is one (Hinton et al.
+            2015); the rest is the labels'.
+        temperature: that softens the outputs of teacher and student.
+        compile: run the network through `torch.compile`, which needs a compiler.
         keep: whether the network ends with its "last" weights or those "best" on validation.
         seed: of the order of the images, their augmentation and dropout.
     """
@@ -71,25 +82,38 @@ class Recipe:
     label_smoothing: float = 0.0
     clip_norm: float | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
-    bf16: bool = False
+    precision: Precision = "float32"
+    accumulate: int = 1
+    ema: float = 0.0
+    patience: int | None = None
+    body_rate: float = 1.0
+    distillation: float = 0.9
+    temperature: float = 3.0
+    compile: bool = False
     keep: Literal["last", "best"] = "last"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("optimizer", "schedule", "keep"):
+        for name in ("optimizer", "schedule", "precision", "keep"):
             allowed = get_args(get_type_hints(Recipe)[name])
             value = getattr(self, name)
             _require(value in allowed, f"{name} must be {' or '.join(allowed)}", repr(value))
         _require(self.epochs >= 0, "epochs must not be negative", self.epochs)
-        _require(self.batch >= 1, "batch must be at least 1", self.batch)
+        for name in ("batch", "accumulate"):
+            value = getattr(self, name)
+            _require(value >= 1, f"{name} must be at least 1", value)
         _require(self.learning_rate > 0, "learning_rate must be above 0", self.learning_rate)
-        for name in ("momentum", "label_smoothing"):
+        for name in ("momentum", "label_smoothing", "ema"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"{name} must be at least 0 and below 1", value)
-        for name in ("weight_decay", "warmup_epochs"):
+        for name in ("weight_decay", "warmup_epochs", "body_rate"):
             value = getattr(self, name)
             _require(value >= 0, f"{name} must not be negative", value)
         _require(self.seed >= 0, "seed must not be negative", self.seed)
+        _require(self.temperature > 0, "temperature must be above 0", self.temperature)
+        _require(0 <= self.distillation <= 1, "distillation must be 0 to 1", self.distillation)
+        if self.patience is not None:
+            _require(self.patience >= 1, "patience must be at least 1, or none", self.patience)
         if self.clip_norm is not None:
             _require(self.clip_norm > 0, "clip_norm must be above 0, or none", self.clip_norm)
         if self.nesterov:
@@ -101,7 +125,7 @@ def paper() -> Recipe:
 
     Made for the scale of Caffe's inputs (0..255 minus the mean) and its first weights.
     """
-    return Recipe(epochs=68, batch=512, learning_rate=0.04, schedule="linear", bf16=True)
+    return Recipe(epochs=68, batch=512, learning_rate=0.04, schedule="linear", precision="bf16")
 
 
 def plain() -> Recipe:
@@ -114,7 +138,7 @@ def plain() -> Recipe:
         warmup_epochs=2,
         label_smoothing=0.1,
         clip_norm=5.0,
-        bf16=True,
+        precision="bf16",
     )
 
 
