@@ -47,7 +47,7 @@ Data = Annotated[
     Path,
     typer.Option(
         "--data",
-        help="A folder of class folders, split into train/val/test or not.",
+        help="Class folders or WebDataset shards (*.tar), split into train/val/test or not.",
         show_default=False,
     ),
 ]
@@ -429,11 +429,11 @@ def _open(weights: Path, backend: str, threads: int | None) -> Evaluated:
 
 
 def _images(data: Path, part: str) -> ImageSet:
-    from squeezekit.data.folders import split, split_folders
+    from squeezekit.data.dataset import is_split, split
 
     parts = ("train", "val", "test", "all")
     if part == "auto":
-        part = "val" if split_folders(data) else "all"
+        part = "val" if is_split(data) else "all"
     if part not in parts:
         raise InputError(f"there is no part {part!r}: use {', '.join(parts)} or auto")
     images = split(data, cast(Any, part))

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +17,7 @@ from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
 from squeezekit.progress import Progress, silent
 from squeezekit.runtime.classifier import ranked, softmax
-from squeezekit.runtime.images import prepare_file
+from squeezekit.runtime.images import ImageFile, prepare_file
 from squeezekit.sqz.network import Floats, Metadata, Preprocessing
 
 _TOP = 5
@@ -59,7 +58,7 @@ class Evaluation:
     targets: npt.NDArray[np.int64]
     ranked: npt.NDArray[np.int64]
     confidence: Floats
-    paths: tuple[Path, ...]
+    paths: tuple[ImageFile, ...]
 
 
 def outputs(classifier: Evaluated) -> int:
@@ -147,11 +146,11 @@ def _checked(logits: Floats, image_set: ImageSet) -> Floats:
 
 
 def _decoded_batches(
-    paths: Sequence[Path], preprocessing: Preprocessing, batch: int
+    paths: Sequence[ImageFile], preprocessing: Preprocessing, batch: int
 ) -> Iterator[list[Floats | str]]:
     """The images ready for the network, or why they are not; the next batch decodes meanwhile."""
 
-    def decoded(path: Path) -> Floats | str:
+    def decoded(path: ImageFile) -> Floats | str:
         try:
             return prepare_file(path, preprocessing)  # (C, H, W)
         except InputError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from squeezekit.compress.deep import DeepConfig, Measure, standard
 from squeezekit.compress.prune import table1, weight_names
-from squeezekit.data.folders import split
+from squeezekit.data.dataset import split
 from squeezekit.data.labelling import matched
 from squeezekit.errors import InputError
 from squeezekit.evaluate import Evaluation, evaluate

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from squeezekit.data.scan_cache import Listing, Listings, listed
 from squeezekit.errors import InputError
 from squeezekit.progress import Progress, silent
+from squeezekit.runtime.images import ImageFile
 
 Part = Literal["train", "val", "test", "all"]
 
@@ -27,14 +28,14 @@ UNEVEN = 10
 """How many times the images of the smallest class the largest may have without a warning."""
 
 # HEIC is among them although it cannot be read, so that such images are named and counted.
-IMAGE_SUFFIXES = frozenset({
+IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".ico", ".tga", ".heic", ".heif",
-})  # fmt: skip
+)  # fmt: skip
 _NOT_DATA = frozenset({"__macosx", "@eadir", "$recycle.bin"})
 """What archives and file servers leave among the data, in lower case."""
 
-_SPLIT_NAMES = {
+SPLIT_NAMES = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
@@ -49,14 +50,14 @@ class ImageSet:
 
     Attributes:
         root: the folder they were found in.
-        paths: one an image.
+        paths: one an image; in class folders they are `Path`.
         targets: int64 (N,), the class of each image as an index into `classes`.
         classes: the names of the class folders, sorted; of a matched set, the network's classes.
         empty: the names of folders beside them that hold no image, and so are no classes.
     """
 
     root: Path
-    paths: tuple[Path, ...]
+    paths: tuple[ImageFile, ...]
     targets: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     empty: tuple[str, ...] = field(default=())
@@ -125,7 +126,7 @@ def split_folders(directory: Path | str) -> dict[str, Path]:
     """
     root = _existing(directory)
     folders = _subfolders(root)
-    named = [(_SPLIT_NAMES[f.name.lower()], f) for f in folders if f.name.lower() in _SPLIT_NAMES]
+    named = [(SPLIT_NAMES[f.name.lower()], f) for f in folders if f.name.lower() in SPLIT_NAMES]
     parts = dict(named)
     if not ("train" in parts and len(parts) > 1) and len(named) < len(folders):
         return {}
@@ -165,7 +166,7 @@ def split(
         return scan(directory, progress)
     if folders.keys() <= {"train"}:
         image_set = scan(folders.get("train", directory), progress)
-        names = [path.relative_to(image_set.root).as_posix() for path in image_set.paths]
+        names = [Path(str(path)).relative_to(image_set.root).as_posix() for path in image_set.paths]
         return hold_out(image_set, names, part, seed)
     name = serving(part, folders)
     if name is None:
@@ -263,10 +264,9 @@ def _ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _NOT_DATA
 
 
-def _is_image(name: str) -> bool:
-    # A Path would be slow for a million names.
-    suffix = os.path.splitext(name)[1]  # noqa: PTH122
-    return suffix.lower() in IMAGE_SUFFIXES and not _ignored(name)
+def is_image(name: str) -> bool:
+    """Whether a file counts as an image, by its name."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
 def _subfolders(root: Path, listings: Listings | None = None) -> list[Path]:
@@ -290,7 +290,7 @@ def _images_below(folder: Path, listings: Listings) -> list[Path]:
         visited.add(real)
         listing = _listing(place, listings)
         inner = frozenset(name for name in listing.folders if not _ignored(name))
-        for name in sorted([*inner, *filter(_is_image, listing.files)]):
+        for name in sorted([*inner, *filter(is_image, listing.files)]):
             if name in inner:
                 visit(place / name)
             else:
@@ -311,7 +311,7 @@ def _what_is_missing(root: Path) -> str:
     names = [path.name for path in root.iterdir() if not _ignored(path.name)]
     if not names:
         return "is empty: it needs one folder of images a class"
-    if any(_is_image(name) for name in names):
+    if any(is_image(name) for name in names):
         return "holds images but no class folders: put those of each class into a folder of its own"
     return "has no class folder with an image (such as .jpg or .png) in it"
 

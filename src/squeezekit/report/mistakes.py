@@ -6,14 +6,13 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from squeezekit.errors import InputError
 from squeezekit.evaluate import Evaluation
-from squeezekit.runtime.images import open_image
+from squeezekit.runtime.images import ImageFile, open_image
 
 _THUMBNAIL = 160
 _PIXEL_ART = 64
@@ -32,7 +31,7 @@ class Mistake:
         pixelated: whether it is so small that its pixels should stay sharp when enlarged.
     """
 
-    path: Path
+    path: ImageFile
     truth: str
     predicted: str
     confidence: float
@@ -60,7 +59,7 @@ def _mistake(evaluation: Evaluation, labels: Sequence[str], i: int) -> Mistake:
     )
 
 
-def _thumbnail(path: Path) -> tuple[str, bool]:
+def _thumbnail(path: ImageFile) -> tuple[str, bool]:
     try:
         image = open_image(path)
     except InputError:

@@ -22,7 +22,11 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class ImageFile(Protocol):
-    """A stored image: a path, or what can be opened like one. `str` gives its name to people."""
+    """A stored image: a path, or what can be opened like one. `str` tells people where it is."""
+
+    @property
+    def name(self) -> str:
+        """Without folders."""
 
     def open(self, mode: Literal["rb"], /) -> IO[bytes]:
         """Open the image's bytes for reading."""

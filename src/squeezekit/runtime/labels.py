@@ -11,7 +11,9 @@ from squeezekit.errors import InputError
 Labels = tuple[tuple[str, ...], tuple[str, ...]]
 """(labels, label_ids): one of each a class, in the order of the outputs; ids may be empty."""
 
-_FOUND_BY_NAME = ("labels.txt", "labels.tsv", "classes.tsv", "imagenet-classes.tsv")
+_FOUND_BY_NAME = (
+    "labels.txt", "labels.tsv", "classes.txt", "classes.tsv", "imagenet-classes.tsv"
+)  # fmt: skip
 _SYNSET_LINE = re.compile(r"(n\d{8})\s+(\S.*)")
 
 
@@ -44,10 +46,7 @@ def read_labels(path: Path | str) -> Labels:
 
 
 def find_labels(data_dir: Path | str, classes: int) -> Labels | None:
-    """Look for a labels file with as many names as a network has outputs.
-
-    Looks for labels.txt, labels.tsv, classes.tsv and imagenet-classes.tsv, in the folder and then
-    in the one that holds it.
+    """Look for a labels file (see `labels_files`) with as many names as a network has outputs.
 
     Returns:
         The first labels whose count is `classes`, or None.
@@ -55,11 +54,20 @@ def find_labels(data_dir: Path | str, classes: int) -> Labels | None:
     Raises:
         InputError: where a file with such a name cannot be read.
     """
-    folder = Path(data_dir).resolve()
-    for path in (place / name for place in (folder, folder.parent) for name in _FOUND_BY_NAME):
-        if path.is_file() and len((found := read_labels(path))[0]) == classes:
+    for path in labels_files(data_dir):
+        if len((found := read_labels(path))[0]) == classes:
             return found
     return None
+
+
+def labels_files(data_dir: Path | str) -> list[Path]:
+    """The files called labels.txt, labels.tsv, classes.txt, classes.tsv or imagenet-classes.tsv.
+
+    Those in the folder come first, then those in the one that holds it.
+    """
+    folder = Path(data_dir).resolve()
+    paths = [place / name for place in (folder, folder.parent) for name in _FOUND_BY_NAME]
+    return [path for path in paths if path.is_file()]
 
 
 def _from_lines(text: str) -> Labels:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from squeezekit.data.folders import match, require_classes, split
+from squeezekit.data.dataset import split
+from squeezekit.data.folders import imbalance_warning, match, require_classes
 from squeezekit.errors import InputError
 from squeezekit.evaluate import Evaluation, evaluate
 from squeezekit.files import write_whole
@@ -109,8 +110,10 @@ def train_run(
     _make_folder(out)
     labels = network.metadata.labels
     preprocessing = network.metadata.preprocessing
-    held_out = match(split(data, "val", recipe.seed), labels)
-    images = match(split(data, "train", recipe.seed), labels)
+    held_out = match(split(data, "val", recipe.seed, progress), labels)
+    images = match(split(data, "train", recipe.seed, progress), labels)
+    if warning := imbalance_warning(images):
+        note(warning)
     training = TrainingData(images, preprocessing, progress=progress)
     for sentence in training.skipped:
         note(f"skipped: {sentence}")

@@ -1,0 +1,56 @@
+"""A data set of any kind, class folders or tar shards, and its parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from squeezekit.data import folders
+from squeezekit.data.folders import ImageSet, Part
+from squeezekit.data.shards import UNSPLIT, find_shards, sample_keys, scan_shards
+from squeezekit.errors import InputError
+from squeezekit.progress import Progress, silent
+
+
+def is_split(data: Path | str) -> bool:
+    """Whether a data set says itself which images are for training and which are not.
+
+    Raises:
+        InputError: where there is none.
+    """
+    if found := find_shards(data):
+        return found.keys() != {UNSPLIT}
+    return bool(folders.split_folders(data))
+
+
+def split(data: Path | str, part: Part, seed: int = 0, progress: Progress = silent) -> ImageSet:
+    """One part of a data set, of class folders or shards alike (see `folders.split`).
+
+    Where shards are not split, or all are for training, a seeded fifth of each class is held out;
+    which samples those are follows from their keys.
+
+    Args:
+        data: class folders (`folders.split`), or shards (`shards.find_shards`).
+        part: "all" is every image.
+        seed: of the split of what is not split.
+        progress: told of each class folder or shard, as task "scan".
+
+    Raises:
+        InputError: where there is no such data, no image, or no such part.
+    """
+    found = find_shards(data)
+    if not found:
+        return folders.split(data, part, seed, progress)
+
+    def read(paths: list[Path]) -> ImageSet:
+        return scan_shards(paths, Path(data), progress)
+
+    if part == "all":
+        return read([path for paths in found.values() for path in paths])
+    if found.keys() <= {"train"} or found.keys() <= {UNSPLIT}:
+        ((_, paths),) = found.items()
+        image_set = read(paths)
+        return folders.hold_out(image_set, sample_keys(image_set), part, seed)
+    name = folders.serving(part, found)
+    if name is None:
+        raise InputError(f"{data} has no shards for {part!r}")
+    return read(found[name])
