@@ -1,0 +1,275 @@
+"""Deep Compression: prune, retrain, share weights, fine-tune the centroids, code.
+
+Han et al. 2016, "Deep Compression", with the iterative pruning and the dropout of Han et al. 2015,
+"Learning both Weights and Connections for Efficient Neural Networks".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from squeezekit.compress.prune import prune, table1, uniform, weight_names
+from squeezekit.compress.share import Init, share, with_rounded_tables
+from squeezekit.errors import InputError
+from squeezekit.evaluate import Evaluation
+from squeezekit.models.fold import fold_batch_norm
+from squeezekit.progress import Progress, silent
+from squeezekit.sqz import container
+from squeezekit.sqz.container import CoderName
+from squeezekit.sqz.graph import parse
+from squeezekit.sqz.network import Network, SharedTensor, tensor_values
+from squeezekit.train import recipe as recipes
+from squeezekit.train.batches import TrainingData
+from squeezekit.train.loop import fit
+from squeezekit.train.recipe import Recipe
+from squeezekit.trainable import Masked, TrainableNetwork
+
+Measure = Callable[[Network], Evaluation]
+
+
+@dataclass(frozen=True)
+class DeepConfig:
+    """How far to compress, and how to make up for it.
+
+    Attributes:
+        densities: share of the weights to keep by tensor name, or one for `prune.uniform`; None
+            keeps every weight that is not zero already.
+        rounds: pruning falls to its densities in that many equal ratios, retraining after each
+            (Han et al. 2015, section 3.4); without training data there is only one.
+        retrain: after each round of pruning; None does not retrain.
+        bits: of shared weights, by tensor name or one for all.
+        init: where k-means starts (see `share.first_centroids`).
+        finetune: trains the centroids after sharing; None leaves them as k-means has them.
+        mantissa_bits: that centroids and biases are rounded to in the end, 1 to 23; 10 are those
+            of float16, and 23 round nothing.
+        coder: of the final file.
+    """
+
+    densities: Mapping[str, float] | float | None = None
+    rounds: int = 1
+    retrain: Recipe | None = None
+    bits: Mapping[str, int] | int = 6
+    init: Init = "linear"
+    finetune: Recipe | None = None
+    mantissa_bits: int = 10
+    coder: CoderName = "entropy"
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise InputError(f"pruning takes at least 1 round, not {self.rounds}")
+        if not 1 <= self.mantissa_bits <= 23:
+            raise InputError(f"mantissa_bits must be 1 to 23, not {self.mantissa_bits}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The network after a step of the pipeline, and what it would be as a file.
+
+    Attributes:
+        name: "float32", "pruned", "shared" or "coded".
+        network: as it is then.
+        file_bytes: of the whole `.sqz`: "float32" stores 4 bytes a weight; "pruned" leaves out
+            zeros; "shared" is Huffman coded; "coded" is the final file.
+        top1, top5: percent; None where nothing was measured.
+        seconds: that the step took, measuring included.
+    """
+
+    name: str
+    network: Network
+    file_bytes: int
+    top1: float | None
+    top5: float | None
+    seconds: float
+
+
+def paper_8bit() -> DeepConfig:
+    """SqueezeNet v1.0 at Table 1's densities and 8 bits: 0.66 MB in Table 2."""
+    return dataclasses.replace(paper_6bit(), bits=8)
+
+
+def paper_6bit() -> DeepConfig:
+    """SqueezeNet v1.0 at Table 1's densities and 6 bits: 0.47 MB in Table 2."""
+    return DeepConfig(
+        densities=table1(), rounds=3, bits=6, retrain=recipes.retrain(),
+        finetune=recipes.centroids(),
+    )  # fmt: skip
+
+
+def standard(density: float | None = 0.33, bits: int = 6) -> DeepConfig:
+    """Any network: a third of the weights everywhere, as Table 1 has in its 3x3 filters."""
+    return DeepConfig(
+        densities=density, rounds=3, bits=bits, retrain=recipes.retrain(),
+        finetune=recipes.centroids(),
+    )  # fmt: skip
+
+
+def digits() -> DeepConfig:
+    """The demo's squeezenet-digits.
+
+    Large tensors give up most: the 3x3 filters of fire6 and fire7, half of all weights, see only
+    2x2 pixels. Retraining at the full rate finds better weights than a careful one does.
+    """
+    retrain = dataclasses.replace(recipes.digits(), epochs=6, warmup_epochs=0)
+    finetune = dataclasses.replace(retrain, epochs=4, learning_rate=0.001, weight_decay=0.0)
+    density_1x1 = {2: 0.5, 3: 0.5, 4: 0.3, 5: 0.3, 6: 0.15, 7: 0.15}
+    density_3x3 = {2: 0.25, 3: 0.25, 4: 0.1, 5: 0.1, 6: 0.03, 7: 0.03}
+    densities = {"conv8.weight": 0.5}
+    for fire in density_1x1:
+        densities[f"fire{fire}.squeeze1x1.weight"] = density_1x1[fire]
+        densities[f"fire{fire}.expand1x1.weight"] = density_1x1[fire]
+        densities[f"fire{fire}.expand3x3.weight"] = density_3x3[fire]
+    return DeepConfig(densities=densities, rounds=3, bits=4, retrain=retrain, finetune=finetune)
+
+
+def deep_compression(
+    network: Network,
+    config: DeepConfig,
+    data: TrainingData | None = None,
+    measure: Measure | None = None,
+    progress: Progress = silent,
+) -> list[Stage]:
+    """Compress a network, and say after each stage what that gained and cost.
+
+    Pruned weights stay exactly zero from the pruning on, and shared weights shared. Batch norms
+    help the retraining, and are folded after it.
+
+    Args:
+        network: to compress.
+        config: how.
+        data: training images; None prunes and shares without any training.
+        measure: evaluates a stage.
+        progress: told of the iterations of each training.
+
+    Returns:
+        Four stages; the last one's network, encoded with `config.coder`, is the final file.
+
+    Raises:
+        InputError: where the configuration does not fit the network, or training diverges.
+    """
+    stages: list[Stage] = []
+    start = time.perf_counter()
+
+    def add(name: str, network: Network, coder: CoderName) -> Network:
+        nonlocal start
+        evaluation = None if measure is None else measure(network)
+        stages.append(
+            Stage(
+                name=name,
+                network=network,
+                file_bytes=len(container.encode(network, coder)),
+                top1=None if evaluation is None else evaluation.top1,
+                top5=None if evaluation is None else evaluation.top5,
+                seconds=time.perf_counter() - start,
+            )
+        )
+        start = time.perf_counter()
+        return network
+
+    add("float32", fold_batch_norm(network), "dense")
+    network = pruned(network, config, data, progress)
+    network = add("pruned", fold_batch_norm(network), "entropy")
+    network = share(network, config.bits, config.init)
+    if data is not None and config.finetune is not None:
+        network = retrained(network, data, config.finetune, progress=_named("centroids", progress))
+    network = add("shared", network, "huffman")
+    network = with_rounded_tables(network, config.mantissa_bits)
+    metadata = network.metadata.with_step(f"Deep Compression: {_described(config)}")
+    add("coded", dataclasses.replace(network, metadata=metadata), config.coder)
+    return stages
+
+
+def pruned(
+    network: Network,
+    config: DeepConfig,
+    data: TrainingData | None = None,
+    progress: Progress = silent,
+) -> Network:
+    """Prune to `config.densities`, in rounds of pruning and retraining where there is data."""
+    densities = config.densities
+    if densities is None:
+        return network
+    if not isinstance(densities, Mapping):
+        densities = uniform(network, densities)
+    if data is None or config.retrain is None:
+        return prune(network, densities)
+    for i in range(config.rounds):
+        share_of_the_way = (i + 1) / config.rounds
+        network = prune(network, {name: d**share_of_the_way for name, d in densities.items()})
+        named = _named(f"retrain {i + 1} of {config.rounds}", progress)
+        network = retrained(network, data, config.retrain, progress=named)
+    return network
+
+
+def retrained(
+    network: Network, data: TrainingData, recipe: Recipe, *, progress: Progress = silent
+) -> Network:
+    """Train what is left of a network.
+
+    Zeros of its weights stay exactly zero, and shared weights keep their levels while the
+    centroids move. Dropout is as much weaker as the layer behind it has fewer weights.
+
+    Returns:
+        The trained network; its graph is that of `network`.
+    """
+    net = TrainableNetwork(with_scaled_dropout(network))
+    for name in weight_names(network):
+        tensor = network.tensors[name]
+        if not isinstance(tensor, SharedTensor):
+            net.set_weight(name, Masked(tensor, tensor != 0.0))
+    fit(net, data, recipe, progress=progress)
+    return dataclasses.replace(net.to_network(), graph=network.graph)
+
+
+def with_scaled_dropout(network: Network) -> Network:
+    """The network with dropout ratios scaled to its sparsity: r * sqrt(density).
+
+    The density is that of the layer which the dropped values feed: with fewer connections there is
+    less to keep from over-fitting (Han et al. 2015, section 3.2).
+    """
+    model = parse(network.graph)
+    settings = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "Dropout":
+            continue
+        factor = math.sqrt(_density_behind(network, model, node.output[0]))
+        for attribute in node.attribute:
+            if attribute.name == "ratio":  # before opset 12
+                attribute.f *= factor
+        if len(node.input) > 1 and node.input[1] in settings:
+            ratio = settings[node.input[1]]
+            scaled = numpy_helper.to_array(ratio) * np.float32(factor)
+            ratio.CopyFrom(numpy_helper.from_array(scaled.astype(np.float32), ratio.name))
+    return dataclasses.replace(network, graph=model.SerializeToString(deterministic=True))
+
+
+def _density_behind(network: Network, model: onnx.ModelProto, value: str) -> float:
+    """Density of the first weight that multiplies `value`, seen through other nodes; 1 if none."""
+    weights = set(weight_names(network))
+    for node in model.graph.node:  # in order, so that what follows `value` comes later
+        if value not in node.input:
+            continue
+        for name in weights.intersection(node.input):
+            values = tensor_values(network.tensors[name])
+            return float(np.count_nonzero(values)) / values.size
+        value = node.output[0]
+    return 1.0
+
+
+def _named(task: str, progress: Progress) -> Progress:
+    """The same progress under the name of a step."""
+    return lambda _, done, total: progress(task, done, total)
+
+
+def _described(config: DeepConfig) -> str:
+    density = config.densities if isinstance(config.densities, float) else None
+    pruning = "" if config.densities is None else f"pruned to {density or 'densities by tensor'}, "
+    bits = f"{config.bits} bits" if isinstance(config.bits, int) else "bits by tensor"
+    return f"{pruning}{bits}"
