@@ -290,7 +290,8 @@ class _Run:
             groups.setdefault(factor, []).extend(p for p in weight.parameters() if p.requires_grad)
         optimizer = _optimizer(groups, self.recipe)
         module: torch.nn.Module = torch.compile(net) if self.recipe.compile else net  # type: ignore[assignment]
-        return self.fabric.setup(module, optimizer)
+        module, optimizer = self.fabric.setup(module, optimizer)  # a wrapper that forwards
+        return module, optimizer
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]

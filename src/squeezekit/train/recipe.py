@@ -176,7 +176,7 @@ def digits() -> Recipe:
         label_smoothing=0.1,
         clip_norm=5.0,
         augmentation=Augmentation(crop=False, mirror=False),
-        bf16=True,
+        precision="bf16",
     )
 
 
