@@ -117,7 +117,7 @@ def digits() -> DeepConfig:
     Large tensors give up most: the 3x3 filters of fire6 and fire7, half of all weights, see only
     2x2 pixels. Retraining at the full rate finds better weights than a careful one does.
     """
-    retrain = dataclasses.replace(recipes.digits(), epochs=6, warmup_epochs=0)
+    retrain = dataclasses.replace(recipes.digits(), epochs=10, warmup_epochs=0)
     finetune = dataclasses.replace(retrain, epochs=4, learning_rate=0.001, weight_decay=0.0)
     density_1x1 = {2: 0.5, 3: 0.5, 4: 0.3, 5: 0.3, 6: 0.15, 7: 0.15}
     density_3x3 = {2: 0.25, 3: 0.25, 4: 0.1, 5: 0.1, 6: 0.03, 7: 0.03}

@@ -168,7 +168,7 @@ def digits() -> Recipe:
     No augmentation: the digits are centred and fill their 8x8 pixels, so shifting cuts them off.
     """
     return Recipe(
-        epochs=15,
+        epochs=25,
         learning_rate=0.05,
         nesterov=True,
         weight_decay=1e-3,
@@ -177,6 +177,7 @@ def digits() -> Recipe:
         clip_norm=5.0,
         augmentation=Augmentation(crop=False, mirror=False),
         precision="bf16",
+        ema=0.98,
     )
 
 
