@@ -2,15 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from squeezekit.interop.weights import load_network
 from squeezekit.models import catalogue
 from squeezekit.sqz import container
 
@@ -243,22 +244,57 @@ def test_broken_images_are_named_skipped_and_counted(tiny, tmp_path):
     assert "1 of 2" in sentence(failed)
 
 
-def test_interrupted_training_leaves_no_half_written_file(photos, tmp_path):
-    import signal
+COMMAND = [sys.executable, "-c", "from squeezekit.cli import main; main()"]
 
+
+def train_command(photos, out, epochs):
+    return [
+        *COMMAND, "train", "--data", photos, "--model", "squeezenet-digits", "--out", out,
+        "--set", f"epochs={epochs}", "--set", "precision=float32", "--set", "batch=8",
+    ]  # fmt: skip
+
+
+def wait_for(path, process):
+    for _ in range(1200):
+        if path.exists() or process.poll() is not None:
+            return
+        time.sleep(0.05)
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(photos, tmp_path):
     out = tmp_path / "run"
-    command = [sys.executable, "-c", "from squeezekit.cli import main; main()"]
     process = subprocess.Popen(
-        [*command, "train", "--data", photos, "--model", "squeezenet-digits", "--out", out,
-         "--set", "epochs=500", "--set", "precision=float32"],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    for _ in range(600):
-        if (out / "results.csv").exists() or process.poll() is not None:
-            break
-        time.sleep(0.1)
+        train_command(photos, out, 500), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    wait_for(out / "results.csv", process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode not in (0, None)
+    assert process.returncode == 130, errors
+    assert "--resume" in errors
     assert "Traceback" not in errors
-    assert not [path for path in Path(out).iterdir() if path.name.startswith(".")]
+    assert (out / "checkpoint.pt").exists()
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+    sentence(run(*train_command(photos, out, 500)[3:], code=2))
+
+
+def test_kill_9_at_any_moment_costs_nothing(photos, tmp_path):
+    """The weights are the same, bit for bit, as those of a run that was left alone."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(train_command(photos, whole, 4), check=True, capture_output=True)
+    random = np.random.default_rng(0)
+    kills = 0
+    while kills < 4:
+        process = subprocess.Popen(
+            [*train_command(photos, killed, 4), "--resume"],
+            stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(float(random.uniform(2.0, 7.0)))
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+    subprocess.run([*train_command(photos, killed, 4), "--resume"], check=True, capture_output=True)
+    first, second = (load_network(out).values() for out in (whole, killed))
+    for name, values in first.items():
+        assert np.array_equal(values, second[name]), name

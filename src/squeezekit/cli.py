@@ -28,6 +28,9 @@ _PIPE_WIDTH = 140
 BAD_INPUT = 2
 """Exit code where something that was handed in cannot be used."""
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 app = typer.Typer(
     help="Train a small image classifier, shrink it to a few hundred kilobytes, ship it anywhere.",
     no_args_is_help=True,
@@ -177,10 +180,17 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value; changes the recipe.")
     ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="WEIGHTS with the same classes, to learn from as well.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the interrupted run in OUT.")
+    ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Train a network on a folder of images."""
+    """Train a network on a folder of images; Ctrl-C leaves a run that --resume goes on with."""
+    from squeezekit.interop.weights import load_network
     from squeezekit.train import recipe as recipes
     from squeezekit.train.run import first_network, train_run
 
@@ -189,8 +199,21 @@ def train(
     chosen = recipes.with_settings(dataclasses.replace(chosen, seed=seed), settings or [])
     network = first_network(data, model=model, init=init, seed=seed)
     console = _console(quiet=as_json)
-    with _progress() as progress:
-        run = train_run(network, data, out, chosen, progress=progress, note=_note)
+    try:
+        with _progress() as progress:
+            run = train_run(
+                network,
+                data,
+                out,
+                chosen,
+                teacher=None if teacher is None else load_network(teacher),
+                resume=resume,
+                progress=progress,
+                note=_note,
+            )
+    except KeyboardInterrupt:
+        _note(f"squeezekit: interrupted; the same command with --resume goes on with {out}")
+        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         _print_json(
             {

@@ -6,10 +6,12 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from squeezekit.data.dataset import split
 from squeezekit.data.folders import imbalance_warning, match, require_classes
@@ -23,6 +25,7 @@ from squeezekit.models.head import start_from, with_new_head
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz.network import Network
 from squeezekit.train.batches import TrainingData
+from squeezekit.train.checkpoint import FILE_NAME, Checkpoints
 from squeezekit.train.loop import EpochResult, fit
 from squeezekit.train.recipe import Recipe
 from squeezekit.trainable import TorchClassifier, TrainableNetwork
@@ -88,18 +91,24 @@ def train_run(
     out: Path,
     recipe: Recipe,
     *,
+    teacher: Network | None = None,
+    resume: bool = False,
     progress: Progress = silent,
     note: Note = lambda text: None,
 ) -> Run:
     """Train a network and leave a folder with weights, recipe and results.
 
-    Writes `weights.safetensors`, `recipe.json` and `results.csv` (a line an epoch, as they come).
+    Writes `recipe.json`, `results.csv` (a line an epoch, as they come), `checkpoint.pt` (every
+    minute and after each epoch), `weights.safetensors` at the end, and TensorBoard's logs where
+    `tensorboard` is installed. Under `torchrun` only the first process writes.
 
     Args:
         network: what to train; its labels are the class folders.
         data: the folder of images.
         out: the folder of the run: new or empty.
         recipe: how to train.
+        teacher: a network with the same preprocessing and classes, to learn from.
+        resume: go on where the run in `out` was interrupted; the arguments must be the same.
         progress: told of decoding, training and evaluation.
         note: told of skipped images and of warnings.
 
@@ -107,45 +116,94 @@ def train_run(
         InputError: where the data cannot be used, or `out` holds a run already.
     """
     start = time.perf_counter()
-    _make_folder(out)
+    if teacher is not None:
+        _check_teacher(teacher, network)
+    writes = os.environ.get("RANK", "0") == "0"
+    if writes:
+        _make_folder(out, resume)
     labels = network.metadata.labels
-    preprocessing = network.metadata.preprocessing
     held_out = match(split(data, "val", recipe.seed, progress), labels)
-    images = match(split(data, "train", recipe.seed, progress), labels)
-    if warning := imbalance_warning(images):
+    found = split(data, "train", recipe.seed, progress)
+    if warning := imbalance_warning(found):
         note(warning)
-    training = TrainingData(images, preprocessing, progress=progress)
+    training = TrainingData(match(found, labels), network.metadata.preprocessing, progress=progress)
     for sentence in training.skipped:
         note(f"skipped: {sentence}")
-    write_whole(out / "recipe.json", json.dumps(dataclasses.asdict(recipe), indent=2).encode())
     net = TrainableNetwork(network)
     results: list[EpochResult] = []
+    board = _tensorboard(out) if writes else None
 
     def measure(net: TrainableNetwork) -> Evaluation:
         return evaluate(TorchClassifier(net), held_out, progress=progress)
 
     def on_epoch(result: EpochResult) -> None:
         results.append(result)
+        if not writes:
+            return
         _write_results(out / "results.csv", results)
+        if board is not None:
+            _log(board, result)
         if result.warning:
             note(result.warning)
 
-    fit(net, training, recipe, validate=measure, progress=progress, on_epoch=on_epoch)
-    step = f"trained on {data.resolve().name}: {training.images} images, {recipe.epochs} epochs"
+    if writes:
+        settings = json.dumps(dataclasses.asdict(recipe), indent=2)
+        write_whole(out / "recipe.json", settings.encode())
+    fit(
+        net,
+        training,
+        recipe,
+        validate=measure,
+        teacher=None if teacher is None else TrainableNetwork(teacher),
+        checkpoints=Checkpoints(out / FILE_NAME, resume=resume),
+        progress=progress,
+        on_epoch=on_epoch,
+    )
+    step = f"trained on {data.resolve().name}: {training.images} images, {len(results)} epochs"
     trained = net.to_network()
     trained = dataclasses.replace(trained, metadata=trained.metadata.with_step(step))
-    safetensors_file.write(trained, out / RUN_WEIGHTS)
+    if writes:
+        safetensors_file.write(trained, out / RUN_WEIGHTS)
     evaluation = measure(net)
     return Run(trained, evaluation, results, time.perf_counter() - start)
 
 
-def _make_folder(out: Path) -> None:
+def _check_teacher(teacher: Network, network: Network) -> None:
+    if teacher.metadata.preprocessing != network.metadata.preprocessing:
+        raise InputError(
+            f"the teacher {teacher.metadata.name} prepares images in another way than "
+            f"{network.metadata.name}"
+        )
+    if teacher.metadata.labels != network.metadata.labels:
+        raise InputError(f"the teacher {teacher.metadata.name} has other labels than the data")
+
+
+def _make_folder(out: Path, resume: bool) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not an empty folder: name another one")
+        if not out.is_dir() or not (out / "recipe.json").exists():
+            raise InputError(f"{out} exists and is not an empty folder: name another one")
+        if not resume:
+            raise InputError(f"{out} holds a run: add --resume to go on with it, or name another")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out} cannot be made ({error.strerror})") from None
+
+
+def _tensorboard(out: Path) -> Any | None:  # noqa: ANN401 - a SummaryWriter, untyped
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(out / "tensorboard"))
+
+
+def _log(board: Any, result: EpochResult) -> None:  # noqa: ANN401
+    for name in ("loss", "learning_rate", "train_top1", "val_top1"):
+        value = getattr(result, name)
+        if value is not None:
+            board.add_scalar(name, value, result.epoch)
+    board.flush()
 
 
 def _write_results(path: Path, results: list[EpochResult]) -> None:
