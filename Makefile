@@ -16,7 +16,7 @@ demo: $(VENV)/.test
 	$(BIN)/squeezekit demo --out demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -91,9 +91,12 @@ def test_the_whole_way(trained, photos, tmp_path):
     assert by_torch["top1"] == held_out["top1"]
     assert run_json("evaluate", sqz, "--data", photos)["images"] == 80
 
-    answer = run_json("predict", sqz, photos / "dark" / "0.png", photos / "bright" / "0.png")
+    paths = [*sorted((photos / "dark").iterdir()), *sorted((photos / "bright").iterdir())]
+    answer = run_json("predict", sqz, *paths)
     labels = [image["top"][0]["label"] for image in answer["predictions"]]
-    assert labels == ["dark", "bright"]
+    right = sum(label == path.parent.name for label, path in zip(labels, paths, strict=True))
+    assert right >= 64  # of 80
+    assert right / 80 == run_json("evaluate", sqz, "--data", photos)["top1"] / 100
 
     onnx, safetensors, again = (tmp_path / f"x.{kind}" for kind in ("onnx", "safetensors", "sqz"))
     run("export", sqz, onnx)
