@@ -246,17 +246,14 @@ def test_confusion_matrix_counts():
     assert "2 times) cat was taken for dog" in svg
 
 
-def test_confusion_matrix_of_many_classes_shows_the_mistaken():
-    targets = np.arange(1000)
-    predicted = targets.copy()
-    predicted[[7, 500]] = [8, 999]
-    texts = svg_texts(figures.confusion_matrix(targets, predicted, [f"c{i}" for i in range(1000)]))
-    assert {"c7", "c8", "c500", "c999"} <= set(texts)
-    assert sum(text.startswith("c") for text in texts) == 2 * figures.MOST_CLASSES
+def test_confusion_matrix_of_many_classes_is_not_drawn():
+    labels = [str(i) for i in range(figures.MOST_CLASSES + 1)]
+    targets = np.arange(len(labels))
+    assert figures.confusion_matrix(targets, targets, labels) == ""
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.text(max_size=12), st.integers(2, 30))
+@given(st.text(max_size=12), st.integers(2, figures.MOST_CLASSES))
 def test_any_label_can_be_drawn(label, classes):
     labels = [label, *(str(i) for i in range(1, classes))]
     targets = np.arange(classes)

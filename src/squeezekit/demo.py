@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -29,6 +26,7 @@ from squeezekit.models.cost import cost
 from squeezekit.progress import Progress, silent
 from squeezekit.report import numbers, tables
 from squeezekit.report.contents import contents
+from squeezekit.report.made import how_it_was_made
 from squeezekit.report.page import Report, Step, write_page
 from squeezekit.runtime import classifier
 from squeezekit.sqz import container
@@ -106,7 +104,11 @@ def run_demo(
         stages=stages,
         cost=cost(stages[-1].network),
         epochs=epochs,
-        made=_made(out, seed, seconds, train, held_out),
+        made=how_it_was_made(
+            f"squeezekit demo --out {out} --seed {seed}",
+            seconds,
+            f"{numbers.count(len(train))} to train on, {numbers.count(len(held_out))} held out",
+        ),
         next_steps=_next_steps(),
     )
     result = DemoResult(
@@ -178,20 +180,6 @@ def _compressed(
 def _top1(stage: deep.Stage) -> float:
     assert stage.top1 is not None, "every stage of the demo is measured"
     return stage.top1
-
-
-def _made(
-    out: Path, seed: int, seconds: float, train: ImageSet, held_out: ImageSet
-) -> dict[str, str]:
-    packages = ("squeezekit", "torch", "onnxruntime", "numpy")
-    train_images, held_out_images = numbers.count(len(train)), numbers.count(len(held_out))
-    return {
-        "command": f"squeezekit demo --out {out} --seed {seed}",
-        "took": f"{numbers.duration(seconds)} on {os.cpu_count()} cores ({platform.machine()})",
-        "images": f"{train_images} to train on, {held_out_images} held out",
-        "versions": ", ".join(f"{name} {version(name)}" for name in packages)
-        + f", Python {platform.python_version()}",
-    }
 
 
 def _next_steps() -> list[Step]:

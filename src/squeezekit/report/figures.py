@@ -25,7 +25,7 @@ MOST_LAYERS = 24
 """Layers beyond are drawn as one bar, the smallest ones."""
 
 MOST_CLASSES = 20
-"""A confusion matrix of more classes shows those with the most mistakes."""
+"""A confusion matrix of more classes could not be read, and is not drawn."""
 
 # Figures are drawn in these colours, and each becomes a CSS variable of the page (with itself as
 # what is used outside any page), so that light and dark are the page's business.
@@ -83,6 +83,18 @@ class EpochFigures(Protocol):
     @property
     def val_top1(self) -> float | None:
         """Percent right on held-out images, None without any."""
+
+
+class TrainingFigures(EpochFigures, Protocol):
+    """What a curve of the loss shows as well."""
+
+    @property
+    def loss(self) -> float:
+        """Mean over the training batches."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Of its last iteration."""
 
 
 def layer_bytes(bytes_by_tensor: Mapping[str, tuple[int, int]]) -> list[LayerBytes]:
@@ -199,12 +211,14 @@ def learning_curve(epochs: Sequence[EpochFigures]) -> str:
     numbers_of = [result.epoch for result in epochs]
     train = [result.train_top1 for result in epochs]
     held_out = [(result.epoch, result.val_top1) for result in epochs if result.val_top1 is not None]
-    axes.plot(numbers_of, train, color=_BEFORE, linewidth=2, label="training images, as augmented")
+    dots = _dots(epochs)
+    axes.plot(numbers_of, train, color=_BEFORE, label="training images, as augmented", **dots)
     if held_out:
-        axes.plot(*zip(*held_out, strict=True), color=_AFTER, linewidth=2, label="held-out images")
+        axes.plot(*zip(*held_out, strict=True), color=_AFTER, label="held-out images", **dots)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}%"))
-    axes.set_ylim(sorted(train)[len(train) // 10] - 3, 101)  # the first epochs say little
+    least = min(_early(train), _early([value for _, value in held_out] or train))
+    axes.set_ylim(max(least - 3, -1), 101)
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.set_xlabel("epoch")
     axes.set_ylabel("top-1")
@@ -216,6 +230,42 @@ def learning_curve(epochs: Sequence[EpochFigures]) -> str:
 
 
 @mpl.rc_context(_STYLE)
+def loss_curve(epochs: Sequence[TrainingFigures]) -> str:
+    """The loss over the epochs, and below it the learning rate."""
+    figure = Figure(figsize=(_WIDTH, 2.6), layout="constrained")
+    above, below = figure.subplots(2, sharex=True, height_ratios=(5, 2))
+    numbers_of = [result.epoch for result in epochs]
+    losses = [result.loss for result in epochs]
+    above.plot(numbers_of, losses, color=_AFTER, **_dots(epochs))
+    above.set_ylim(0, 1.12 * max(_early(losses, largest=True), losses[-1], 1e-9))
+    above.set_ylabel("loss")
+    below.plot(
+        numbers_of, [result.learning_rate for result in epochs], color=_BEFORE, **_dots(epochs)
+    )
+    below.set_ylim(0, 1.25 * max(result.learning_rate for result in epochs))
+    below.yaxis.set_major_locator(MaxNLocator(2))
+    below.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    below.set_ylabel("rate")
+    below.set_xlabel("epoch")
+    below.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    for axes in (above, below):
+        _bare(axes)
+        axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    alt = f"Loss over {len(epochs)} epochs, from {losses[0]:.3g} to {losses[-1]:.3g}."
+    return _svg(figure, "loss", alt)
+
+
+def _early(values: Sequence[float], *, largest: bool = False) -> float:
+    """The least (or the largest) value but for the first epochs, which say little."""
+    return sorted(values, reverse=largest)[len(values) // 10]
+
+
+def _dots(epochs: Sequence[object]) -> dict[str, Any]:
+    """A line of few epochs shows where they are; one epoch would be no line at all."""
+    return {"linewidth": 2, "marker": "o" if len(epochs) <= 3 else None, "markersize": 5}
+
+
+@mpl.rc_context(_STYLE)
 def confusion_matrix(
     targets: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], labels: Sequence[str]
 ) -> str:
@@ -224,43 +274,32 @@ def confusion_matrix(
     Args:
         targets: (N,) true class indices.
         predicted: (N,) those that the network gave.
-        labels: a name a class. Of more than MOST_CLASSES, those with the most mistakes are shown.
+        labels: a name a class.
+
+    Returns:
+        An empty text where there are more than MOST_CLASSES.
     """
-    shown = _classes_to_show(targets, predicted, len(labels))
-    place = {int(label): i for i, label in enumerate(shown)}
-    matrix = np.zeros((len(shown), len(shown)), np.int64)
-    for target, guess in zip(targets.tolist(), predicted.tolist(), strict=True):
-        if target in place and guess in place:
-            matrix[place[target], place[guess]] += 1
+    if len(labels) > MOST_CLASSES:
+        return ""
+    matrix = np.zeros((len(labels), len(labels)), np.int64)
+    np.add.at(matrix, (targets, predicted), 1)
     figure, axes = _figure(height=_WIDTH * 0.92)
     rows = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     for (row, column), number in np.ndenumerate(matrix):
-        _cell(axes, row, column, int(number), float(number / rows[row, 0]), len(shown))
-    names = [numbers.shown(_short(labels[label], 14)) for label in shown]
+        _cell(axes, row, column, int(number), float(number / rows[row, 0]), len(labels))
+    names = [numbers.shown(_short(label, 14)) for label in labels]
     upright = all(len(name) <= 3 for name in names)
-    axes.set_xticks(range(len(shown)), names, rotation=0 if upright else 90)
-    axes.set_yticks(range(len(shown)), names)
+    axes.set_xticks(range(len(labels)), names, rotation=0 if upright else 90)
+    axes.set_yticks(range(len(labels)), names)
     axes.tick_params(labelcolor=_INK)
-    axes.set_xlim(-0.5, len(shown) - 0.5)
-    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_xlim(-0.5, len(labels) - 0.5)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_aspect("equal")
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     for side in axes.spines.values():
         side.set_visible(False)
     return _svg(figure, "confusion", _confusion_in_words(targets, predicted, labels))
-
-
-def _classes_to_show(
-    targets: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], classes: int
-) -> npt.NDArray[np.intp]:
-    """Class indices in order: all of them, or those that take part in the most mistakes."""
-    if classes <= MOST_CLASSES:
-        return np.arange(classes)
-    wrong = targets != predicted
-    mistakes = np.bincount(targets[wrong], minlength=classes)
-    mistakes += np.bincount(predicted[wrong], minlength=classes)
-    return np.sort(np.argsort(-mistakes, kind="stable")[:MOST_CLASSES])
 
 
 def _cell(axes: Axes, row: int, column: int, number: int, share: float, classes: int) -> None:
@@ -302,9 +341,13 @@ def _confusion_in_words(
 def _figure(height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     axes = figure.add_subplot()
+    _bare(axes)
+    return figure, axes
+
+
+def _bare(axes: Axes) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=0)
-    return figure, axes
 
 
 def _svg(figure: Figure, name: str, alt: str) -> str:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from squeezekit.errors import InputError
 from squeezekit.evaluate import Evaluation
+from squeezekit.report.thumbnails import Thumbnail, thumbnail
 from squeezekit.runtime.images import ImageFile, open_image
-
-_THUMBNAIL = 160
-_PIXEL_ART = 64
-"""Images no larger than this are kept as they are: the page enlarges their pixels."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +42,15 @@ def worst_mistakes(evaluation: Evaluation, labels: Sequence[str], count: int = 1
 
 def _mistake(evaluation: Evaluation, labels: Sequence[str], i: int) -> Mistake:
     path = evaluation.paths[i]
-    image, pixelated = _thumbnail(path)
+    try:
+        copy = thumbnail(open_image(path))
+    except InputError:
+        copy = Thumbnail("", pixelated=False)
     return Mistake(
         path=path,
         truth=labels[evaluation.targets[i]],
         predicted=labels[evaluation.ranked[i, 0]],
         confidence=float(evaluation.confidence[i]),
-        image=image,
-        pixelated=pixelated,
+        image=copy.uri,
+        pixelated=copy.pixelated,
     )
-
-
-def _thumbnail(path: ImageFile) -> tuple[str, bool]:
-    try:
-        image = open_image(path)
-    except InputError:
-        return "", False
-    pixelated = max(image.size) <= _PIXEL_ART
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    if pixelated:
-        image.save(file, "PNG", optimize=True)
-        kind = "png"
-    else:
-        image.convert("RGB").save(file, "JPEG", quality=80)
-        kind = "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}", pixelated

@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from squeezekit.evaluate import Evaluation
 from squeezekit.files import write_whole
 from squeezekit.models.cost import Cost
-from squeezekit.report import figures, numbers
+from squeezekit.report import figures
+from squeezekit.report.classes import confused_pairs
 from squeezekit.report.contents import FileContents
 from squeezekit.report.figures import EpochFigures
+from squeezekit.report.html import render
 from squeezekit.report.mistakes import worst_mistakes
 from squeezekit.report.tables import StageFigures, top1_change
 
@@ -39,24 +40,30 @@ class Report:
     Attributes:
         file_name: of the `.sqz`.
         file: where its bytes went.
-        evaluation: of the file, on images that training has not seen.
+        evaluation: of the file, on images that training has not seen; None without any.
         labels: a name a class.
         stages: of the compression, float32 first.
         cost: of the compressed network, layer by layer.
         epochs: of the float network's training; may be empty.
         made: how it was made, by what it is called ("command", "seconds").
         next_steps: what to type next.
+        next_title, next_lead: what stands above them.
     """
 
     file_name: str
     file: FileContents
-    evaluation: Evaluation
+    evaluation: Evaluation | None
     labels: Sequence[str]
     stages: Sequence[StageFigures]
     cost: Cost
     epochs: Sequence[EpochFigures]
     made: Mapping[str, str]
     next_steps: Sequence[Step]
+    next_title: str = "Next: your own folder"
+    next_lead: str = (
+        "One folder of images a class is all it takes; they are split for you where you have not "
+        "split them."
+    )
 
 
 def write_page(report: Report, path: Path | str) -> None:
@@ -70,34 +77,27 @@ def write_page(report: Report, path: Path | str) -> None:
 
 def page(report: Report) -> str:
     """The HTML text of a report's page."""
-    environment = Environment(
-        loader=PackageLoader("squeezekit.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": numbers.count,
-        "size": numbers.size,
-        "many": numbers.many,
-        "times": numbers.times,
-        "percent": numbers.percent,
-        "points": numbers.points,
-        "share": numbers.share,
-        "shown": numbers.shown,
-    }
-    template = environment.get_template("page.html.jinja")
-    return template.render(
+    evaluation = report.evaluation
+    return render(
+        "page.html.jinja",
         report=report,
         file=report.file,
+        metadata=report.file.metadata,
+        evaluation=evaluation,
+        measured="Measured from the file itself",
         labels=report.labels,
+        first=report.stages[0],
         smaller=report.file.float_bytes / report.file.file_bytes,
         changes=[top1_change(report.stages, stage) for stage in report.stages],
         largest_stage=max(stage.file_bytes for stage in report.stages),
         figures={name: Markup(svg) for name, svg in _figures(report).items()},  # noqa: S704
-        mistakes=worst_mistakes(report.evaluation, report.labels),
+        mistakes=[] if evaluation is None else worst_mistakes(evaluation, report.labels),
+        pairs=[] if evaluation is None else confused_pairs(evaluation, report.labels),
         layers=_layers(report),
+        made=report.made,
+        next_title=report.next_title,
+        next_lead=report.next_lead,
+        next_steps=report.next_steps,
     )
 
 
@@ -147,9 +147,9 @@ def _figures(report: Report) -> dict[str, str]:
                 {t.name: (4 * t.weights, t.payload_bytes) for t in report.file.tensors}
             )
         ),
-        "confusion": figures.confusion_matrix(
-            evaluation.targets, evaluation.ranked[:, 0], report.labels
-        ),
+        "confusion": ""
+        if evaluation is None
+        else figures.confusion_matrix(evaluation.targets, evaluation.ranked[:, 0], report.labels),
         "stages": figures.bytes_and_accuracy(report.stages),
         "learning": figures.learning_curve(report.epochs) if report.epochs else "",
     }

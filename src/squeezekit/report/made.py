@@ -1,0 +1,34 @@
+"""How a result was made, in the words of its page: command, time, machine, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+
+from squeezekit.report import numbers
+
+_PACKAGES = ("squeezekit", "torch", "onnxruntime", "numpy")
+
+
+def how_it_was_made(command: str, seconds: float, images: str = "") -> dict[str, str]:
+    """What it takes to make it again, by what it is called.
+
+    Args:
+        command: that was typed.
+        seconds: that it took.
+        images: how many there were, in words; left out where empty.
+    """
+    machine = f"{os.cpu_count()} cores ({platform.machine()})"
+    return {
+        "command": command,
+        "took": f"{numbers.duration(seconds)} on {machine}",
+        **({"images": images} if images else {}),
+        "versions": versions(),
+    }
+
+
+def versions() -> str:
+    """Of the packages that decide about a result, and of Python."""
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return f"{packages}, Python {platform.python_version()}"
