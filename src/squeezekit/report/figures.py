@@ -251,6 +251,7 @@ def loss_curve(epochs: Sequence[TrainingFigures]) -> str:
     for axes in (above, below):
         _bare(axes)
         axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    figure.align_ylabels()
     alt = f"Loss over {len(epochs)} epochs, from {losses[0]:.3g} to {losses[-1]:.3g}."
     return _svg(figure, "loss", alt)
 

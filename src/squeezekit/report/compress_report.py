@@ -1,0 +1,67 @@
+"""The page of a compression: what `squeezekit compress --report` writes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from squeezekit.evaluate import Evaluation
+from squeezekit.files import read_bytes
+from squeezekit.models.cost import cost
+from squeezekit.report import numbers
+from squeezekit.report.contents import contents
+from squeezekit.report.made import how_it_was_made
+from squeezekit.report.page import Report, Step, write_page
+
+if TYPE_CHECKING:  # only its fields are needed, and torch is not
+    from squeezekit.compress.deep import Stage
+
+
+def write_compress_report(
+    page: Path,
+    sqz: Path,
+    stages: Sequence[Stage],
+    evaluation: Evaluation | None,
+    *,
+    command: str,
+    seconds: float,
+) -> None:
+    """Write the page.
+
+    Args:
+        page: where to.
+        sqz: the compressed file.
+        stages: of the compression, float32 first.
+        evaluation: of the file; None where there were no images.
+        command: that was typed.
+        seconds: that it took.
+
+    Raises:
+        InputError: where the page cannot be written.
+    """
+    file = contents(read_bytes(sqz))
+    images = "" if evaluation is None else f"{numbers.count(evaluation.images)} held out"
+    report = Report(
+        file_name=sqz.name,
+        file=file,
+        evaluation=evaluation,
+        labels=file.metadata.labels,
+        stages=stages,
+        cost=cost(stages[-1].network),
+        epochs=(),
+        made=how_it_was_made(command, seconds, images),
+        next_steps=_next_steps(shlex.quote(str(sqz))),
+        next_title="Next: use it",
+        next_lead="The file is all that is needed, and nothing of training.",
+    )
+    write_page(report, page)
+
+
+def _next_steps(sqz: str) -> list[Step]:
+    return [
+        Step("Classify an image", f"squeezekit predict {sqz} photo.jpg"),
+        Step("See where every byte went", f"squeezekit info {sqz}"),
+        Step("Measure on other images", f"squeezekit evaluate {sqz} --data OTHER"),
+    ]

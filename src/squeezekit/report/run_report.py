@@ -1,0 +1,164 @@
+"""What people look at in the folder of a training run: its page and its model card."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+from PIL import Image
+
+from squeezekit.files import write_whole
+from squeezekit.models.cost import cost
+from squeezekit.report import figures, numbers
+from squeezekit.report.classes import accuracy_interval, class_results, confused_pairs
+from squeezekit.report.html import render
+from squeezekit.report.made import how_it_was_made
+from squeezekit.report.mistakes import worst_mistakes
+from squeezekit.report.model_card import chosen_on_held_out, in_words, model_card, settings
+from squeezekit.report.page import Step
+from squeezekit.report.thumbnails import Thumbnail, thumbnail
+from squeezekit.runtime.images import denormalized
+
+if TYPE_CHECKING:  # only its fields are needed
+    from squeezekit.train.run import Run
+
+PAGE, CARD = "report.html", "MODEL_CARD.md"
+"""The names of both in the folder of the run."""
+
+_SAMPLE_IMAGES = 24
+_CLASSES_IN_SIGHT = 20
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image as the network saw it in training, and the label it was to learn."""
+
+    label: str
+    image: Thumbnail
+
+
+def write_run_report(run: Run, out: Path, *, data: Path, command: str) -> Path:
+    """Write MODEL_CARD.md and report.html into the folder of a finished run.
+
+    Args:
+        run: what the training gave.
+        out: its folder.
+        data: the folder of images; the card has its name only, the page the command too.
+        command: that was typed.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: where the folder cannot be written.
+    """
+    name = data.resolve().name
+    write_whole(out / CARD, model_card(run, name).encode())
+    path = out / PAGE
+    write_whole(path, run_page(run, out, data=data, command=command).encode())
+    return path
+
+
+def run_page(run: Run, out: Path, *, data: Path, command: str) -> str:
+    """The HTML text of a run's page; arguments as of `write_run_report`."""
+    network, evaluation = run.network, run.evaluation
+    labels = network.metadata.labels
+    results = class_results(evaluation, labels, run.class_images)
+    right = round(evaluation.top1 * evaluation.images / 100)
+    return render(
+        "run.html.jinja",
+        run=run,
+        metadata=network.metadata,
+        evaluation=evaluation,
+        measured="Measured on the held-out images",
+        title=_title(labels),
+        data_name=data.resolve().name,
+        labels=labels,
+        right=right,
+        interval=accuracy_interval(right, evaluation.images),
+        chosen=chosen_on_held_out(run.recipe),
+        has_top5=len(labels) > evaluation.ranked.shape[1],
+        best=_best_epoch(run),
+        warnings=list(dict.fromkeys(r.warning for r in run.results if r.warning)),
+        skipped=[*run.data.skipped, *evaluation.skipped],
+        macs=cost(network).macs,
+        figures={name: Markup(svg) for name, svg in _figures(run).items()},  # noqa: S704
+        mistakes=worst_mistakes(evaluation, labels),
+        pairs=confused_pairs(evaluation, labels),
+        in_sight=results[:_CLASSES_IN_SIGHT],
+        out_of_sight=results[_CLASSES_IN_SIGHT:],
+        most_trained=max(max(result.trained for result in results), 1),
+        sample=_sample(run),
+        settings=settings(run.recipe),
+        preprocessing=in_words(network.metadata.preprocessing),
+        made=how_it_was_made(
+            command,
+            run.seconds,
+            f"{numbers.count(run.data.images)} to train on, "
+            f"{numbers.count(evaluation.images)} held out",
+        ),
+        next_title="Next: make it small",
+        next_lead="The weights become one small file that needs no torch to be used.",
+        next_steps=_next_steps(out, data),
+    )
+
+
+def _title(labels: Sequence[str]) -> str:
+    """The classes in a few words: all names where they are few."""
+    if len(labels) <= _MOST_NAMED and sum(map(len, labels)) <= 40:
+        return f"{', '.join(labels[:-1])} or {labels[-1]}?"
+    return f"{numbers.count(len(labels))} classes told apart,"
+
+
+def _best_epoch(run: Run) -> int | None:
+    """The first epoch with the best top-1 on held-out images."""
+    known = [(result.val_top1, -result.epoch) for result in run.results if result.val_top1]
+    return -max(known)[1] if known else None
+
+
+def _figures(run: Run) -> dict[str, str]:
+    evaluation, epochs = run.evaluation, run.results
+    return {
+        "learning": figures.learning_curve(epochs) if epochs else "",
+        "loss": figures.loss_curve(epochs) if epochs else "",
+        "confusion": figures.confusion_matrix(
+            evaluation.targets, evaluation.ranked[:, 0], run.network.metadata.labels
+        ),
+    }
+
+
+def _sample(run: Run) -> list[Seen]:
+    """A batch of the first epoch, after augmentation, made visible again."""
+    if run.recipe.epochs == 0:
+        return []
+    few = dataclasses.replace(run.recipe, batch=min(_SAMPLE_IMAGES, run.recipe.batch), accumulate=1)
+    metadata = run.network.metadata
+    images, targets = next(iter(run.data.epoch(0, few)))  # (n, C, H, W), (n,)
+    return [
+        Seen(
+            metadata.labels[int(target)],
+            thumbnail(Image.fromarray(denormalized(image.numpy(), metadata.preprocessing))),
+        )
+        for image, target in zip(images, targets, strict=True)
+    ]
+
+
+def _next_steps(out: Path, data: Path) -> list[Step]:
+    return [
+        Step(
+            "Compress what you trained, retraining on the way, with a page like this one",
+            f"squeezekit compress {shlex.quote(str(out))} --data {shlex.quote(str(data))} "
+            "-o model.sqz --report model.html",
+        ),
+        Step("Use the file", "squeezekit predict model.sqz photo.jpg"),
+        Step(
+            "Measure on other images",
+            f"squeezekit evaluate {shlex.quote(str(out))} --data OTHER",
+        ),
+    ]
