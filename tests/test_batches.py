@@ -13,6 +13,7 @@ from squeezekit.data.folders import scan
 from squeezekit.errors import InputError
 from squeezekit.runtime.images import open_image, prepare
 from squeezekit.sqz.network import Preprocessing
+from squeezekit.train import recipe as recipes
 from squeezekit.train.batches import TrainingData, varied
 from squeezekit.train.recipe import Augmentation, Recipe
 
@@ -161,6 +162,46 @@ def test_every_crop_and_both_sides_occur():
     random = np.random.default_rng(0)
     cuts = {varied(pixels, 2, Augmentation(), random.random(3)).tobytes() for _ in range(200)}
     assert len(cuts) == 8
+
+
+def test_the_papers_crops_and_mirrors():
+    """227 of 256 pixels: 30 offsets each way and both sides, all of them equally likely."""
+    pixels = np.arange(256 * 256, dtype=np.uint16).reshape(256, 256)
+    random = np.random.default_rng(0)
+    corners = []
+    for _ in range(1500):
+        cut = varied(pixels, 227, recipes.paper().augmentation, random.random(3)).astype(int)
+        assert cut.shape == (227, 227)
+        mirrored = cut[0, 0] > cut[0, -1]
+        corners.append((*divmod(cut[0, -1 if mirrored else 0], 256), mirrored))
+    top, left, mirrored = np.array(corners).T
+    assert mirrored.mean() == pytest.approx(0.5, abs=0.04)
+    for offsets in (top, left):
+        counts = np.bincount(offsets, minlength=30)
+        assert len(counts) == 30
+        # Pearson's chi-squared of 29 degrees of freedom exceeds 58 once in a thousand seeds.
+        assert ((counts - 50) ** 2 / 50).sum() < 58
+    assert abs(np.corrcoef(top, left)[0, 1]) < 0.08
+    assert abs(np.corrcoef(top, mirrored)[0, 1]) < 0.08
+
+
+STRONG = dataclasses.replace(
+    RECIPE, augmentation=Augmentation(resized_crop=0.3, randaugment=2, magnitude=15.0)
+)
+
+
+def test_strong_augmentation_follows_from_seed_and_place_alone(image_set):
+    data = TrainingData(image_set, PREPROCESSING, threads=3)
+    whole = epoch(data, STRONG)
+    assert same(whole, epoch(TrainingData(image_set, PREPROCESSING, threads=1), STRONG))
+    assert same(whole[1:], list(data.epoch(0, STRONG, first=1)))
+    shares = [list(data.epoch(0, STRONG, rank=rank, processes=2)) for rank in (0, 1)]
+    for batch, one, two in zip(whole, *shares, strict=True):
+        assert torch.equal(batch[0][0::2], one[0])
+        assert torch.equal(batch[0][1::2], two[0])
+        assert torch.equal(batch[1][1::2], two[1])
+    assert not same(whole, epoch(data, STRONG, 1))
+    assert whole[0][0].shape == (4, 3, 8, 8)
 
 
 def test_progress_counts_the_decoded_images(image_set):

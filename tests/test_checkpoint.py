@@ -19,6 +19,7 @@ from squeezekit.sqz.network import Preprocessing
 from squeezekit.train.batches import TrainingData
 from squeezekit.train.checkpoint import Checkpoints
 from squeezekit.train.loop import fit
+from squeezekit.train.recipe import Augmentation
 from squeezekit.trainable import TorchClassifier, TrainableNetwork
 
 PREPROCESSING = Preprocessing(crop=6, resize=6, mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -49,6 +50,9 @@ RECIPES = {
     "plain": RECIPE,
     "everything": dataclasses.replace(
         RECIPE, ema=0.8, accumulate=2, clip_norm=1.0, nesterov=True, keep="best", body_rate=0.5
+    ),
+    "augmented": dataclasses.replace(
+        RECIPE, augmentation=Augmentation(resized_crop=0.3, randaugment=2, mixup=0.4)
     ),
     "adam": dataclasses.replace(RECIPE, optimizer="adam", learning_rate=0.01),
 }

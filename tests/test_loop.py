@@ -13,6 +13,7 @@ from squeezekit.errors import InputError
 from squeezekit.evaluate import evaluate
 from squeezekit.models.builder import GraphBuilder, he
 from squeezekit.sqz.network import Metadata, Preprocessing, SharedTensor
+from squeezekit.train.augment import mixup_share
 from squeezekit.train.batches import TrainingData
 from squeezekit.train.loop import fit, has_bf16, stuck_warning
 from squeezekit.train.recipe import Augmentation, Recipe
@@ -73,6 +74,7 @@ def equal(one, two):
         {"label_smoothing": 0.1, "schedule": "constant"},
         {"precision": "bf16"},
         {"accumulate": 5, "ema": 0.5, "body_rate": 0.5},
+        {"augmentation": Augmentation(resized_crop=0.5, mixup=0.2), "accumulate": 2},
     ],
     ids=str,
 )
@@ -102,6 +104,44 @@ def test_one_step_of_sgd_is_that_of_torch(data):
     torch.nn.functional.cross_entropy(other(images), targets).backward()
     optimizer.step()
     assert equal(weights(net), weights(other))
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_one_step_of_mixup_is_that_of_soft_targets(data, accumulate):
+    recipe = Recipe(
+        epochs=1, batch=30, learning_rate=0.1, label_smoothing=0.1, accumulate=accumulate,
+        augmentation=Augmentation(mixup=1.0),
+    )  # fmt: skip
+    net, other = (TrainableNetwork(small_network(dropout=0.0)) for _ in range(2))
+    (result,) = fit(net, data, recipe)
+    ((images, targets),) = data.epoch(0, recipe)
+    own = mixup_share(1.0, recipe.seed, 0)
+    labels = torch.nn.functional.one_hot(targets, 3).float()
+    mixed = own * labels + (1 - own) * labels.flip(0)
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)
+    expected = torch.nn.functional.cross_entropy(
+        other(own * images + (1 - own) * images.flip(0)), mixed, label_smoothing=0.1
+    )
+    expected.backward()
+    optimizer.step()
+    assert result.loss == pytest.approx(float(expected.detach()), rel=1e-5)
+    for name, values in weights(net).items():
+        assert np.allclose(values, weights(other)[name], atol=1e-6)
+
+
+def test_weight_decay_is_on_biases_too(data):
+    """As in the paper's solver: with a rate of 0.1 and decay 1, everything loses a tenth a step."""
+    network = small_network(dropout=0.0)
+    network = network.with_tensors({"conv1.bias": np.full(8, 1.0, np.float32)})
+    steps = []
+    for decay in (0.0, 1.0):
+        net = TrainableNetwork(network)
+        fit(
+            net, data, Recipe(epochs=1, batch=30, learning_rate=0.1, weight_decay=decay)
+        )  # fmt: skip
+        steps.append(weights(net))
+    for name, before in network.values().items():
+        assert np.allclose(steps[0][name] - steps[1][name], 0.1 * before, atol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(data):

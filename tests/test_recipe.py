@@ -33,7 +33,15 @@ def test_the_papers_schedule():
     for iteration in (0, 1, 1_000, 85_000, 169_999):
         expected = 0.04 * (1 - iteration / 170_000) ** 1.0
         assert learning_rate(recipe, iteration, 170_000, 2_502) == pytest.approx(expected)
+    assert learning_rate(recipe, 0, 170_000, 2_502) == 0.04
+    assert learning_rate(recipe, 85_000, 170_000, 2_502) == pytest.approx(0.02)
+    assert learning_rate(recipe, 170_000, 170_000, 2_502) == 0.0
     assert (recipe.batch, recipe.momentum, recipe.weight_decay) == (512, 0.9, 2e-4)
+    assert (recipe.optimizer, recipe.nesterov, recipe.warmup_epochs) == ("sgd", False, 0)
+    assert (recipe.label_smoothing, recipe.clip_norm, recipe.ema) == (0, None, 0)
+    assert recipe.epochs * 1_281_167 // 512 == pytest.approx(170_000, rel=0.01)
+    assert recipe.augmentation == Augmentation(crop=True, mirror=True)
+    assert recipe.variant == "caffe"
 
 
 def test_linear_is_that_of_torch():
@@ -119,6 +127,12 @@ def test_no_settings_change_nothing():
         ("optimizer=lion", "optimizer must be sgd or adam"),
         ("clip_norm=0", "clip_norm must be above 0"),
         ("pad=-1", "pad must not be negative"),
+        ("resized_crop=1.5", "resized_crop must be 0 to 1"),
+        ("randaugment=-1", "randaugment must not be negative"),
+        ("magnitude=31", "magnitude must be 0 to 30"),
+        ("mixup=-0.1", "mixup must not be negative"),
+        ("mixupp=1", "did you mean mixup"),
+        ("variant=bn", "variant must be plain or batch-norm or caffe"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_sentence(setting, message):

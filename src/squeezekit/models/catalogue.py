@@ -6,10 +6,10 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from squeezekit.errors import InputError
-from squeezekit.models.alexnet import AlexNetConfig, alexnet
+from squeezekit.models.alexnet import AlexNetConfig, alexnet, caffe_preprocessing
 from squeezekit.models.squeezenet import (
     SqueezeNetConfig,
     digits,
@@ -18,7 +18,11 @@ from squeezekit.models.squeezenet import (
     v1_1,
     with_bypass,
 )
-from squeezekit.sqz.network import Network, Preprocessing
+from squeezekit.sqz.network import CAFFE, Network, Preprocessing
+
+Variant = Literal["plain", "batch-norm", "caffe"]
+"""How a network differs from the catalogue's: with batch norms, or with Caffe's first weights
+(xavier) and, unless told otherwise, its preprocessing."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def create(
     labels: tuple[str, ...] = (),
     preprocessing: Preprocessing | None = None,
     seed: int = 0,
+    variant: Variant = "plain",
 ) -> Network:
     """Make a network of the catalogue with fresh weights.
 
@@ -69,11 +74,14 @@ def create(
         preprocessing: how images become inputs; the model's own where None. A SqueezeNet takes its
             number of channels from it.
         seed: of the first weights.
+        variant: "plain", the catalogue's own; "batch-norm"; or "caffe", which AlexNet always is.
 
     Raises:
         InputError: for a name that is not in the catalogue, or settings that do not fit.
     """
-    config = find(name).config
+    config = _varied(find(name).config, variant)
+    if variant == "caffe" and preprocessing is None:
+        preprocessing = caffe_preprocessing(input_size or CAFFE.crop)
     settings: dict[str, Any] = {}
     if classes is not None or labels:
         settings["classes"] = len(labels) if classes is None else classes
@@ -86,6 +94,22 @@ def create(
         return squeezenet(config, labels=labels, preprocessing=preprocessing, seed=seed)
     config = dataclasses.replace(config, **settings)
     return alexnet(config, labels=labels, preprocessing=preprocessing, seed=seed)
+
+
+def _varied(
+    config: SqueezeNetConfig | AlexNetConfig, variant: Variant
+) -> SqueezeNetConfig | AlexNetConfig:
+    if isinstance(config, AlexNetConfig):
+        if variant == "batch-norm":
+            raise InputError(f"{config.name} has no variant with batch norms")
+        return config
+    if variant == "batch-norm":
+        return dataclasses.replace(config, batch_norm=True)
+    if variant == "caffe":
+        if config.channels != CAFFE.channels:
+            raise InputError(f"{config.name} takes grey images, and Caffe's networks colour ones")
+        return dataclasses.replace(config, init="xavier")
+    return config
 
 
 def find(name: str) -> Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -26,10 +26,14 @@ from squeezekit.runtime.images import (
     resized_quickly,
 )
 from squeezekit.sqz.network import Preprocessing
+from squeezekit.train.augment import randaugment, random_resized_crop
 from squeezekit.train.recipe import Augmentation, Recipe
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images (N, C, H, W) float32, and their targets (N,) int64."""
+
+_Sample = tuple[np.int64, npt.NDArray[np.float64], tuple[int, ...]]
+"""Index of an image, its draws (see `varied`), and the seed of any further ones."""
 
 CACHE_BYTES = 2_000_000_000
 
@@ -127,31 +131,27 @@ class TrainingData:
         random = np.random.default_rng((recipe.seed, epoch))
         order = random.permutation(self._order)[: self.steps(recipe.batch) * recipe.batch]
         draws = random.random((len(order), 3))
+
+        def prepare(places: range) -> Batch:
+            samples = [
+                (order[place], draws[place], (recipe.seed, epoch, place)) for place in places
+            ]
+            return self._batch(samples, recipe.augmentation)
+
+        starts = range(first * recipe.batch, len(order), recipe.batch)
+        ends = [min(start + recipe.batch, len(order)) for start in starts]
         tasks = [
-            (
-                order[start : start + recipe.batch][rank::processes],
-                draws[start : start + recipe.batch][rank::processes],
-            )
-            for start in range(first * recipe.batch, len(order), recipe.batch)
+            range(start + rank, end, processes) for start, end in zip(starts, ends, strict=True)
         ]
-
-        def prepare(task: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]) -> Batch:
-            return self._batch(*task, recipe.augmentation)
-
         yield from _ahead(prepare, tasks, self._threads)
 
-    def _batch(
-        self,
-        indices: npt.NDArray[np.int64],
-        draws: npt.NDArray[np.float64],
-        augmentation: Augmentation,
-    ) -> Batch:
+    def _batch(self, samples: Sequence[_Sample], augmentation: Augmentation) -> Batch:
         """Images (n, C, crop, crop) and targets (n,), without those that are broken."""
         pixels, kept = [], []
-        for index, draw in zip(indices.tolist(), draws, strict=True):
-            image = self._pixels(index)
+        for index, draw, seed in samples:
+            image = self._pixels(int(index))
             if image is not None:
-                pixels.append(varied(image, self._preprocessing.crop, augmentation, draw))
+                pixels.append(augmented(image, self._preprocessing.crop, augmentation, draw, seed))
                 kept.append(index)
         if not kept:
             return torch.empty(0), torch.empty(0, dtype=torch.int64)
@@ -192,6 +192,31 @@ def decoded(source: ImageFile, preprocessing: Preprocessing, *, quick: bool) -> 
     if quick:
         return np.asarray(resized_quickly(source, preprocessing))
     return np.asarray(resized(open_image(source), preprocessing))
+
+
+def augmented(
+    pixels: Pixels,
+    crop: int,
+    augmentation: Augmentation,
+    draw: npt.NDArray[np.float64],
+    seed: tuple[int, ...],
+) -> Pixels:
+    """Make the network's input from a resized image, with all that the augmentation asks for.
+
+    Args:
+        pixels: (H, W, ...), at least `crop` each way.
+        crop: height and width of the result.
+        augmentation: how.
+        draw: see `varied`.
+        seed: of all other draws.
+    """
+    if not augmentation.resized_crop and not augmentation.randaugment:
+        return varied(pixels, crop, augmentation, draw)  # needs no generator of its own
+    random = np.random.default_rng(seed)
+    if augmentation.resized_crop:
+        pixels = random_resized_crop(pixels, crop, augmentation.resized_crop, random)
+    pixels = varied(pixels, crop, augmentation, draw)
+    return randaugment(pixels, augmentation.randaugment, augmentation.magnitude, random)
 
 
 def varied(

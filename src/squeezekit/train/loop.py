@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from squeezekit.errors import InputError
 from squeezekit.evaluate import Evaluation
 from squeezekit.progress import Progress, silent
+from squeezekit.train.augment import mixup_share
 from squeezekit.train.batches import TrainingData
 from squeezekit.train.checkpoint import Checkpoints, State
 from squeezekit.train.recipe import Precision, Recipe, learning_rate
@@ -231,17 +232,21 @@ class _Run:
         images, targets = self.fabric.to_device((images, targets))
         if self.recipe.precision != "float32":
             images = images.contiguous(memory_format=torch.channels_last)
+        own = mixup_share(self.recipe.augmentation.mixup, self.recipe.seed, self.done)
+        if own < 1.0:
+            images = images.lerp(images.flip(0), 1.0 - own)  # each with its mirror in the batch
         parts = list(
             zip(
                 images.chunk(self.recipe.accumulate),
                 targets.chunk(self.recipe.accumulate),
+                targets.flip(0).chunk(self.recipe.accumulate),
                 strict=True,
             )
         )
         for i, part in enumerate(parts):
             last = i == len(parts) - 1
             with nullcontext() if last else self.fabric.no_backward_sync(self.module):
-                self._backward(*part, share=len(part[0]) / len(images))
+                self._backward(*part, own=own, share=len(part[0]) / len(images))
         if self.recipe.clip_norm is not None:
             self.fabric.clip_gradients(
                 self.module,
@@ -254,22 +259,30 @@ class _Run:
             with torch.no_grad():
                 torch._foreach_lerp_(self.averages, self._parameters(), 1 - self.recipe.ema)
 
-    def _backward(self, images: Tensor, targets: Tensor, share: float) -> None:
+    def _backward(
+        self, images: Tensor, targets: Tensor, others: Tensor, *, own: float, share: float
+    ) -> None:
         logits = self.module(images)  # (N, classes)
         if logits.shape[1] < self.data.classes:
             raise InputError(
                 f"the network has {logits.shape[1]} outputs, "
                 f"but the images are of {self.data.classes} classes"
             )
-        loss = self._loss(logits.float(), images, targets)
+        loss = self._loss(logits.float(), images, targets, others, own)
         self.fabric.backward(loss * share)
         right = (logits.argmax(dim=1) == targets).sum()
         count = loss.new_tensor(len(images))
         self.sums += torch.stack([loss.detach() * count, right, count]).cpu()
 
-    def _loss(self, logits: Tensor, images: Tensor, targets: Tensor) -> Tensor:
+    def _loss(
+        self, logits: Tensor, images: Tensor, targets: Tensor, others: Tensor, own: float
+    ) -> Tensor:
+        """Of images that are `own` parts themselves and the rest the images of `others`."""
         recipe = self.recipe
         hard = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+        if own < 1.0:
+            other = F.cross_entropy(logits, others, label_smoothing=recipe.label_smoothing)
+            hard = own * hard + (1.0 - own) * other
         if self.teacher is None:
             return hard
         with torch.no_grad():

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from squeezekit.errors import InputError
+from squeezekit.models.catalogue import Variant
+from squeezekit.train.augment import HIGHEST_MAGNITUDE
 
 Schedule = Literal["linear", "cosine", "constant"]
 Optimizer = Literal["sgd", "adam"]
@@ -26,14 +28,32 @@ class Augmentation:
         mirror: flip every other image from left to right, on average.
         pad: edge pixels repeated around the resized image before the crop; lets images that are
             no larger than the input shift by up to that many pixels.
+        resized_crop: least share of the area of a random part of the image, which is resized to
+            the input and takes the place of `crop` (see `augment.random_resized_crop`); 0 does not.
+        randaugment: random operations an image (see `augment.randaugment`).
+        magnitude: of these operations, 0 to 30.
+        mixup: parameter of the Beta distribution that images are mixed by, with their labels (see
+            `augment.mixup_share`); 0 does not.
     """
 
     crop: bool = True
     mirror: bool = True
     pad: int = 0
+    resized_crop: float = 0.0
+    randaugment: int = 0
+    magnitude: float = 9.0
+    mixup: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.pad >= 0, "pad must not be negative", self.pad)
+        for name in ("pad", "randaugment", "mixup"):
+            value = getattr(self, name)
+            _require(value >= 0, f"{name} must not be negative", value)
+        _require(0 <= self.resized_crop <= 1, "resized_crop must be 0 to 1", self.resized_crop)
+        _require(
+            0 <= self.magnitude <= HIGHEST_MAGNITUDE,
+            f"magnitude must be 0 to {HIGHEST_MAGNITUDE:g}",
+            self.magnitude,
+        )
 
 
 @dataclass(frozen=True)
@@ -66,6 +86,7 @@ class Recipe:
             2015); the rest is the labels'.
         temperature: that softens the outputs of teacher and student.
         compile: run the network through `torch.compile`, which needs a compiler.
+        variant: of the catalogue's network, where it is made anew (see `catalogue.create`).
         keep: whether the network ends with its "last" weights or those "best" on validation.
         seed: of the order of the images, their augmentation and dropout.
     """
@@ -90,11 +111,12 @@ class Recipe:
     distillation: float = 0.9
     temperature: float = 3.0
     compile: bool = False
+    variant: Variant = "plain"
     keep: Literal["last", "best"] = "last"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("optimizer", "schedule", "precision", "keep"):
+        for name in ("optimizer", "schedule", "precision", "variant", "keep"):
             allowed = get_args(get_type_hints(Recipe)[name])
             value = getattr(self, name)
             _require(value in allowed, f"{name} must be {' or '.join(allowed)}", repr(value))
@@ -123,9 +145,18 @@ class Recipe:
 def paper() -> Recipe:
     """The authors' solver.prototxt: ImageNet from scratch, about 68 epochs, 57.5% top-1.
 
-    Made for the scale of Caffe's inputs (0..255 minus the mean) and its first weights.
+    `squeezekit train --data DIR --model squeezenet-1.0 --recipe paper -o OUT`. A network made anew
+    gets Caffe's preprocessing (227 pixels of an image warped to 256, BGR, 0..255 minus the mean)
+    and its first weights, which the learning rate is made for.
     """
-    return Recipe(epochs=68, batch=512, learning_rate=0.04, schedule="linear", precision="bf16")
+    return Recipe(
+        epochs=68,
+        batch=512,
+        learning_rate=0.04,
+        schedule="linear",
+        precision="bf16",
+        variant="caffe",
+    )
 
 
 def plain() -> Recipe:
@@ -142,9 +173,48 @@ def plain() -> Recipe:
     )
 
 
+def modern() -> Recipe:
+    """From scratch on thousands of photos, with what has become usual since the paper.
+
+    `squeezekit train --data DIR --recipe modern -o OUT`. A network made anew gets batch norms,
+    which compressing folds into the convolutions. `--set mixup=0.2` mixes images as well.
+    """
+    return Recipe(
+        epochs=90,
+        batch=128,
+        learning_rate=0.1,
+        nesterov=True,
+        weight_decay=1e-4,
+        warmup_epochs=5,
+        label_smoothing=0.1,
+        augmentation=Augmentation(resized_crop=0.25, randaugment=1),
+        precision="bf16",
+        ema=0.999,
+        variant="batch-norm",
+    )
+
+
 def finetune() -> Recipe:
     """From weights trained on other images: few epochs at a tenth of the rate."""
     return dataclasses.replace(plain(), epochs=15, learning_rate=0.002, warmup_epochs=1)
+
+
+def distill() -> Recipe:
+    """From a teacher: a network of the same classes and preprocessing (Hinton et al. 2015).
+
+    `squeezekit train --data DIR --model NAME --teacher WEIGHTS --recipe distill -o OUT`. The labels
+    count for a tenth; `--set distillation=1` does without them.
+    """
+    return dataclasses.replace(plain(), label_smoothing=0.0, distillation=0.9, temperature=4.0)
+
+
+def dsd() -> Recipe:
+    """Each phase of dense-sparse-dense training (see `compress.dsd`); the last at a tenth of it.
+
+    `squeezekit train --data DIR --init WEIGHTS --recipe dsd -o OUT`, for a network that is trained
+    already (Han et al. 2017).
+    """
+    return dataclasses.replace(finetune(), label_smoothing=0.0)
 
 
 def retrain() -> Recipe:
@@ -185,6 +255,9 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "plain": plain,
     "finetune": finetune,
     "paper": paper,
+    "modern": modern,
+    "distill": distill,
+    "dsd": dsd,
     "retrain": retrain,
     "centroids": centroids,
     "digits": digits,
