@@ -176,7 +176,9 @@ def train(
     init: Annotated[
         Path | None, typer.Option(help="WEIGHTS to start from; the last layer is made anew.")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="plain, finetune or paper.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="plain, modern, paper, finetune, distill or dsd.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value; changes the recipe.")
     ] = None,
@@ -197,26 +199,35 @@ def train(
     name = recipe or ("plain" if init is None else "finetune")
     chosen = recipes.named(name)
     chosen = recipes.with_settings(dataclasses.replace(chosen, seed=seed), settings or [])
-    network = first_network(data, model=model, init=init, seed=seed)
+    if name == "dsd" and (init is None or teacher is not None):
+        raise InputError("the recipe dsd starts from trained weights (--init), without a teacher")
+    network = first_network(data, model=model, init=init, seed=seed, variant=chosen.variant)
     console = _console(quiet=as_json)
     try:
         with _progress() as progress:
-            run = train_run(
-                network,
-                data,
-                out,
-                chosen,
-                teacher=None if teacher is None else load_network(teacher),
-                resume=resume,
-                progress=progress,
-                note=_note,
-            )
+            if name == "dsd":
+                from squeezekit.compress.dsd import REDENSE, dsd_run
+
+                run = dsd_run(network, data, out, chosen, resume, progress, _note)
+            else:
+                run = train_run(
+                    network,
+                    data,
+                    out,
+                    chosen,
+                    teacher=None if teacher is None else load_network(teacher),
+                    resume=resume,
+                    progress=progress,
+                    note=_note,
+                )
     except KeyboardInterrupt:
         _note(f"squeezekit: interrupted; the same command with --resume goes on with {out}")
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         _print_json(
             {
+    if name == "dsd":
+        out = out / REDENSE
                 "run": str(out),
                 "top1": run.evaluation.top1,
                 "top5": run.evaluation.top5,
@@ -401,7 +412,7 @@ def export(
     coder: Annotated[str, typer.Option(help="Of a .sqz: entropy, huffman or dense.")] = "entropy",
     labels: Labels = None,
 ) -> None:
-    """Write the same network in another format, without loss."""
+    """Write the same network in another format, without loss; a .sqz has batch norms folded."""
     from squeezekit.interop.weights import load_network
     from squeezekit.runtime.classifier import from_network
 
@@ -413,7 +424,8 @@ def export(
             from squeezekit.sqz import container
             from squeezekit.sqz.network import share_equal_values
 
-            container.write(share_equal_values(network), out, _coder(coder))
+            network = share_equal_values(fold_batch_norm(network))
+            container.write(network, out, _coder(coder))
         case ".onnx":
             from squeezekit.interop import onnx_file
 
@@ -432,6 +444,7 @@ def export(
 
 def _open(weights: Path, backend: str, threads: int | None) -> Evaluated:
     """A classifier of any weights; `.onnx` files run as they are, so that any of them can."""
+            from squeezekit.models.fold import fold_batch_norm
     from squeezekit.interop.weights import load_network
 
     if backend == "torch":

@@ -257,6 +257,13 @@ class TrainableNetwork(nn.Module):
             raise ValueError(f"{name} has shape {tuple(old.shape)}, not {tuple(weight().shape)}")
         self.weights[name] = weight.to(old.device)
 
+    def mask_zeros(self) -> None:
+        """Keep weights that are zero so; shared ones do that anyhow."""
+        for name in self._weight_names:
+            if not isinstance(self.weights[name], Shared):
+                values = _to_numpy(self.weights[name]())
+                self.set_weight(name, Masked(values, values != 0.0))
+
     def weight_names(self) -> list[str]:
         """The tensors that convolutions and matrix products multiply by, in the graph's order."""
         return list(self._weight_names)

@@ -25,12 +25,12 @@ from squeezekit.progress import Progress, silent
 from squeezekit.sqz import container
 from squeezekit.sqz.container import CoderName
 from squeezekit.sqz.graph import parse
-from squeezekit.sqz.network import Network, SharedTensor, tensor_values
+from squeezekit.sqz.network import Network, tensor_values
 from squeezekit.train import recipe as recipes
 from squeezekit.train.batches import TrainingData
 from squeezekit.train.loop import fit
 from squeezekit.train.recipe import Recipe
-from squeezekit.trainable import Masked, TrainableNetwork
+from squeezekit.trainable import TrainableNetwork
 
 Measure = Callable[[Network], Evaluation]
 
@@ -220,10 +220,7 @@ def retrained(
         The trained network; its graph is that of `network`.
     """
     net = TrainableNetwork(with_scaled_dropout(network))
-    for name in weight_names(network):
-        tensor = network.tensors[name]
-        if not isinstance(tensor, SharedTensor):
-            net.set_weight(name, Masked(tensor, tensor != 0.0))
+    net.mask_zeros()
     fit(net, data, recipe, progress=progress)
     return dataclasses.replace(net.to_network(), graph=network.graph)
 

@@ -24,6 +24,7 @@ from squeezekit.models import catalogue
 from squeezekit.models.head import start_from, with_new_head
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz.network import Network
+from squeezekit.models.catalogue import Variant
 from squeezekit.train.batches import TrainingData
 from squeezekit.train.checkpoint import FILE_NAME, Checkpoints
 from squeezekit.train.loop import EpochResult, fit
@@ -54,7 +55,12 @@ class Run:
 
 
 def first_network(
-    data: Path, *, model: str | None = None, init: Path | None = None, seed: int = 0
+    data: Path,
+    *,
+    model: str | None = None,
+    init: Path | None = None,
+    seed: int = 0,
+    variant: Variant = "plain",
 ) -> Network:
     """The network that training starts from, with the class folders as its labels.
 
@@ -62,7 +68,7 @@ def first_network(
         data: the folder of images.
         model: a name from the catalogue; where None, the one that `init` holds, or v1.1.
         init: weights to start from: with `model`, those of the same name and shape are taken over;
-            without, the whole network with a new last layer.
+            without, the whole network, with a new last layer unless it has these labels already.
         seed: of the fresh weights.
 
     Raises:
@@ -76,7 +82,10 @@ def first_network(
         return dataclasses.replace(
             network, metadata=network.metadata.with_step(f"last layer made anew for {data.name}")
         )
-    network = catalogue.create(model or DEFAULT_MODEL, labels=images.classes, seed=seed)
+        variant: of the catalogue's network; the recipe knows which it is for.
+    network = catalogue.create(
+        model or DEFAULT_MODEL, labels=images.classes, seed=seed, variant=variant
+    )
     if source is None:
         return network
     network, taken = start_from(network, source)
@@ -84,6 +93,8 @@ def first_network(
         raise InputError(f"{init} has no weight of the same name and shape as {model}")
     return network
 
+        if source.metadata.labels == images.classes:
+            return source
 
 def train_run(
     network: Network,
@@ -108,6 +119,7 @@ def train_run(
         out: the folder of the run: new or empty.
         recipe: how to train.
         teacher: a network with the same preprocessing and classes, to learn from.
+    masked: bool = False,
         resume: go on where the run in `out` was interrupted; the arguments must be the same.
         progress: told of decoding, training and evaluation.
         note: told of skipped images and of warnings.
@@ -124,6 +136,7 @@ def train_run(
     labels = network.metadata.labels
     held_out = match(split(data, "val", recipe.seed, progress), labels)
     found = split(data, "train", recipe.seed, progress)
+        masked: keep the zeros among its weights exactly zero.
     if warning := imbalance_warning(found):
         note(warning)
     training = TrainingData(match(found, labels), network.metadata.preprocessing, progress=progress)
@@ -146,6 +159,8 @@ def train_run(
         if result.warning:
             note(result.warning)
 
+    if masked:
+        net.mask_zeros()
     if writes:
         settings = json.dumps(dataclasses.asdict(recipe), indent=2)
         write_whole(out / "recipe.json", settings.encode())

@@ -1,0 +1,117 @@
+"""Training runs: the network that a recipe asks for, and what reaches the user."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from squeezekit.errors import InputError
+from squeezekit.models.fold import fold_batch_norm
+from squeezekit.models.squeezenet import SqueezeNetConfig, squeezenet
+from squeezekit.runtime.classifier import from_network
+from squeezekit.sqz.graph import parse
+from squeezekit.sqz.network import CAFFE
+from squeezekit.train import recipe as recipes
+from squeezekit.train.recipe import Augmentation
+from squeezekit.train.run import first_network, train_run
+
+TINY = SqueezeNetConfig(
+    name="tiny", classes=3, input_size=24, conv1_filters=12, conv1_kernel=3, fires=2,
+    pool_after=("conv1", "fire2"), base_e=16, incr_e=8, freq=1, squeeze_ratio=0.5, batch_norm=True,
+    dropout=0.1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """120 images of one of three textures, which neither colour nor brightness gives away."""
+    root = tmp_path_factory.mktemp("shapes")
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[:28, :28]
+    patterns = {"across": rows, "down": columns, "both": rows + columns}
+    for name, place in patterns.items():
+        (root / name).mkdir()
+        for i in range(40):
+            wave = np.sin(place * 1.2 + random.uniform(0, 6))[..., None]
+            colour = random.uniform(60, 190, 3) + random.uniform(40, 60, 3) * wave
+            pixels = (colour + random.normal(0, 8, (28, 28, 3))).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+def ops(network):
+    return {node.op_type for node in parse(network.graph).graph.node}
+
+
+def test_modern_trains_batch_norms_that_fold_away(shapes):
+    network = first_network(shapes, model="squeezenet-1.1", variant=recipes.modern().variant)
+    assert "BatchNormalization" in ops(network)
+    folded = fold_batch_norm(network)
+    assert "BatchNormalization" not in ops(folded)
+    plain = first_network(shapes, model="squeezenet-1.1")
+    assert folded.tensors.keys() == plain.tensors.keys()
+    assert "BatchNormalization" not in ops(plain)
+    image = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
+    logits = [from_network(net).logits(image) for net in (network, folded)]
+    assert np.allclose(*logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", ["squeezenet-1.0", "squeezenet-1.1", "squeezenet-1.0-complex"])
+def test_paper_prepares_images_as_caffe_and_starts_from_its_weights(shapes, model):
+    network = first_network(shapes, model=model, variant=recipes.paper().variant)
+    assert network.metadata.preprocessing == CAFFE
+    assert network.metadata.labels == ("across", "both", "down")
+    for name, values in network.values().items():
+        if name.endswith(".bias"):
+            assert not values.any()
+        elif name.startswith("conv10"):
+            assert values.std() == pytest.approx(0.01, rel=0.05)
+        else:
+            bound = np.sqrt(3 / values[0].size)
+            assert 0.95 * bound < np.abs(values).max() <= bound
+
+
+def test_a_network_without_the_variant_is_refused(shapes):
+    with pytest.raises(InputError, match="alexnet has no variant with batch norms"):
+        first_network(shapes, model="alexnet", variant="batch-norm")
+    with pytest.raises(InputError, match="squeezenet-digits takes grey images"):
+        first_network(shapes, model="squeezenet-digits", variant="caffe")
+
+
+def test_modern_learns_from_scratch(shapes, tmp_path):
+    network = squeezenet(TINY, labels=("across", "both", "down"))
+    recipe = dataclasses.replace(
+        recipes.modern(), epochs=12, batch=16, warmup_epochs=1, ema=0.9, precision="float32",
+        augmentation=Augmentation(resized_crop=0.5, randaugment=1, mirror=False, magnitude=3.0),
+    )  # fmt: skip
+    run = train_run(network, shapes, tmp_path / "run", recipe)
+    assert run.results[-1].loss < 0.7 * np.log(3)
+    assert run.evaluation.top1 > 60  # by chance 33
+
+
+def test_the_user_is_told_of_a_run_that_is_stuck(shapes, tmp_path):
+    network = squeezenet(
+        dataclasses.replace(TINY, batch_norm=False), labels=("across", "both", "down")
+    )
+    dead = {name: np.zeros_like(values) for name, values in network.values().items()}
+    recipe = dataclasses.replace(
+        recipes.plain(), epochs=3, learning_rate=1e-9, precision="float32", batch=48
+    )
+    notes = []
+    train_run(
+        network.with_tensors(dead), shapes, tmp_path / "run", recipe, note=notes.append
+    )  # fmt: skip
+    assert len(notes) == 1
+    assert "training is stuck" in notes[0]
+    assert "batch norm" in notes[0]
+    assert "training is stuck" in (tmp_path / "run" / "results.csv").read_text()
+
+
+def test_a_network_of_the_same_labels_keeps_its_last_layer(shapes, tmp_path):
+    network = squeezenet(TINY, labels=("across", "both", "down"))
+    recipe = dataclasses.replace(recipes.plain(), epochs=0)
+    train_run(network, shapes, tmp_path / "run", recipe)
+    again = first_network(shapes, init=tmp_path / "run")
+    for name, values in network.values().items():
+        assert np.array_equal(again.values()[name], values)
