@@ -223,11 +223,11 @@ def train(
     except KeyboardInterrupt:
         _note(f"squeezekit: interrupted; the same command with --resume goes on with {out}")
         raise typer.Exit(INTERRUPTED) from None
+    if name == "dsd":
+        out = out / REDENSE
     if as_json:
         _print_json(
             {
-    if name == "dsd":
-        out = out / REDENSE
                 "run": str(out),
                 "top1": run.evaluation.top1,
                 "top5": run.evaluation.top5,
