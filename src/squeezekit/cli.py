@@ -421,6 +421,7 @@ def export(
     network = dataclasses.replace(network, metadata=metadata)
     match out.suffix.lower():
         case ".sqz":
+            from squeezekit.models.fold import fold_batch_norm
             from squeezekit.sqz import container
             from squeezekit.sqz.network import share_equal_values
 
@@ -444,7 +445,6 @@ def export(
 
 def _open(weights: Path, backend: str, threads: int | None) -> Evaluated:
     """A classifier of any weights; `.onnx` files run as they are, so that any of them can."""
-            from squeezekit.models.fold import fold_batch_norm
     from squeezekit.interop.weights import load_network
 
     if backend == "torch":

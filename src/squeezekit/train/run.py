@@ -21,10 +21,10 @@ from squeezekit.files import write_whole
 from squeezekit.interop import safetensors_file
 from squeezekit.interop.weights import RUN_WEIGHTS, load_network
 from squeezekit.models import catalogue
+from squeezekit.models.catalogue import Variant
 from squeezekit.models.head import start_from, with_new_head
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz.network import Network
-from squeezekit.models.catalogue import Variant
 from squeezekit.train.batches import TrainingData
 from squeezekit.train.checkpoint import FILE_NAME, Checkpoints
 from squeezekit.train.loop import EpochResult, fit
@@ -70,6 +70,7 @@ def first_network(
         init: weights to start from: with `model`, those of the same name and shape are taken over;
             without, the whole network, with a new last layer unless it has these labels already.
         seed: of the fresh weights.
+        variant: of the catalogue's network; the recipe knows which it is for.
 
     Raises:
         InputError: where nothing fits, or there is only one class.
@@ -78,11 +79,12 @@ def first_network(
     require_classes(images)
     source = None if init is None else load_network(init)
     if model is None and source is not None:
+        if source.metadata.labels == images.classes:
+            return source
         network = with_new_head(source, images.classes, seed)
         return dataclasses.replace(
             network, metadata=network.metadata.with_step(f"last layer made anew for {data.name}")
         )
-        variant: of the catalogue's network; the recipe knows which it is for.
     network = catalogue.create(
         model or DEFAULT_MODEL, labels=images.classes, seed=seed, variant=variant
     )
@@ -93,8 +95,6 @@ def first_network(
         raise InputError(f"{init} has no weight of the same name and shape as {model}")
     return network
 
-        if source.metadata.labels == images.classes:
-            return source
 
 def train_run(
     network: Network,
@@ -103,6 +103,7 @@ def train_run(
     recipe: Recipe,
     *,
     teacher: Network | None = None,
+    masked: bool = False,
     resume: bool = False,
     progress: Progress = silent,
     note: Note = lambda text: None,
@@ -119,7 +120,7 @@ def train_run(
         out: the folder of the run: new or empty.
         recipe: how to train.
         teacher: a network with the same preprocessing and classes, to learn from.
-    masked: bool = False,
+        masked: keep the zeros among its weights exactly zero.
         resume: go on where the run in `out` was interrupted; the arguments must be the same.
         progress: told of decoding, training and evaluation.
         note: told of skipped images and of warnings.
@@ -136,13 +137,14 @@ def train_run(
     labels = network.metadata.labels
     held_out = match(split(data, "val", recipe.seed, progress), labels)
     found = split(data, "train", recipe.seed, progress)
-        masked: keep the zeros among its weights exactly zero.
     if warning := imbalance_warning(found):
         note(warning)
     training = TrainingData(match(found, labels), network.metadata.preprocessing, progress=progress)
     for sentence in training.skipped:
         note(f"skipped: {sentence}")
     net = TrainableNetwork(network)
+    if masked:
+        net.mask_zeros()
     results: list[EpochResult] = []
     board = _tensorboard(out) if writes else None
 
@@ -159,8 +161,6 @@ def train_run(
         if result.warning:
             note(result.warning)
 
-    if masked:
-        net.mask_zeros()
     if writes:
         settings = json.dumps(dataclasses.asdict(recipe), indent=2)
         write_whole(out / "recipe.json", settings.encode())
