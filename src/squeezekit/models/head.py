@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from onnx import NodeProto
 
 from squeezekit.errors import UnsupportedError
 from squeezekit.sqz.graph import parse
-from squeezekit.sqz.network import Network, Tensor
+from squeezekit.sqz.network import Floats, Network, Tensor, tensor_values
 
 HEAD_STD = 0.01
 """Standard deviation of a new head's weights, as of the paper's conv10."""
 
 
-def with_new_head(network: Network, labels: tuple[str, ...], seed: int = 0) -> Network:
-    """The network with a fresh last layer of `len(labels)` outputs; every other weight stays.
+def with_new_head(
+    network: Network,
+    labels: tuple[str, ...],
+    seed: int = 0,
+    known: Mapping[int, int] | None = None,
+) -> Network:
+    """The network with a new last layer of `len(labels)` outputs; every other weight stays.
+
+    Args:
+        network: with a last layer of its own.
+        labels: the new outputs' names.
+        seed: of the fresh weights.
+        known: which of the new outputs the network has already, and as which of its own: these
+            keep their weights.
 
     Raises:
         UnsupportedError: where the network does not end in a layer of its own: a convolution or a
@@ -33,9 +46,11 @@ def with_new_head(network: Network, labels: tuple[str, ...], seed: int = 0) -> N
     old, shape[axis] = shape[axis], len(labels)
     rng = np.random.default_rng(seed)
     tensors: dict[str, Tensor] = dict(network.tensors)
-    tensors[name] = rng.standard_normal(shape, np.float32) * np.float32(HEAD_STD)
-    for bias in _biases(head, model.graph.node, network, old):
-        tensors[bias] = np.zeros(len(labels), np.float32)
+    fresh = rng.standard_normal(shape, np.float32) * np.float32(HEAD_STD)
+    tensors[name] = _kept(fresh, tensor_values(network.tensors[name]), axis, known or {})
+    for bias in _biases(head, list(model.graph.node), network, old):
+        values = tensor_values(network.tensors[bias])
+        tensors[bias] = _kept(np.zeros(len(labels), np.float32), values, 0, known or {})
     behind = list(model.graph.node)[list(model.graph.node).index(head) + 1 :]
     if any(node.op_type == "Reshape" for node in behind):
         raise UnsupportedError(
@@ -47,6 +62,14 @@ def with_new_head(network: Network, labels: tuple[str, ...], seed: int = 0) -> N
     metadata = dataclasses.replace(network.metadata, labels=labels, label_ids=())
     graph = model.SerializeToString(deterministic=True)
     return dataclasses.replace(network, graph=graph, tensors=tensors, metadata=metadata)
+
+
+def _kept(new: Floats, old: Floats, axis: int, known: Mapping[int, int]) -> Floats:
+    """The new values with those of known outputs in their places along an axis."""
+    rows = np.moveaxis(new, axis, 0)
+    for output, before in known.items():
+        rows[output] = np.moveaxis(old, axis, 0)[before]
+    return new
 
 
 def start_from(network: Network, source: Network) -> tuple[Network, list[str]]:
