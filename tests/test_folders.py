@@ -10,6 +10,7 @@ from squeezekit.data.folders import (
     ImageSet,
     class_counts,
     imbalance_warning,
+    known_classes,
     match,
     require_classes,
     scan,
@@ -340,3 +341,11 @@ def test_imagenet_sample_folders_match_by_their_ids(shared_data):
 def test_imagenette_is_split(shared_data):
     root = shared_data / "imagenette-mini"
     assert [len(split(root, part)) for part in ("train", "val", "all")] == [800, 300, 1100]
+
+
+def test_known_classes_are_those_that_fit_one_label():
+    labels = ("tench, Tinca tinca", "crane", "crane", "great white shark")
+    ids = ("n01440764", "n02012849", "n03126707", "n01484850")
+    classes = ("Great_White-Shark", "crane", "my dog", "n03126707", "tinca tinca")
+    assert known_classes(classes, labels, ids) == {0: 3, 3: 2, 4: 0}
+    assert known_classes(classes, ()) == {}

@@ -251,6 +251,19 @@ def match(image_set: ImageSet, labels: Sequence[str], label_ids: Sequence[str] =
     )
 
 
+def known_classes(
+    classes: Sequence[str], labels: Sequence[str], label_ids: Sequence[str] = ()
+) -> dict[int, int]:
+    """Which class folders a network knows already, found as `match` finds them.
+
+    Returns:
+        The index of a class folder to the one output that it fits; others are left out.
+    """
+    find = _Finder(labels, label_ids)
+    found = {i: find(name) for i, name in enumerate(classes)}
+    return {i: outputs[0] for i, outputs in found.items() if len(outputs) == 1}
+
+
 def _existing(directory: Path | str) -> Path:
     root = Path(directory)
     if not root.exists():
