@@ -259,6 +259,8 @@ def test_no_warning_where_the_loss_falls_or_it_is_early():
     assert stuck_warning([chance] * 2, 10) == ""
     assert stuck_warning([chance, chance, 0.9 * chance], 10) == ""
     assert stuck_warning([chance * 1.01] * 5, 10)
+    assert stuck_warning([chance * 1.01] * 5, 10, warmup_epochs=3) == ""
+    assert stuck_warning([chance * 1.01] * 5, 10, warmup_epochs=2)
 
 
 def test_no_epochs_change_nothing(data):

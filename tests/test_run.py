@@ -1,12 +1,17 @@
 """Training runs: the network that a recipe asks for, and what reaches the user."""
 
 import dataclasses
+import json
+import math
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from squeezekit.cli import app
 from squeezekit.errors import InputError
+from squeezekit.interop.weights import load_network
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.models.squeezenet import SqueezeNetConfig, squeezenet
 from squeezekit.runtime.classifier import from_network
@@ -62,6 +67,7 @@ def test_paper_prepares_images_as_caffe_and_starts_from_its_weights(shapes, mode
     network = first_network(shapes, model=model, variant=recipes.paper().variant)
     assert network.metadata.preprocessing == CAFFE
     assert network.metadata.labels == ("across", "both", "down")
+    variances = []
     for name, values in network.values().items():
         if name.endswith(".bias"):
             assert not values.any()
@@ -70,6 +76,10 @@ def test_paper_prepares_images_as_caffe_and_starts_from_its_weights(shapes, mode
         else:
             bound = np.sqrt(3 / values[0].size)
             assert 0.95 * bound < np.abs(values).max() <= bound
+            variances.append(values.var() * values[0].size)
+            assert variances[-1] == pytest.approx(1, abs=0.1)  # few weights, hence not nearer
+    assert np.mean(variances) == pytest.approx(1, abs=0.01)
+    assert recipes.paper().augmentation == Augmentation(crop=True, mirror=True)
 
 
 def test_a_network_without_the_variant_is_refused(shapes):
@@ -96,7 +106,12 @@ def test_the_user_is_told_of_a_run_that_is_stuck(shapes, tmp_path):
     )
     dead = {name: np.zeros_like(values) for name, values in network.values().items()}
     recipe = dataclasses.replace(
-        recipes.plain(), epochs=3, learning_rate=1e-9, precision="float32", batch=48
+        recipes.plain(),
+        epochs=3,
+        warmup_epochs=0,
+        learning_rate=1e-9,
+        precision="float32",
+        batch=48,
     )
     notes = []
     train_run(
@@ -115,3 +130,35 @@ def test_a_network_of_the_same_labels_keeps_its_last_layer(shapes, tmp_path):
     again = first_network(shapes, init=tmp_path / "run")
     for name, values in network.values().items():
         assert np.array_equal(again.values()[name], values)
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def test_the_command_line_takes_each_recipe_to_its_end(shapes, tmp_path):
+    """Batch norms do not reach a .sqz, and dense-sparse-dense leaves a run a phase."""
+    short = ("--set", "epochs=1", "--set", "batch=32", "--set", "precision=float32")
+    options = ("--data", shapes, *short, "--json", "--out")
+    digits = ("train", "--model", "squeezenet-digits", "--recipe", "modern")
+    assert command(*digits, *options, tmp_path / "run").exit_code == 0
+    assert "BatchNormalization" in ops(load_network(tmp_path / "run"))
+    assert command("export", tmp_path / "run", tmp_path / "run.sqz").exit_code == 0
+    assert "BatchNormalization" not in ops(load_network(tmp_path / "run.sqz"))
+
+    dsd = ("train", "--init", tmp_path / "run", "--recipe", "dsd")
+    done = command(*dsd, *options, tmp_path / "dsd")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["run"] == str(tmp_path / "dsd" / "re-dense")
+    sparse, redense = (
+        load_network(tmp_path / "dsd" / phase).values()["fire7.expand3x3.weight"]
+        for phase in ("sparse", "re-dense")
+    )
+    assert np.count_nonzero(sparse) == math.ceil(sparse.size / 3)
+    assert np.count_nonzero(redense) > 0.9 * sparse.size
+
+    distill = ("train", "--init", tmp_path / "run", "--recipe", "distill")
+    done = command(*distill, "--teacher", tmp_path / "run", *options, tmp_path / "distilled")
+    assert done.exit_code == 0
+    with pytest.raises(InputError, match="starts from trained weights"):
+        command("train", "--recipe", "dsd", *options, tmp_path / "none")

@@ -35,7 +35,7 @@ from squeezekit.trainable import TrainableNetwork
 Validate = Callable[[TrainableNetwork], Evaluation]
 
 STUCK_EPOCHS = 3
-"""After so many epochs without learning anything a warning is due."""
+"""After so many epochs, warm-up apart, without learning anything a warning is due."""
 
 _FABRIC_PRECISION: dict[str, Any] = {
     "float32": "32-true",
@@ -210,7 +210,9 @@ class _Run:
                 val_top1=top1,
                 seconds=time.perf_counter() - self.started,
                 warning=stuck_warning(
-                    [*(r.loss for r in self.results), mean_loss], self.data.classes
+                    [*(r.loss for r in self.results), mean_loss],
+                    self.data.classes,
+                    math.ceil(self.recipe.warmup_epochs),
                 ),
             )
             self.results.append(result)
@@ -397,7 +399,7 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
     )
 
 
-def stuck_warning(losses: Sequence[float], classes: int) -> str:
+def stuck_warning(losses: Sequence[float], classes: int, warmup_epochs: int = 0) -> str:
     """Say what to try where training has not learnt anything, which some seeds are known for.
 
     A network that gives every image the same probabilities has loss ln(classes), with label
@@ -406,12 +408,13 @@ def stuck_warning(losses: Sequence[float], classes: int) -> str:
     Args:
         losses: one an epoch, so far.
         classes: number of classes.
+        warmup_epochs: the first ones, in which little learning is no sign.
 
     Returns:
         A sentence, or an empty string where it is too early to tell or all is well.
     """
     chance = math.log(classes)
-    if len(losses) < STUCK_EPOCHS or min(losses) < 0.98 * chance:
+    if len(losses) < warmup_epochs + STUCK_EPOCHS or min(losses) < 0.98 * chance:
         return ""
     return (
         f"training is stuck: after {len(losses)} epochs the loss is still {losses[-1]:.2f}, that "
