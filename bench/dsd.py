@@ -2,7 +2,7 @@
 
     python bench/dsd.py OUT.json
 
-Half of the demo's epochs in each phase, seeds 0, 1 and 2. The other network has as many in all.
+8 epochs in each phase, seeds 0, 1 and 2; the other network has as many in all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from squeezekit.train.loop import fit
 from squeezekit.trainable import TrainableNetwork
 
 SEEDS = (0, 1, 2)
-EPOCHS = 12
+EPOCHS = 8
 
 
 def main(out: Path) -> None:

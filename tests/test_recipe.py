@@ -132,7 +132,7 @@ def test_no_settings_change_nothing():
         ("magnitude=31", "magnitude must be 0 to 30"),
         ("mixup=-0.1", "mixup must not be negative"),
         ("mixupp=1", "did you mean mixup"),
-        ("variant=bn", "variant must be plain or batch-norm or caffe"),
+        ("variant=bn", "variant must be plain or modern or caffe"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_sentence(setting, message):

@@ -56,6 +56,8 @@ def test_modern_trains_batch_norms_that_fold_away(shapes):
     assert "BatchNormalization" not in ops(folded)
     plain = first_network(shapes, model="squeezenet-1.1")
     assert folded.tensors.keys() == plain.tensors.keys()
+    relus = [node.name for node in parse(folded.graph).graph.node if node.op_type == "Relu"]
+    assert "conv10.relu" not in relus
     assert "BatchNormalization" not in ops(plain)
     image = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
     logits = [from_network(net).logits(image) for net in (network, folded)]
@@ -84,7 +86,7 @@ def test_paper_prepares_images_as_caffe_and_starts_from_its_weights(shapes, mode
 
 def test_a_network_without_the_variant_is_refused(shapes):
     with pytest.raises(InputError, match="alexnet has no variant with batch norms"):
-        first_network(shapes, model="alexnet", variant="batch-norm")
+        first_network(shapes, model="alexnet", variant="modern")
     with pytest.raises(InputError, match="squeezenet-digits takes grey images"):
         first_network(shapes, model="squeezenet-digits", variant="caffe")
 

@@ -20,9 +20,10 @@ from squeezekit.models.squeezenet import (
 )
 from squeezekit.sqz.network import CAFFE, Network, Preprocessing
 
-Variant = Literal["plain", "batch-norm", "caffe"]
-"""How a network differs from the catalogue's: with batch norms, or with Caffe's first weights
-(xavier) and, unless told otherwise, its preprocessing."""
+Variant = Literal["plain", "modern", "caffe"]
+"""How a network differs from the catalogue's: "modern" has batch norms, and no ReLU on its outputs,
+behind which a class may die for good; "caffe" has Caffe's first weights (xavier) and, unless told
+otherwise, its preprocessing."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def create(
         preprocessing: how images become inputs; the model's own where None. A SqueezeNet takes its
             number of channels from it.
         seed: of the first weights.
-        variant: "plain", the catalogue's own; "batch-norm"; or "caffe", which AlexNet always is.
+        variant: "plain", the catalogue's own; "modern"; or "caffe", which AlexNet always is.
 
     Raises:
         InputError: for a name that is not in the catalogue, or settings that do not fit.
@@ -100,11 +101,11 @@ def _varied(
     config: SqueezeNetConfig | AlexNetConfig, variant: Variant
 ) -> SqueezeNetConfig | AlexNetConfig:
     if isinstance(config, AlexNetConfig):
-        if variant == "batch-norm":
+        if variant == "modern":
             raise InputError(f"{config.name} has no variant with batch norms")
         return config
-    if variant == "batch-norm":
-        return dataclasses.replace(config, batch_norm=True)
+    if variant == "modern":
+        return dataclasses.replace(config, batch_norm=True, final_relu=False)
     if variant == "caffe":
         if config.channels != CAFFE.channels:
             raise InputError(f"{config.name} takes grey images, and Caffe's networks colour ones")

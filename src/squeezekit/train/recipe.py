@@ -177,7 +177,8 @@ def modern() -> Recipe:
     """From scratch on thousands of photos, with what has become usual since the paper.
 
     `squeezekit train --data DIR --recipe modern -o OUT`. A network made anew gets batch norms,
-    which compressing folds into the convolutions. `--set mixup=0.2` mixes images as well.
+    which compressing folds into the convolutions, and no ReLU on its outputs. `--set mixup=0.2`
+    mixes images as well.
     """
     return Recipe(
         epochs=90,
@@ -190,7 +191,7 @@ def modern() -> Recipe:
         augmentation=Augmentation(resized_crop=0.25, randaugment=1),
         precision="bf16",
         ema=0.999,
-        variant="batch-norm",
+        variant="modern",
     )
 
 
