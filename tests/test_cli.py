@@ -61,6 +61,7 @@ def trained(photos, tmp_path_factory):
 def test_train_leaves_a_run(trained):
     names = {path.name for path in trained.iterdir()}
     assert {"weights.safetensors", "recipe.json", "results.csv"} <= names
+    assert {"report.html", "MODEL_CARD.md"} <= names
     assert json.loads((trained / "recipe.json").read_text())["epochs"] == 12
     assert len((trained / "results.csv").read_text().splitlines()) == 13
 
@@ -68,9 +69,12 @@ def test_train_leaves_a_run(trained):
 def test_the_whole_way(trained, photos, tmp_path):
     """Compress, look inside, evaluate, predict, export, and come back."""
     sqz = tmp_path / "small.sqz"
+    page = tmp_path / "small.html"
     result = run_json(
-        "compress", trained, "-o", sqz, "--data", photos, "--density", "0.4", "--epochs", "10"
-    )
+        "compress", trained, "-o", sqz, "--data", photos, "--density", "0.4", "--epochs", "10",
+        "--report", page,
+    )  # fmt: skip
+    assert f"{result['stages'][-1]['top1']:.1f}% right" in page.read_text(encoding="utf-8")
     assert result["file_bytes"] == sqz.stat().st_size == result["stages"][-1]["file_bytes"]
     assert [stage["stage"] for stage in result["stages"]] == [
         "float32", "pruned", "shared", "coded"

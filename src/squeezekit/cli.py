@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from squeezekit.progress import Progress
     from squeezekit.sqz.container import CoderName
     from squeezekit.sqz.network import Metadata
+    from squeezekit.train.run import Run
 
 _PIPE_WIDTH = 140
 
@@ -225,10 +228,14 @@ def train(
         raise typer.Exit(INTERRUPTED) from None
     if name == "dsd":
         out = out / REDENSE
+    if not run.writes:  # the first process of `torchrun` speaks for all
+        return
+    report = _run_report(run, out, data)
     if as_json:
         _print_json(
             {
                 "run": str(out),
+                "report": None if report is None else str(report),
                 "top1": run.evaluation.top1,
                 "top5": run.evaluation.top5,
                 "images": run.evaluation.images,
@@ -241,6 +248,8 @@ def train(
         f"top-1 {run.evaluation.top1:.1f} on {run.evaluation.images} held-out images "
         f"after {len(run.results)} epochs, {run.seconds:.0f} s"
     )
+    if report is not None:
+        console.print(f"see: {report}", soft_wrap=True)
     console.print(f"next: squeezekit compress {out} --data {data} -o model.sqz", soft_wrap=True)
 
 
@@ -289,6 +298,9 @@ def compress(
     coder: Annotated[str, typer.Option(help="entropy, or huffman as in the paper.")] = "entropy",
     epochs: Annotated[int | None, typer.Option(help="Of retraining after each pruning.")] = None,
     labels: Labels = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page about it: stages, bytes, mistakes (.html).")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -305,6 +317,9 @@ def compress(
     if out.suffix.lower() != ".sqz":
         raise InputError(f"{out}: the name of the file to write must end in .sqz")
     _check_writable(out)
+    if report is not None:
+        _check_writable(report)
+    start = time.perf_counter()
     network = load_network(weights)
     images = None if data is None else _images(data, "all")
     network = dataclasses.replace(
@@ -319,16 +334,25 @@ def compress(
         retrain=data is not None,
         seed=seed,
     )
+    evaluation = None
     with _progress() as progress:
         if data is None:
             stages = deep_compression(network, config, progress=progress)
         else:
             task = folder_task(network.metadata, data, seed, progress, _note)
             stages = deep_compression(network, config, task.data, task.measure, progress)
-    container.write(stages[-1].network, out, config.coder)
+        container.write(stages[-1].network, out, config.coder)
+        if data is not None and report is not None:
+            evaluation = task.measure(container.read(out))
+    if report is not None:
+        from squeezekit.report.compress_report import write_compress_report
+
+        seconds = time.perf_counter() - start
+        write_compress_report(report, out, stages, evaluation, command=_typed(), seconds=seconds)
     if as_json:
         _print_json(
             {
+                "report": None if report is None else str(report),
                 "file_bytes": stages[-1].file_bytes,
                 "stages": [
                     {
@@ -491,6 +515,24 @@ def _with_labels(
         image_set=images,
         data_dir=data,
     )
+
+
+def _run_report(run: Run, out: Path, data: Path) -> Path | None:
+    """Leave page and model card in the folder of a run: the training stands whether or not."""
+    if not run.writes:
+        return None
+    try:
+        from squeezekit.report.run_report import write_run_report
+
+        return write_run_report(run, out, data=data, command=_typed())
+    except Exception as error:
+        _note(f"squeezekit: the weights are in {out}, but the report could not be made: {error}")
+        return None
+
+
+def _typed() -> str:
+    """The command as it was typed."""
+    return shlex.join(["squeezekit", *sys.argv[1:]])
 
 
 def _coder(name: str) -> CoderName:

@@ -202,7 +202,7 @@ def _print(console: Console, result: DemoResult, report: Report, held_out: Image
         f"[bold]{numbers.count(result.float_bytes)} bytes of float32 weights are now a file of "
         f"{numbers.count(result.file_bytes)} bytes, "
         f"{numbers.times(result.float_bytes / result.file_bytes)} smaller.[/]\n"
-        f"Of {report.evaluation.images} held-out digits the file gets "
+        f"Of {len(held_out)} held-out digits the file gets "
         f"{numbers.percent(result.sqz_top1)}% right; the float32 network got "
         f"{numbers.percent(result.float_top1)}%. All of it took "
         f"{numbers.duration(result.seconds)}.\n",

@@ -1,1 +1,1 @@
-"""What people see of a run: tables, figures, the HTML page, progress."""
+"""What people see of a run: tables, figures, HTML pages, model cards, progress."""

@@ -217,12 +217,18 @@ def learning_curve(epochs: Sequence[EpochFigures]) -> str:
         axes.plot(*zip(*held_out, strict=True), color=_AFTER, label="held-out images", **dots)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}%"))
-    least = min(_early(train), _early([value for _, value in held_out] or train))
-    axes.set_ylim(max(least - 3, -1), 101)
+    known = [value for _, value in held_out] or train
+    least, most = min(_early(train), _early(known)), max(*train, *known)
+    axes.set_ylim(max(least - 3, -1), 101 if most > 60 else 1.6 * most + 1)
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.set_xlabel("epoch")
     axes.set_ylabel("top-1")
-    axes.legend(loc="lower right", frameon=False, labelcolor=_INK, fontsize=10.5)
+    axes.legend(
+        loc="lower right" if most > 60 else "upper right",
+        frameon=False,
+        labelcolor=_INK,
+        fontsize=10.5,
+    )
     last = f"{held_out[-1][1]:.1f}% of held-out" if held_out else f"{train[-1]:.1f}% of training"
     return _svg(
         figure, "learning", f"Top-1 accuracy over {len(epochs)} epochs, ending at {last} images."

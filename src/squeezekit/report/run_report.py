@@ -93,7 +93,6 @@ def run_page(run: Run, out: Path, *, data: Path, command: str) -> str:
         pairs=confused_pairs(evaluation, labels),
         in_sight=results[:_CLASSES_IN_SIGHT],
         out_of_sight=results[_CLASSES_IN_SIGHT:],
-        most_trained=max(max(result.trained for result in results), 1),
         sample=_sample(run),
         settings=settings(run.recipe),
         preprocessing=in_words(network.metadata.preprocessing),

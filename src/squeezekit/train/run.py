@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from squeezekit.data.dataset import split
 from squeezekit.data.folders import imbalance_warning, match, require_classes
 from squeezekit.errors import InputError
@@ -46,12 +49,20 @@ class Run:
         evaluation: on the held-out images.
         results: one an epoch.
         seconds: wall time of it all.
+        recipe: that it was trained by.
+        data: the training images.
+        class_images: int64 (classes,), how many training images of each class were found.
+        writes: whether this process writes what the run leaves: the first one of `torchrun` does.
     """
 
     network: Network
     evaluation: Evaluation
     results: list[EpochResult]
     seconds: float
+    recipe: Recipe
+    data: TrainingData
+    class_images: npt.NDArray[np.int64]
+    writes: bool
 
 
 def first_network(
@@ -93,7 +104,11 @@ def first_network(
     network, taken = start_from(network, source)
     if not taken:
         raise InputError(f"{init} has no weight of the same name and shape as {model}")
-    return network
+    # The weights bring their licence and their history with them.
+    metadata = dataclasses.replace(
+        network.metadata, licence=source.metadata.licence, provenance=source.metadata.provenance
+    ).with_step(f"{len(taken)} tensors of {source.metadata.name} taken over into {model}")
+    return dataclasses.replace(network, metadata=metadata)
 
 
 def train_run(
@@ -136,10 +151,10 @@ def train_run(
         _make_folder(out, resume)
     labels = network.metadata.labels
     held_out = match(split(data, "val", recipe.seed, progress), labels)
-    found = split(data, "train", recipe.seed, progress)
+    found = match(split(data, "train", recipe.seed, progress), labels)
     if warning := imbalance_warning(found):
         note(warning)
-    training = TrainingData(match(found, labels), network.metadata.preprocessing, progress=progress)
+    training = TrainingData(found, network.metadata.preprocessing, progress=progress)
     for sentence in training.skipped:
         note(f"skipped: {sentence}")
     net = TrainableNetwork(network)
@@ -180,7 +195,16 @@ def train_run(
     if writes:
         safetensors_file.write(trained, out / RUN_WEIGHTS)
     evaluation = measure(net)
-    return Run(trained, evaluation, results, time.perf_counter() - start)
+    return Run(
+        network=trained,
+        evaluation=evaluation,
+        results=results,
+        seconds=time.perf_counter() - start,
+        recipe=recipe,
+        data=training,
+        class_images=np.bincount(found.targets, minlength=len(labels)),
+        writes=writes,
+    )
 
 
 def _check_teacher(teacher: Network, network: Network) -> None:
