@@ -213,12 +213,14 @@ def distill() -> Recipe:
 
 
 def dsd() -> Recipe:
-    """Each phase of dense-sparse-dense training (see `compress.dsd`); the last at a tenth of it.
+    """The sparse phase of `compress.dsd`; the last phase runs it at a tenth of the rate.
 
     `squeezekit train --data DIR --init WEIGHTS --recipe dsd -o OUT`, for a network that is trained
     already (Han et al. 2017).
     """
-    return dataclasses.replace(finetune(), label_smoothing=0.0)
+    return dataclasses.replace(
+        plain(), epochs=15, learning_rate=0.002, warmup_epochs=1, label_smoothing=0.0
+    )
 
 
 def retrain() -> Recipe:
