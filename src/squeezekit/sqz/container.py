@@ -26,6 +26,7 @@ from squeezekit.files import read_bytes, write_whole
 from squeezekit.sqz import metadata_json
 from squeezekit.sqz.coders import dense, entropy, half, huffman
 from squeezekit.sqz.network import Metadata, Network, SharedTensor, Tensor
+from squeezekit.sqz.varint import varint
 
 MAGIC = b"\x89SQZ"
 VERSION = (1, 0)
@@ -107,10 +108,10 @@ def encode(network: Network, coder: CoderName = "entropy") -> bytes:
         records.append(
             _sized(name.encode())
             + bytes([number])
-            + _varint(len(tensor.shape))
-            + b"".join(_varint(size) for size in tensor.shape)
+            + varint(len(tensor.shape))
+            + b"".join(varint(size) for size in tensor.shape)
             + _sized(parameters)
-            + _varint(len(payload))
+            + varint(len(payload))
             + struct.pack("<I", zlib.crc32(payload))
         )
         payloads.append(payload)
@@ -118,7 +119,7 @@ def encode(network: Network, coder: CoderName = "entropy") -> bytes:
         [
             _sized(metadata_json.to_json(network.metadata).encode()),
             _sized(network.graph),
-            _varint(len(records)),
+            varint(len(records)),
             *records,
         ]
     )
@@ -336,14 +337,5 @@ def read(path: Path | str) -> Network:
         raise type(error)(f"{path}: {error}") from None
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def _sized(data: bytes) -> bytes:
-    return _varint(len(data)) + data
+    return varint(len(data)) + data

@@ -9,6 +9,7 @@ import numpy as np
 
 from squeezekit.errors import GraphError
 from squeezekit.sqz.network import Floats
+from squeezekit.sqz.varint import varint
 
 if TYPE_CHECKING:
     import onnx
@@ -64,7 +65,7 @@ def attach(graph: bytes, tensors: Mapping[str, Floats]) -> bytes:
     """
     fields = []
     for name, values in tensors.items():
-        dims = b"".join(_varint(d) for d in values.shape)
+        dims = b"".join(varint(d) for d in values.shape)
         tensor = (
             _field(1, dims)
             + bytes([2 << 3, FLOAT])
@@ -75,17 +76,8 @@ def attach(graph: bytes, tensors: Mapping[str, Floats]) -> bytes:
     return graph + _field(7, b"".join(fields))  # ModelProto.graph
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def _field(number: int, payload: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
+    return varint(number << 3 | 2) + varint(len(payload)) + payload
 
 
 def parse(graph: bytes) -> onnx.ModelProto:
