@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squeezekit import cli
+from squeezekit.cli import common
 from squeezekit.compress.deep import Stage
 from squeezekit.evaluate import Evaluation
 from squeezekit.files import read_bytes
@@ -228,18 +228,18 @@ def test_a_report_that_fails_leaves_the_training(run, tmp_path, monkeypatch, cap
         raise RuntimeError("no ink")
 
     monkeypatch.setattr(module, "run_page", fail)
-    assert cli._run_report(run, tmp_path / "run", tmp_path / "data") is None
+    assert common.run_report(run, tmp_path / "run", tmp_path / "data") is None
     assert "the weights are in" in (said := capsys.readouterr().err)
     assert "no ink" in said
     assert (tmp_path / "run" / "weights.safetensors").exists()
     monkeypatch.setitem(sys.modules, "squeezekit.report.run_report", None)  # as if not installed
-    assert cli._run_report(run, tmp_path / "run", tmp_path / "data") is None
+    assert common.run_report(run, tmp_path / "run", tmp_path / "data") is None
 
 
 def test_only_the_first_process_writes(run, tmp_path):
     other = dataclasses.replace(run, writes=False)
     (tmp_path / "other").mkdir()
-    assert cli._run_report(other, tmp_path / "other", tmp_path / "data") is None
+    assert common.run_report(other, tmp_path / "other", tmp_path / "data") is None
     assert not list((tmp_path / "other").iterdir())
 
 

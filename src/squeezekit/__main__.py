@@ -1,0 +1,5 @@
+"""`python -m squeezekit` is the command line."""
+
+from squeezekit.cli import main
+
+main()

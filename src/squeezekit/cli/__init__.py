@@ -1,0 +1,62 @@
+"""The command line: verbs only; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from squeezekit import __version__
+from squeezekit.cli import compressing, networks, predicting, training
+from squeezekit.cli.common import BAD_INPUT, app
+from squeezekit.errors import SqueezekitError
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence on stderr and exit code 2."""
+    try:
+        app()
+    except SqueezekitError as error:
+        print(f"squeezekit: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _TRAINING_PACKAGES:
+            raise
+        print(f"squeezekit: this needs {missing}: pip install 'squeezekit[train]'", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+
+
+_TRAINING_PACKAGES = {"torch", "matplotlib", "sklearn", "jinja2", "safetensors"}
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"squeezekit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+for verb in (
+    training.demo,
+    networks.models,
+    networks.cost,
+    training.train,
+    training.evaluate,
+    compressing.compress,
+    networks.info,
+    predicting.predict,
+    networks.export,
+):
+    app.command()(verb)

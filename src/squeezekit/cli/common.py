@@ -1,0 +1,190 @@
+"""What the verbs have in common: the app, their shared options, and how they speak."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+
+import typer
+
+from squeezekit.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from squeezekit.data.folders import ImageSet
+    from squeezekit.evaluate import Evaluated, Evaluation
+    from squeezekit.progress import Progress
+    from squeezekit.sqz.container import CoderName
+    from squeezekit.sqz.network import Metadata
+    from squeezekit.train.run import Run
+
+_PIPE_WIDTH = 140
+
+BAD_INPUT = 2
+"""Exit code where something that was handed in cannot be used."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+app = typer.Typer(
+    help="Train a small image classifier, shrink it to a few hundred kilobytes, ship it anywhere.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Weights = Annotated[
+    Path,
+    typer.Argument(
+        help="A network: .sqz, .onnx, .safetensors, .pth, .net, or the folder of a training run.",
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        help="Class folders or WebDataset shards (*.tar), split into train/val/test or not.",
+        show_default=False,
+    ),
+]
+OptionalData = Annotated[Path | None, typer.Option("--data", help="A folder of class folders.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option("--labels", help="Names of the outputs, in order: .txt, .tsv or .json."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
+Seed = Annotated[int, typer.Option(help="Of everything that is random.", min=0)]
+Threads = Annotated[int | None, typer.Option(help="Threads of the network; all cores if absent.")]
+
+
+def open_weights(weights: Path, backend: str, threads: int | None) -> Evaluated:
+    """A classifier of any weights; `.onnx` files run as they are, so that any of them can."""
+    from squeezekit.interop.weights import load_network
+
+    if backend == "torch":
+        import torch
+
+        from squeezekit.trainable import TorchClassifier
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        return TorchClassifier(load_network(weights))
+    if backend != "onnxruntime":
+        raise InputError(f"there is no backend {backend!r}: use onnxruntime or torch")
+    from squeezekit.runtime.classifier import from_network, load
+
+    if weights.suffix.lower() in (".sqz", ".onnx"):
+        return load(weights, threads)
+    return from_network(load_network(weights), threads)
+
+
+def images_of(data: Path, part: str) -> ImageSet:
+    """The images of a part of a data folder; says which class folders are empty."""
+    from squeezekit.data.dataset import is_split, split
+
+    parts = ("train", "val", "test", "all")
+    if part == "auto":
+        part = "val" if is_split(data) else "all"
+    if part not in parts:
+        raise InputError(f"there is no part {part!r}: use {', '.join(parts)} or auto")
+    images = split(data, cast(Any, part))
+    for name in images.empty:
+        note(f"the class folder {name} in {images.root} holds no image")
+    return images
+
+
+def labelled(
+    classifier: Evaluated, labels: Path | None, images: ImageSet | None, data: Path | None
+) -> Metadata:
+    """A classifier's metadata, with class names where any can be found."""
+    from squeezekit.data.labelling import with_labels
+    from squeezekit.evaluate import outputs
+
+    return with_labels(
+        classifier.metadata,
+        outputs(classifier),
+        labels_file=labels,
+        image_set=images,
+        data_dir=data,
+    )
+
+
+def run_report(run: Run, out: Path, data: Path) -> Path | None:
+    """Leave page and model card in the folder of a run: the training stands whether or not."""
+    if not run.writes:
+        return None
+    try:
+        from squeezekit.report.run_report import write_run_report
+
+        return write_run_report(run, out, data=data, command=typed_command())
+    except Exception as error:
+        note(f"squeezekit: the weights are in {out}, but the report could not be made: {error}")
+        return None
+
+
+def typed_command() -> str:
+    """The command as it was typed."""
+    return shlex.join(["squeezekit", *sys.argv[1:]])
+
+
+def coder_named(name: str) -> CoderName:
+    """A coder of the `.sqz` by name."""
+    from squeezekit.sqz.container import CoderName
+
+    if name not in get_args(CoderName):
+        raise InputError(f"there is no coder {name!r}: use {', '.join(get_args(CoderName))}")
+    return cast(CoderName, name)
+
+
+def check_writable(out: Path) -> None:
+    """Fail before hours of work, not after them."""
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: there is no folder {out.parent}")
+
+
+def accuracy(result: Evaluation) -> dict[str, Any]:
+    """The part of an evaluation that every `--json` has."""
+    return {
+        "top1": result.top1,
+        "top5": result.top5,
+        "images": result.images,
+        "skipped": list(result.skipped),
+    }
+
+
+def name_skipped(result: Evaluation) -> None:
+    """Say which images could not be read."""
+    for sentence in result.skipped:
+        note(f"skipped: {sentence}")
+
+
+def progress_shown() -> AbstractContextManager[Progress]:
+    """A progress bar on stderr, where a person sees it."""
+    from squeezekit.report.progress_bar import progress_bar
+
+    return progress_bar()
+
+
+def terminal(*, quiet: bool = False) -> Console:
+    """Where tables go."""
+    from rich.console import Console
+
+    # A pipe or a file has no width of its own: give the tables the room that they need.
+    return Console(quiet=quiet, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def note(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr)
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(content, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,114 @@
+"""The verb that shrinks a network: compress."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from squeezekit.cli.common import (
+    Json,
+    Labels,
+    OptionalData,
+    Seed,
+    Weights,
+    check_writable,
+    coder_named,
+    images_of,
+    labelled,
+    note,
+    print_json,
+    progress_shown,
+    terminal,
+    typed_command,
+)
+from squeezekit.errors import InputError
+
+
+def compress(
+    weights: Weights,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .sqz file to write.")],
+    data: OptionalData = None,
+    method: Annotated[str, typer.Option(help="deep (Deep Compression, Han et al. 2016).")] = "deep",
+    bits: Annotated[int | None, typer.Option(help="Of a weight's index into its table.")] = None,
+    density: Annotated[
+        str | None, typer.Option(help="Share of weights kept: 0.3, or table1 for the paper's.")
+    ] = None,
+    coder: Annotated[str, typer.Option(help="entropy, or huffman as in the paper.")] = "entropy",
+    epochs: Annotated[int | None, typer.Option(help="Of retraining after each pruning.")] = None,
+    labels: Labels = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page about it: stages, bytes, mistakes (.html).")
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Shrink a network to one .sqz file; with --data it is retrained and measured."""
+    from squeezekit.compress.deep import deep_compression
+    from squeezekit.compress.on_folder import deep_config, folder_task
+    from squeezekit.interop.weights import load_network
+    from squeezekit.report import tables
+    from squeezekit.runtime.classifier import from_network
+    from squeezekit.sqz import container
+
+    if method != "deep":
+        raise InputError(f"there is no method {method!r} yet: use deep")
+    if out.suffix.lower() != ".sqz":
+        raise InputError(f"{out}: the name of the file to write must end in .sqz")
+    check_writable(out)
+    if report is not None:
+        check_writable(report)
+    start = time.perf_counter()
+    network = load_network(weights)
+    images = None if data is None else images_of(data, "all")
+    network = dataclasses.replace(
+        network, metadata=labelled(from_network(network), labels, images, data)
+    )
+    config = deep_config(
+        network,
+        bits=bits,
+        density=density,
+        epochs=epochs,
+        coder=coder_named(coder),
+        retrain=data is not None,
+        seed=seed,
+    )
+    evaluation = None
+    with progress_shown() as progress:
+        if data is None:
+            stages = deep_compression(network, config, progress=progress)
+        else:
+            task = folder_task(network.metadata, data, seed, progress, note)
+            stages = deep_compression(network, config, task.data, task.measure, progress)
+        container.write(stages[-1].network, out, config.coder)
+        if data is not None and report is not None:
+            evaluation = task.measure(container.read(out))
+    if report is not None:
+        from squeezekit.report.compress_report import write_compress_report
+
+        seconds = time.perf_counter() - start
+        write_compress_report(
+            report, out, stages, evaluation, command=typed_command(), seconds=seconds
+        )
+    if as_json:
+        print_json(
+            {
+                "report": None if report is None else str(report),
+                "file_bytes": stages[-1].file_bytes,
+                "stages": [
+                    {
+                        "stage": stage.name,
+                        "file_bytes": stage.file_bytes,
+                        "top1": stage.top1,
+                        "top5": stage.top5,
+                    }
+                    for stage in stages
+                ],
+            }
+        )
+    else:
+        terminal().print(tables.stage_table(stages, 4 * network.parameters))
+        terminal().print(f"next: squeezekit predict {out} photo.jpg", soft_wrap=True)

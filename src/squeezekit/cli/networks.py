@@ -1,0 +1,110 @@
+"""The verbs that look at networks and rewrite them: models, cost, info, export."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from squeezekit.cli.common import Json, Labels, Weights, coder_named, labelled, print_json, terminal
+from squeezekit.errors import FormatError, InputError
+
+
+def models(as_json: Json = False) -> None:
+    """List the networks that can be made by name."""
+    from squeezekit.models.catalogue import MODELS, create
+    from squeezekit.report import tables
+
+    found = {
+        name: {
+            "description": model.description,
+            "input_size": model.config.input_size,
+            "parameters": create(name).parameters,
+        }
+        for name, model in MODELS.items()
+    }
+    if as_json:
+        print_json(found)
+    else:
+        terminal().print(tables.models_table(found))
+
+
+def cost(
+    model: Annotated[str, typer.Argument(help="A name from `squeezekit models`, or WEIGHTS.")],
+    input_size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Outputs; the model's own.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count parameters, multiply-accumulates and bytes, layer by layer (the paper's Table 1)."""
+    from squeezekit.interop.weights import load_network
+    from squeezekit.models import catalogue
+    from squeezekit.models.cost import cost as cost_of
+    from squeezekit.report import tables
+
+    if model not in catalogue.MODELS and Path(model).exists():
+        if input_size is not None or classes is not None:
+            raise InputError("--input-size and --classes are for models by name")
+        network = load_network(model)
+    else:
+        network = catalogue.create(model, classes=classes, input_size=input_size)
+    counted = cost_of(network)
+    if as_json:
+        print_json({"model": network.metadata.name, **dataclasses.asdict(counted)})
+    else:
+        terminal().print(tables.cost_table(counted))
+
+
+def info(
+    file: Annotated[Path, typer.Argument(help="A .sqz file.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Show what a .sqz file holds, and where every byte of it went."""
+    from squeezekit.files import read_bytes
+    from squeezekit.report import tables
+    from squeezekit.report.contents import contents
+
+    data = read_bytes(file)
+    try:
+        found = contents(data)
+    except FormatError as error:
+        raise type(error)(f"{file}: {error}") from None
+    if as_json:
+        print_json(found.as_json())
+    else:
+        terminal().print(tables.info_table(found))
+
+
+def export(
+    weights: Weights,
+    out: Annotated[Path, typer.Argument(help="OUT.onnx, OUT.safetensors or OUT.sqz.")],
+    coder: Annotated[str, typer.Option(help="Of a .sqz: entropy, huffman or dense.")] = "entropy",
+    labels: Labels = None,
+) -> None:
+    """Write the same network in another format, without loss; a .sqz has batch norms folded."""
+    from squeezekit.interop.weights import load_network
+    from squeezekit.runtime.classifier import from_network
+
+    network = load_network(weights)
+    metadata = labelled(from_network(network), labels, None, None)
+    network = dataclasses.replace(network, metadata=metadata)
+    match out.suffix.lower():
+        case ".sqz":
+            from squeezekit.models.fold import fold_batch_norm
+            from squeezekit.sqz import container
+            from squeezekit.sqz.network import share_equal_values
+
+            network = share_equal_values(fold_batch_norm(network))
+            container.write(network, out, coder_named(coder))
+        case ".onnx":
+            from squeezekit.interop import onnx_file
+
+            onnx_file.write(network, out)
+        case ".safetensors":
+            from squeezekit.interop import safetensors_file
+
+            safetensors_file.write(network, out)
+        case _:
+            raise InputError(f"{out}: must end in .sqz, .onnx or .safetensors")
+    terminal().print(f"{out}: {out.stat().st_size:,} bytes", soft_wrap=True)
