@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -208,6 +209,7 @@ class TrainableNetwork(nn.Module):
         self._nodes = _nodes(model)
         if network.metadata.output == "probabilities":
             self._nodes = _without_softmax(self._nodes, self._output)
+        self._nodes = _with_relus_in_place(self._nodes, self._output)
         # Shapes and settings: small, used as Python numbers or broadcast from 0 dimensions.
         self._constants = {
             tensor.name: torch.tensor(numpy_helper.to_array(tensor))
@@ -394,6 +396,25 @@ def _without_softmax(nodes: list[Node], output: str) -> list[Node]:
     if nodes[i].op != "Softmax":
         return nodes
     return [*nodes[:i], dataclasses.replace(nodes[i], op="Identity"), *nodes[i + 1 :]]
+
+
+# Operators whose gradient does not need what they gave.
+_FORGETFUL = ("Add", "BatchNormalization", "Conv", "Gemm")
+
+
+def _with_relus_in_place(nodes: list[Node], output: str) -> list[Node]:
+    """Let a ReLU overwrite its input where nothing else wants it: large maps are slow to write."""
+    maker = {node.output: node.op for node in nodes}
+    uses = Counter(name for node in nodes for name in node.inputs)
+    return [
+        dataclasses.replace(node, attributes={"in_place": True})
+        if node.op == "Relu"
+        and maker.get(node.inputs[0]) in _FORGETFUL
+        and uses[node.inputs[0]] == 1
+        and node.inputs[0] != output
+        else node
+        for node in nodes
+    ]
 
 
 def _weight_names(nodes: Sequence[Node]) -> list[str]:
@@ -738,7 +759,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceMax": _reduce(torch.amax),
     "ReduceMean": _reduce(torch.mean),
     "ReduceSum": _reduce(torch.sum),
-    "Relu": _simple(F.relu),
+    "Relu": lambda node, inputs, training: F.relu(inputs[0], node.get("in_place", False)),
     "Reshape": _reshape,
     "Shape": lambda node, inputs, training: torch.tensor(
         inputs[0].shape[node.get("start", 0) : node.get("end", None)]

@@ -301,8 +301,8 @@ def normalized(pixels: Pixels, preprocessing: Preprocessing) -> Floats:
         pixels = pixels[..., np.newaxis]
     elif preprocessing.color == "BGR":
         pixels = pixels[..., ::-1]
-    planes = np.moveaxis(pixels, -1, -3)  # (..., C, H, W)
-    x = np.multiply(planes, np.float32(preprocessing.scale), dtype=np.float32, order="C")
+    planes = np.ascontiguousarray(np.moveaxis(pixels, -1, -3))  # (..., C, H, W), while it is small
+    x = np.multiply(planes, np.float32(preprocessing.scale), dtype=np.float32)
     x -= np.array(preprocessing.mean, np.float32)[:, np.newaxis, np.newaxis]
     x /= np.array(preprocessing.std, np.float32)[:, np.newaxis, np.newaxis]
     return x

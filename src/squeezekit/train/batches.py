@@ -147,16 +147,16 @@ class TrainingData:
 
     def _batch(self, samples: Sequence[_Sample], augmentation: Augmentation) -> Batch:
         """Images (n, C, crop, crop) and targets (n,), without those that are broken."""
-        pixels, kept = [], []
+        images, kept = [], []
         for index, draw, seed in samples:
-            image = self._pixels(int(index))
-            if image is not None:
-                pixels.append(augmented(image, self._preprocessing.crop, augmentation, draw, seed))
+            pixels = self._pixels(int(index))
+            if pixels is not None:
+                pixels = augmented(pixels, self._preprocessing.crop, augmentation, draw, seed)
+                images.append(torch.from_numpy(normalized(pixels, self._preprocessing)))
                 kept.append(index)
         if not kept:
             return torch.empty(0), torch.empty(0, dtype=torch.int64)
-        images = normalized(np.stack(pixels), self._preprocessing)
-        return torch.from_numpy(images), torch.from_numpy(self._targets[kept])
+        return torch.stack(images), torch.from_numpy(self._targets[kept])
 
     def _fill_cache(self, cache_bytes: int, progress: Progress) -> None:
         if cache_bytes <= 0:
@@ -236,13 +236,12 @@ def varied(
     if augmentation.crop:
         top = int(draw[0] * (height + 2 * pad + 1)) - pad
         left = int(draw[1] * (width + 2 * pad + 1)) - pad
-    # Clipped rows and columns repeat the edge, as padding would.
-    rows = np.arange(top, top + crop).clip(0, pixels.shape[0] - 1)
-    columns = np.arange(left, left + crop).clip(0, pixels.shape[1] - 1)
-    if augmentation.mirror and draw[2] < 0.5:
-        columns = columns[::-1]
-    cut: Pixels = pixels[rows][:, columns]
-    return cut
+    cut = pixels[max(top, 0) : top + crop, max(left, 0) : left + crop]
+    if pad and cut.shape[:2] != (crop, crop):
+        above, before = max(-top, 0), max(-left, 0)
+        around = [(above, crop - cut.shape[0] - above), (before, crop - cut.shape[1] - before)]
+        cut = np.pad(cut, [*around, *[(0, 0)] * (cut.ndim - 2)], mode="edge")
+    return cut[:, ::-1] if augmentation.mirror and draw[2] < 0.5 else cut
 
 
 def _ahead(function: Callable[[_T], _R], tasks: Iterable[_T], threads: int) -> Iterator[_R]:

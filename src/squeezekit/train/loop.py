@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from squeezekit.errors import InputError
 from squeezekit.evaluate import Evaluation
 from squeezekit.progress import Progress, silent
+from squeezekit.train.allocator import keep_freed_memory
 from squeezekit.train.augment import mixup_share
 from squeezekit.train.batches import TrainingData
 from squeezekit.train.checkpoint import Checkpoints, State
@@ -108,6 +109,7 @@ def fit(
     """
     if validate is None and (recipe.keep == "best" or recipe.patience is not None):
         raise InputError("keep=best and patience need validation images")
+    keep_freed_memory()
     with torch.random.fork_rng(), _interrupt_between_steps() as interrupted:
         run = _Run(net, data, recipe, teacher, checkpoints, progress)
         for result in run.results:
