@@ -13,10 +13,12 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 from record import record
+from torch import nn
 from torch.nn import functional as F
 
 from squeezekit.data.dataset import split
@@ -64,9 +66,35 @@ def ours(network, data, precision: str) -> float:
     return BATCH * (len(times) - 2) / (times[-1] - times[1])  # the first iteration warms up
 
 
-def plain(network, batches: list) -> float:
+class Fire(nn.Module):
+    """As torch users write it, ReLUs in place."""
+
+    def __init__(self, before: int, squeeze: int, expand: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(before, squeeze, 1)
+        self.expand1x1 = nn.Conv2d(squeeze, expand, 1)
+        self.expand3x3 = nn.Conv2d(squeeze, expand, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.squeeze(x))
+        return torch.cat([self.relu(self.expand1x1(x)), self.relu(self.expand3x3(x))], 1)
+
+
+def plain_network(classes: int) -> nn.Module:
+    """SqueezeNet v1.0 in plain PyTorch."""
+    pool = partial(nn.MaxPool2d, 3, 2, ceil_mode=True)
+    return nn.Sequential(
+        nn.Conv2d(3, 96, 7, 2), nn.ReLU(inplace=True), pool(),
+        Fire(96, 16, 64), Fire(128, 16, 64), Fire(128, 32, 128), pool(),
+        Fire(256, 32, 128), Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), pool(),
+        Fire(512, 64, 256), nn.Dropout(0.5), nn.Conv2d(512, classes, 1), nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+
+
+def plain(net: nn.Module, batches: list) -> float:
     """Images a second of the loop that everybody writes first: float32, tensors in memory."""
-    net = TrainableNetwork(network)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.001, momentum=0.9)
     net.train()
     times = []
@@ -88,7 +116,7 @@ def measured(kind: str, folder: Path) -> float:
         return ours(network, data, "bf16")
     batches = list(data.epoch(0, RECIPE))
     if kind == "plain_float32":
-        return plain(network, batches)
+        return plain(plain_network(data.classes), batches)
     return ours(network, Tensors(batches, data.classes), kind.split("_")[1])
 
 
