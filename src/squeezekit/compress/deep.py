@@ -173,12 +173,14 @@ def deep_compression(
         start = time.perf_counter()
         return network
 
-    add("float32", fold_batch_norm(network), "dense")
+    original = add("float32", fold_batch_norm(network), "dense")
     network = pruned(network, config, data, progress)
     network = add("pruned", fold_batch_norm(network), "entropy")
     network = share(network, config.bits, config.init)
     if data is not None and config.finetune is not None:
-        network = retrained(network, data, config.finetune, progress=_named("centroids", progress))
+        network = retrained(
+            network, data, config.finetune, original, progress=_named("centroids", progress)
+        )
     network = add("shared", network, "huffman")
     network = with_rounded_tables(network, config.mantissa_bits)
     metadata = network.metadata.with_step(f"Deep Compression: {_described(config)}")
@@ -200,28 +202,44 @@ def pruned(
         densities = uniform(network, densities)
     if data is None or config.retrain is None:
         return prune(network, densities)
+    original = network
     for i in range(config.rounds):
         share_of_the_way = (i + 1) / config.rounds
         network = prune(network, {name: d**share_of_the_way for name, d in densities.items()})
         named = _named(f"retrain {i + 1} of {config.rounds}", progress)
-        network = retrained(network, data, config.retrain, progress=named)
+        network = retrained(network, data, config.retrain, original, progress=named)
     return network
 
 
 def retrained(
-    network: Network, data: TrainingData, recipe: Recipe, *, progress: Progress = silent
+    network: Network,
+    data: TrainingData,
+    recipe: Recipe,
+    original: Network | None = None,
+    *,
+    progress: Progress = silent,
 ) -> Network:
     """Train what is left of a network.
 
     Zeros of its weights stay exactly zero, and shared weights keep their levels while the
     centroids move. Dropout is as much weaker as the layer behind it has fewer weights.
 
+    Args:
+        network: to train.
+        data: training images.
+        recipe: how; its `distillation` says how much the original's outputs count, which tell
+            more about a few hundred images than their labels do.
+        original: the network as it was before compression, which this one should give the same
+            answers as; None trains on the labels alone.
+        progress: told of each iteration.
+
     Returns:
         The trained network; its graph is that of `network`.
     """
     net = TrainableNetwork(with_scaled_dropout(network))
     net.mask_zeros()
-    fit(net, data, recipe, progress=progress)
+    teacher = TrainableNetwork(original) if original and recipe.distillation else None
+    fit(net, data, recipe, teacher=teacher, progress=progress)
     return dataclasses.replace(net.to_network(), graph=network.graph)
 
 

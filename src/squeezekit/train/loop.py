@@ -150,7 +150,7 @@ class _Run:
         if recipe.precision != "float32":  # the layout that half-precision convolutions want
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module, self.optimizer = self._set_up()
-        self.teacher = None if teacher is None else self.fabric.to_device(teacher.eval())
+        self.teacher = None if teacher is None else self._as_teacher(teacher)
         self.epoch_steps = data.steps(recipe.batch)
         self.steps = self.epoch_steps * recipe.epochs
         self.done = 0  # iterations
@@ -289,7 +289,7 @@ class _Run:
             hard = own * hard + (1.0 - own) * other
         if self.teacher is None:
             return hard
-        with torch.no_grad():
+        with torch.no_grad(), self.fabric.autocast():
             soft = self.teacher(images).float()
         return (
             recipe.distillation * distillation_loss(logits, soft, recipe.temperature)
@@ -309,6 +309,12 @@ class _Run:
         module: torch.nn.Module = torch.compile(net) if self.recipe.compile else net  # type: ignore[assignment]
         module, optimizer = self.fabric.setup(module, optimizer)  # a wrapper that forwards
         return module, optimizer
+
+    def _as_teacher(self, teacher: TrainableNetwork) -> TrainableNetwork:
+        if self.recipe.precision != "float32":
+            teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        placed: TrainableNetwork = self.fabric.to_device(teacher.eval())
+        return placed
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
