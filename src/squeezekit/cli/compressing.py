@@ -32,10 +32,22 @@ def compress(
     weights: Weights,
     out: Annotated[Path, typer.Option("--out", "-o", help="The .sqz file to write.")],
     data: OptionalData = None,
-    method: Annotated[str, typer.Option(help="deep (Deep Compression, Han et al. 2016).")] = "deep",
+    method: Annotated[
+        str, typer.Option(help="deep (Deep Compression), prune or svd.", show_default=True)
+    ] = "deep",
     bits: Annotated[int | None, typer.Option(help="Of a weight's index into its table.")] = None,
     density: Annotated[
-        str | None, typer.Option(help="Share of weights kept: 0.3, or table1 for the paper's.")
+        str | None,
+        typer.Option(
+            help="Share of weights kept: 0.3, table1 for the paper's, or what `squeezekit "
+            "sensitivity` wrote (.json)."
+        ),
+    ] = None,
+    energy: Annotated[
+        float | None, typer.Option(help="svd: share of each weight's squares kept, such as 0.9.")
+    ] = None,
+    target_bytes: Annotated[
+        int | None, typer.Option(help="svd: of the file; a fifth of float32 if absent.", min=1)
     ] = None,
     coder: Annotated[str, typer.Option(help="entropy, or huffman as in the paper.")] = "entropy",
     epochs: Annotated[int | None, typer.Option(help="Of retraining after each pruning.")] = None,
@@ -47,15 +59,15 @@ def compress(
     as_json: Json = False,
 ) -> None:
     """Shrink a network to one .sqz file; with --data it is retrained and measured."""
-    from squeezekit.compress.deep import deep_compression
-    from squeezekit.compress.on_folder import deep_config, folder_task
+    from squeezekit.compress.methods import Asked, named
+    from squeezekit.compress.on_folder import folder_task
     from squeezekit.interop.weights import load_network
     from squeezekit.report import tables
     from squeezekit.runtime.classifier import from_network
     from squeezekit.sqz import container
 
-    if method != "deep":
-        raise InputError(f"there is no method {method!r} yet: use deep")
+    compressed = named(method)
+    asked = Asked(bits, density, energy, target_bytes, epochs, coder_named(coder), seed)
     if out.suffix.lower() != ".sqz":
         raise InputError(f"{out}: the name of the file to write must end in .sqz")
     check_writable(out)
@@ -67,24 +79,14 @@ def compress(
     network = dataclasses.replace(
         network, metadata=labelled(from_network(network), labels, images, data)
     )
-    config = deep_config(
-        network,
-        bits=bits,
-        density=density,
-        epochs=epochs,
-        coder=coder_named(coder),
-        retrain=data is not None,
-        seed=seed,
-    )
     evaluation = None
     with progress_shown() as progress:
-        if data is None:
-            stages = deep_compression(network, config, progress=progress)
-        else:
+        task = None
+        if data is not None:
             task = folder_task(network.metadata, data, seed, progress, note)
-            stages = deep_compression(network, config, task.data, task.measure, progress)
-        container.write(stages[-1].network, out, config.coder)
-        if data is not None and report is not None:
+        stages = compressed(network, asked, task, progress)
+        container.write(stages[-1].network, out, asked.coder)
+        if task is not None and report is not None:
             evaluation = task.measure(container.read(out))
     if report is not None:
         from squeezekit.report.compress_report import write_compress_report

@@ -74,7 +74,7 @@ class Stage:
     """The network after a step of the pipeline, and what it would be as a file.
 
     Attributes:
-        name: "float32", "pruned", "shared" or "coded".
+        name: of Deep Compression's "float32", "pruned", "shared" or "coded".
         network: as it is then.
         file_bytes: of the whole `.sqz`: "float32" stores 4 bytes a weight; "pruned" leaves out
             zeros; "shared" is Huffman coded; "coded" is the final file.
@@ -90,6 +90,35 @@ class Stage:
     seconds: float
 
 
+class Stages:
+    """Measures the stages of a compression as they come.
+
+    Attributes:
+        list: those so far.
+    """
+
+    def __init__(self, measure: Measure | None) -> None:
+        self.list: list[Stage] = []
+        self._measure = measure
+        self._start = time.perf_counter()
+
+    def add(self, name: str, network: Network, coder: CoderName) -> Network:
+        """Measure a stage as a file of that coder; gives the network back."""
+        evaluation = None if self._measure is None else self._measure(network)
+        self.list.append(
+            Stage(
+                name=name,
+                network=network,
+                file_bytes=len(container.encode(network, coder)),
+                top1=None if evaluation is None else evaluation.top1,
+                top5=None if evaluation is None else evaluation.top5,
+                seconds=time.perf_counter() - self._start,
+            )
+        )
+        self._start = time.perf_counter()
+        return network
+
+
 def paper_8bit() -> DeepConfig:
     """SqueezeNet v1.0 at Table 1's densities and 8 bits: 0.66 MB in Table 2."""
     return dataclasses.replace(paper_6bit(), bits=8)
@@ -101,6 +130,25 @@ def paper_6bit() -> DeepConfig:
         densities=table1(), rounds=3, bits=6, retrain=recipes.retrain(),
         finetune=recipes.centroids(),
     )  # fmt: skip
+
+
+def alexnet() -> DeepConfig:
+    """AlexNet as Han et al. have it: 6.9 MB in Table 2, 35 times smaller.
+
+    The densities are those of Han et al. 2016, table 4 (11% in all); 8 bits a weight of the
+    convolutions and 5 of the fully connected layers; `coder="huffman"` has their 4-bit gaps.
+    """
+    densities = {
+        "conv1": 0.84, "conv2": 0.38, "conv3": 0.35, "conv4": 0.37, "conv5": 0.37,
+        "fc6": 0.09, "fc7": 0.09, "fc8": 0.25,
+    }  # fmt: skip
+    return DeepConfig(
+        densities={f"{layer}.weight": density for layer, density in densities.items()},
+        rounds=3,
+        bits={f"{layer}.weight": 8 if layer.startswith("conv") else 5 for layer in densities},
+        retrain=recipes.retrain(),
+        finetune=recipes.centroids(),
+    )
 
 
 def standard(density: float | None = 0.33, bits: int = 6) -> DeepConfig:
@@ -154,25 +202,8 @@ def deep_compression(
     Raises:
         InputError: where the configuration does not fit the network, or training diverges.
     """
-    stages: list[Stage] = []
-    start = time.perf_counter()
-
-    def add(name: str, network: Network, coder: CoderName) -> Network:
-        nonlocal start
-        evaluation = None if measure is None else measure(network)
-        stages.append(
-            Stage(
-                name=name,
-                network=network,
-                file_bytes=len(container.encode(network, coder)),
-                top1=None if evaluation is None else evaluation.top1,
-                top5=None if evaluation is None else evaluation.top5,
-                seconds=time.perf_counter() - start,
-            )
-        )
-        start = time.perf_counter()
-        return network
-
+    stages = Stages(measure)
+    add = stages.add
     original = add("float32", fold_batch_norm(network), "dense")
     network = pruned(network, config, data, progress)
     network = add("pruned", fold_batch_norm(network), "entropy")
@@ -185,7 +216,7 @@ def deep_compression(
     network = with_rounded_tables(network, config.mantissa_bits)
     metadata = network.metadata.with_step(f"Deep Compression: {_described(config)}")
     add("coded", dataclasses.replace(network, metadata=metadata), config.coder)
-    return stages
+    return stages.list
 
 
 def pruned(

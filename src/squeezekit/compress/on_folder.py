@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from squeezekit.compress.deep import DeepConfig, Measure, standard
+from squeezekit.compress.deep import DeepConfig, Measure, alexnet, standard
 from squeezekit.compress.prune import table1, weight_names
 from squeezekit.data.dataset import split
 from squeezekit.data.labelling import matched
 from squeezekit.errors import InputError
 from squeezekit.evaluate import Evaluation, evaluate
+from squeezekit.files import read_bytes
 from squeezekit.progress import Progress
 from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz.container import CoderName
@@ -68,10 +70,12 @@ def deep_config(
     """The pipeline that fits a network, with what the user asked for.
 
     Args:
-        network: Table 1's densities are for SqueezeNet v1.0 alone.
+        network: AlexNet gets the densities and bits of Han et al. where nothing else is asked for;
+            Table 1's densities are for SqueezeNet v1.0 alone.
         bits: of an index into a table of shared values; 6 where None.
-        density: share of the weights to keep in every layer, "table1", or None for a third
-            where there are images to retrain on, and all where there are none.
+        density: share of the weights to keep in every layer, "table1", a .json file with one by
+            tensor name (such as `squeezekit sensitivity` writes), or None for a third where there
+            are images to retrain on, and all where there are none.
         epochs: of retraining after each round of pruning.
         coder: of the final file.
         retrain: whether there are images to retrain on.
@@ -80,7 +84,7 @@ def deep_config(
     Raises:
         InputError: where one of these cannot be.
     """
-    config = dataclasses.replace(standard(), coder=coder)
+    config = dataclasses.replace(_preset(network), coder=coder)
     if bits is not None:
         config = dataclasses.replace(config, bits=bits)
     if density is not None:
@@ -96,6 +100,12 @@ def deep_config(
     return config
 
 
+def _preset(network: Network) -> DeepConfig:
+    densities = alexnet().densities
+    assert isinstance(densities, dict)
+    return alexnet() if densities.keys() == set(weight_names(network)) else standard()
+
+
 def _densities(network: Network, density: str) -> dict[str, float] | float:
     if density == "table1":
         if not table1().keys() <= set(weight_names(network)):
@@ -103,7 +113,21 @@ def _densities(network: Network, density: str) -> dict[str, float] | float:
                 f"Table 1's densities are for SqueezeNet v1.0, not for {network.metadata.name}"
             )
         return table1()
+    if density.lower().endswith(".json"):
+        return _densities_in(Path(density))
     try:
         return float(density)
     except ValueError:
-        raise InputError(f"the density must be a number or table1, not {density!r}") from None
+        raise InputError(
+            f"the density must be a number, table1 or a .json file, not {density!r}"
+        ) from None
+
+
+def _densities_in(path: Path) -> dict[str, float]:
+    """Densities by tensor name: under "densities", or the whole file."""
+    try:
+        content = json.loads(read_bytes(path))
+        found = content.get("densities", content)
+        return {str(name): float(density) for name, density in found.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise InputError(f"{path}: does not hold densities by tensor name") from None

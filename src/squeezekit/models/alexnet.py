@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from squeezekit.models.builder import GraphBuilder, gaussian
-from squeezekit.models.squeezenet import check_fit
+from squeezekit.models.builder import GraphBuilder, gaussian, he
+from squeezekit.models.squeezenet import check_fit, default_preprocessing
 from squeezekit.sqz.network import CAFFE, Metadata, Network, Preprocessing
 
 
@@ -25,6 +25,8 @@ class AlexNetConfig:
         groups: of conv2, conv4 and conv5 (two: the authors' pair of graphics cards).
         hidden: outputs of fc6 and fc7.
         dropout: ratio dropped after fc6 and fc7.
+        batch_norm: normalise after every convolution, in place of the local response
+            normalisation, with first weights and preprocessing to suit (`models.fold` removes it).
     """
 
     name: str = "alexnet"
@@ -33,6 +35,7 @@ class AlexNetConfig:
     groups: int = 2
     hidden: int = 4096
     dropout: float = 0.5
+    batch_norm: bool = False
 
 
 def alexnet(
@@ -48,7 +51,7 @@ def alexnet(
         config: which one.
         labels: one name a class, or none.
         preprocessing: how images become inputs; where None Caffe's, whose scale of 0..255 the
-            first weights are made for.
+            first weights are made for (torchvision's with batch norms).
         seed: of the first weights.
 
     Raises:
@@ -56,31 +59,56 @@ def alexnet(
             fit the configuration.
     """
     c = config
-    preprocessing = preprocessing or caffe_preprocessing(c.input_size)
+    preprocessing = preprocessing or (
+        default_preprocessing(c.input_size, 3)
+        if c.batch_norm
+        else caffe_preprocessing(c.input_size)
+    )
     check_fit(c.classes, c.input_size, 3, labels, preprocessing)
     net = GraphBuilder(3, c.input_size, c.input_size)
-    narrow, wide = gaussian(0.01), gaussian(0.005)
 
-    x = net.conv("conv1", net.image, 96, 11, stride=4, init=narrow)  # (N, 96, 55, 55)
-    x = net.relu("conv1.relu", x)
-    x = net.max_pool("pool1", x, 3, 2)  # (N, 96, 27, 27)
-    x = net.lrn("norm1", x)
-    x = net.conv("conv2", x, 256, 5, pad=2, groups=c.groups, bias=1.0, init=narrow)
-    x = net.relu("conv2.relu", x)
-    x = net.max_pool("pool2", x, 3, 2)  # (N, 256, 13, 13)
-    x = net.lrn("norm2", x)
-    x = net.relu("conv3.relu", net.conv("conv3", x, 384, 3, pad=1, init=narrow))
-    x = net.conv("conv4", x, 384, 3, pad=1, groups=c.groups, bias=1.0, init=narrow)
-    x = net.relu("conv4.relu", x)
-    x = net.conv("conv5", x, 256, 3, pad=1, groups=c.groups, bias=1.0, init=narrow)
-    x = net.relu("conv5.relu", x)
+    x = _conv(net, c, "conv1", net.image, 96, 11, stride=4)  # (N, 96, 55, 55)
+    x = _norm(net, c, "norm1", net.max_pool("pool1", x, 3, 2))  # (N, 96, 27, 27)
+    x = _conv(net, c, "conv2", x, 256, 5, pad=2, groups=c.groups, bias=1.0)
+    x = _norm(net, c, "norm2", net.max_pool("pool2", x, 3, 2))  # (N, 256, 13, 13)
+    x = _conv(net, c, "conv3", x, 384, 3, pad=1)
+    x = _conv(net, c, "conv4", x, 384, 3, pad=1, groups=c.groups, bias=1.0)
+    x = _conv(net, c, "conv5", x, 256, 3, pad=1, groups=c.groups, bias=1.0)
     x = net.max_pool("pool5", x, 3, 2)  # (N, 256, 6, 6)
     x = net.flatten("flatten", x)  # (N, 9216)
+    init, bias = (he, 0.0) if c.batch_norm else (gaussian(0.005), 1.0)
     for name, drop in (("fc6", "drop6"), ("fc7", "drop7")):
-        x = net.relu(f"{name}.relu", net.linear(name, x, c.hidden, bias=1.0, init=wide))
+        x = net.relu(f"{name}.relu", net.linear(name, x, c.hidden, bias=bias, init=init))
         x = net.dropout(drop, x, c.dropout)
-    x = net.linear("fc8", x, c.classes, init=narrow)  # (N, classes)
+    x = net.linear("fc8", x, c.classes, init=gaussian(0.01))  # (N, classes)
     return net.build(x, Metadata(c.name, preprocessing, labels), seed)
+
+
+def _conv(
+    net: GraphBuilder,
+    c: AlexNetConfig,
+    name: str,
+    x: str,
+    filters: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    pad: int = 0,
+    groups: int = 1,
+    bias: float = 0.0,
+) -> str:
+    """A convolution and its ReLU, with a batch norm between them where asked for."""
+    x = net.conv(
+        name, x, filters, kernel, stride=stride, pad=pad, groups=groups,
+        bias=None if c.batch_norm else bias, init=he if c.batch_norm else gaussian(0.01),
+    )  # fmt: skip
+    if c.batch_norm:
+        x = net.batch_norm(f"{name}.bn", x)
+    return net.relu(f"{name}.relu", x)
+
+
+def _norm(net: GraphBuilder, c: AlexNetConfig, name: str, x: str) -> str:
+    return x if c.batch_norm else net.lrn(name, x)
 
 
 def caffe_preprocessing(input_size: int) -> Preprocessing:

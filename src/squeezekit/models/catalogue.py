@@ -75,7 +75,7 @@ def create(
         preprocessing: how images become inputs; the model's own where None. A SqueezeNet takes its
             number of channels from it.
         seed: of the first weights.
-        variant: "plain", the catalogue's own; "modern"; or "caffe", which AlexNet always is.
+        variant: "plain", the catalogue's own; "modern"; or "caffe", as a plain AlexNet is too.
 
     Raises:
         InputError: for a name that is not in the catalogue, or settings that do not fit.
@@ -101,9 +101,7 @@ def _varied(
     config: SqueezeNetConfig | AlexNetConfig, variant: Variant
 ) -> SqueezeNetConfig | AlexNetConfig:
     if isinstance(config, AlexNetConfig):
-        if variant == "modern":
-            raise InputError(f"{config.name} has no variant with batch norms")
-        return config
+        return dataclasses.replace(config, batch_norm=variant == "modern")
     if variant == "modern":
         return dataclasses.replace(config, batch_norm=True, final_relu=False)
     if variant == "caffe":

@@ -1,0 +1,131 @@
+"""The ways to make a network small by name, as `compress --method` has them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from squeezekit.compress.deep import Stage, Stages, deep_compression, pruned, retrained
+from squeezekit.compress.on_folder import Task, deep_config
+from squeezekit.compress.svd import factored, ranks_by_bytes, ranks_by_energy, spectra
+from squeezekit.errors import InputError
+from squeezekit.models.fold import fold_batch_norm
+from squeezekit.progress import Progress
+from squeezekit.sqz.container import CoderName
+from squeezekit.sqz.network import Network
+from squeezekit.train import recipe as recipes
+
+SVD_TIMES = 5
+"""How much smaller SVD makes a network where nothing is asked for: as AlexNet in Table 2."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asks of a method; None leaves it to the method, and no method needs all.
+
+    Attributes:
+        bits: of a shared weight's index.
+        density: of the weights that pruning keeps, as `on_folder.deep_config` has it.
+        energy: share of each weight's squares that SVD keeps.
+        target_bytes: of the file.
+        epochs: of each retraining.
+        coder: of the file.
+        seed: of the retraining.
+    """
+
+    bits: int | None = None
+    density: str | None = None
+    energy: float | None = None
+    target_bytes: int | None = None
+    epochs: int | None = None
+    coder: CoderName = "entropy"
+    seed: int = 0
+
+
+Method = Callable[[Network, Asked, Task | None, Progress], list[Stage]]
+"""From a network, what is asked for, and images where there are any, to the stages on the way; the
+last one's network, encoded with `Asked.coder`, is the file."""
+
+
+def deep(network: Network, asked: Asked, task: Task | None, progress: Progress) -> list[Stage]:
+    """Prune, share, fine-tune and code (Han et al. 2016)."""
+    config = deep_config(
+        network,
+        bits=asked.bits,
+        density=asked.density,
+        epochs=asked.epochs,
+        coder=asked.coder,
+        retrain=task is not None,
+        seed=asked.seed,
+    )
+    if task is None:
+        return deep_compression(network, config, progress=progress)
+    return deep_compression(network, config, task.data, task.measure, progress)
+
+
+def prune(network: Network, asked: Asked, task: Task | None, progress: Progress) -> list[Stage]:
+    """Prune and retrain in rounds; the weights that are left stay float32 (Han et al. 2015)."""
+    config = deep_config(
+        network,
+        density=asked.density,
+        epochs=asked.epochs,
+        retrain=task is not None,
+        seed=asked.seed,
+    )
+    if config.densities is None:
+        raise InputError("pruning needs --data to retrain on, or a --density")
+    stages = Stages(None if task is None else task.measure)
+    stages.add("float32", fold_batch_norm(network), "dense")
+    network = pruned(network, config, None if task is None else task.data, progress)
+    network = _with_step(fold_batch_norm(network), f"pruned to {network.nonzero:,} weights")
+    stages.add("pruned", network, asked.coder)
+    return stages.list
+
+
+def svd(network: Network, asked: Asked, task: Task | None, progress: Progress) -> list[Stage]:
+    """Factor layers by truncated SVD, and fine-tune (Denton et al. 2014)."""
+    stages = Stages(None if task is None else task.measure)
+    stages.add("float32", fold_batch_norm(network), "dense")
+    float_bytes = stages.list[0].file_bytes
+    layers = spectra(network)
+    if asked.energy is not None:
+        if asked.target_bytes is not None:
+            raise InputError("SVD keeps a share of the energy or meets a size: ask for one of them")
+        ranks = ranks_by_energy(layers, asked.energy)
+    else:
+        target = asked.target_bytes or float_bytes // SVD_TIMES
+        overhead = max(float_bytes - 4 * fold_batch_norm(network).parameters, 0)
+        ranks = ranks_by_bytes(network, layers, target - overhead)
+    network = factored(network, ranks)
+    stages.add("factored", fold_batch_norm(network), "dense")
+    if task is not None:
+        recipe = dataclasses.replace(recipes.retrain(), seed=asked.seed)
+        if asked.epochs is not None:
+            recipe = dataclasses.replace(recipe, epochs=asked.epochs)
+        network = retrained(network, task.data, recipe, progress=progress)
+    network = _with_step(fold_batch_norm(network), f"SVD of {len(ranks)} layers")
+    stages.add("coded", network, asked.coder)
+    return stages.list
+
+
+METHODS: Mapping[str, Method] = {"deep": deep, "prune": prune, "svd": svd}
+"""By the name that `--method` takes."""
+
+
+def named(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        InputError: where there is none; it names the nearest.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    near = difflib.get_close_matches(name, METHODS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"use {', '.join(METHODS)}"
+    raise InputError(f"there is no method {name!r}: {hint}")
+
+
+def _with_step(network: Network, step: str) -> Network:
+    return dataclasses.replace(network, metadata=network.metadata.with_step(step))
