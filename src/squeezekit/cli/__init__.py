@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from squeezekit import __version__
-from squeezekit.cli import compressing, networks, predicting, training
+from squeezekit.cli import compressing, networks, predicting, reproducing, training
 from squeezekit.cli.common import BAD_INPUT, app
 from squeezekit.errors import SqueezekitError
 
@@ -58,5 +58,6 @@ for verb in (
     networks.info,
     predicting.predict,
     networks.export,
+    reproducing.reproduce,
 ):
     app.command()(verb)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from squeezekit.report import numbers
 from squeezekit.report.tables import StageFigures
@@ -95,6 +95,25 @@ class TrainingFigures(EpochFigures, Protocol):
     @property
     def learning_rate(self) -> float:
         """Of its last iteration."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line, or points, of a figure.
+
+    Attributes:
+        name: for the legend; empty leaves it out.
+        points: (x, y), in order.
+        labels: one a point, or none.
+        strong: in the colour that the eye goes to.
+        joined: by a line.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    labels: Sequence[str] = ()
+    strong: bool = True
+    joined: bool = True
 
 
 def layer_bytes(bytes_by_tensor: Mapping[str, tuple[int, int]]) -> list[LayerBytes]:
@@ -270,6 +289,133 @@ def _early(values: Sequence[float], *, largest: bool = False) -> float:
 def _dots(epochs: Sequence[object]) -> dict[str, Any]:
     """A line of few epochs shows where they are; one epoch would be no line at all."""
     return {"linewidth": 2, "marker": "o" if len(epochs) <= 3 else None, "markersize": 5}
+
+
+@mpl.rc_context(_STYLE)
+def lines(
+    name: str,
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    alt: str,
+    *,
+    log: bool = False,
+    x_names: Sequence[str] = (),
+    x_format: Callable[[float], str] = "{:g}".format,
+    y_format: Callable[[float], str] = "{:g}%".format,
+    height: float = 2.9,
+) -> str:
+    """Several series in one figure.
+
+    Args:
+        name: of the figure on its page.
+        series: what to draw, the quiet ones first.
+        x_label: of the axis.
+        y_label: of the axis.
+        alt: the figure in words.
+        log: whether x is on a log scale.
+        x_names: names of x = 0, 1, ... where x is no number.
+        x_format: how a number at the axis is written.
+        y_format: the same.
+        height: in inches.
+    """
+    figure, axes = _figure(height=height)
+    for one in series:
+        x, y = zip(*one.points, strict=True)
+        axes.plot(
+            x, y, color=_AFTER if one.strong else _BEFORE, label=one.name or None, linewidth=2,
+            linestyle="-" if one.joined else "none", marker="o", markersize=5.5,
+            zorder=3 if one.strong else 2,
+        )  # fmt: skip
+        for label, place in zip(one.labels, one.points, strict=False):
+            axes.annotate(
+                numbers.shown(_short(label)), place, (0, 8), textcoords="offset points",
+                ha="center", fontsize=10, color=_INK if one.strong else _MUTED,
+            )  # fmt: skip
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    if x_names:
+        axes.set_xticks(range(len(x_names)), list(x_names))
+        axes.set_xlim(-0.5, len(x_names) - 0.5)
+        axes.tick_params(axis="x", labelcolor=_INK)
+    else:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: x_format(x)))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: y_format(y)))
+    axes.margins(x=0.09, y=0.16)
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    if any(one.name for one in series):
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, labelcolor=_INK,
+            fontsize=10.5, borderaxespad=0,
+        )  # fmt: skip
+    return _svg(figure, name, alt)
+
+
+@mpl.rc_context(_STYLE)
+def sensitivity_curves(
+    curves: Mapping[str, Sequence[tuple[float, float]]], baseline: float, allowed: float
+) -> str:
+    """Accuracy against density, each layer pruned alone (Han et al. 2015, figure 6).
+
+    Args:
+        curves: by layer, (density, top-1 in percent); the most sensitive ones are named.
+        baseline: top-1 without pruning.
+        allowed: the least top-1 that a layer alone may go down to.
+    """
+    figure, axes = _figure(height=3.6)
+    loss = {layer: sum(baseline - top1 for _, top1 in points) for layer, points in curves.items()}
+    named = sorted(curves, key=lambda layer: -loss[layer])[:_NAMED_CURVES]
+    for layer, points in curves.items():
+        strong = layer in named
+        x, y = zip((1.0, baseline), *points, strict=True)
+        axes.plot(
+            [100 * density for density in x], y, color=_AFTER if strong else _BEFORE,
+            linewidth=1.8 if strong else 1.2, marker="o", markersize=3.5 if strong else 2.5,
+            alpha=1.0 if strong else 0.8, zorder=3 if strong else 2,
+        )  # fmt: skip
+    _name_ends(axes, {layer: curves[layer][-1] for layer in named})
+    axes.axhline(allowed, color=_MUTED, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
+    axes.annotate(
+        f"allowed: {allowed:.1f}%", (100, allowed), (0, -4), textcoords="offset points",
+        ha="left", va="top", fontsize=10, color=_MUTED,
+    )  # fmt: skip
+    axes.set_xscale("log")
+    least = min(density for points in curves.values() for density, _ in points)
+    axes.set_xlim(110, 100 * least / 2.4)  # fewer weights to the right, and room for the names
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}%" if x <= 100 else ""))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}%"))
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_xlabel("weights kept in one layer")
+    axes.set_ylabel("top-1")
+    worst = ", ".join(named[:3])
+    return _svg(
+        figure, "sensitivity",
+        f"Top-1 against the density of each of {len(curves)} layers alone, from {baseline:.1f}%. "
+        f"The most sensitive are {worst}.",
+    )  # fmt: skip
+
+
+_NAMED_CURVES = 5
+
+
+def _name_ends(axes: Axes, ends: Mapping[str, tuple[float, float]]) -> None:
+    """Write the names of curves behind their ends, not on top of each other."""
+    low, high = axes.get_ylim()
+    gap, last = (high - low) / 17, -np.inf
+    for layer, (density, top1) in sorted(ends.items(), key=lambda end: end[1][1]):
+        last = max(top1, last + gap)
+        axes.annotate(
+            numbers.shown(_short(layer)), (100 * density, top1), (100 * density / 1.06, last),
+            va="center", ha="left", fontsize=10, color=_INK,
+        )  # fmt: skip
 
 
 @mpl.rc_context(_STYLE)

@@ -1,0 +1,236 @@
+"""What a reproduction leaves for people: the page with the table and its figure, and the JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from squeezekit.errors import InputError
+from squeezekit.files import write_whole
+from squeezekit.report import figures
+from squeezekit.report.figures import Series
+from squeezekit.report.html import render
+from squeezekit.report.made import how_it_was_made
+from squeezekit.report.page import Step
+from squeezekit.reproduce.result import Reproduction, Row
+from squeezekit.reproduce.text import deviation, ours, written
+from squeezekit.sqz.network import CAFFE, Metadata
+
+PAGE, JSON = "report.html", "results.json"
+"""What is written into the folder."""
+
+_HEADINGS = {
+    "table1": ("Table 1,", "read from the file"),
+    "table2": ("Table 2,", "on your own photos"),
+    "table3": ("Table 3,", "on your own photos"),
+    "figure3": ("Figure 3,", "on your own photos"),
+}
+_LEADS = {
+    "table1": "How many weights of each layer of SqueezeNet v1.0 Deep Compression keeps: counted "
+    "in the network itself, beside what the paper prints.",
+    "table2": "AlexNet and SqueezeNet were trained, and made small by each of the methods that the "
+    "paper compares. Every size is that of a whole file on disk, and every accuracy was measured "
+    "from that file.",
+    "table3": "SqueezeNet without bypass connections, with simple and with complex ones, trained "
+    "alike and from several seeds.",
+    "figure3": "SqueezeNets that differ in one metaparameter, trained alike: what their squeeze "
+    "ratio and their share of 3x3 filters cost in size and bring in accuracy.",
+}
+
+
+def write_results(result: Reproduction, out: Path, command: str) -> Path:
+    """Write results.json and report.html into a folder, which is made where it is missing.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: where it cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out} cannot be made ({error.strerror})") from None
+    text = json.dumps({"command": command, **result.as_json()}, indent=2, allow_nan=False)
+    write_whole(out / JSON, (text + "\n").encode())
+    write_whole(out / PAGE, page(result, command).encode())
+    return out / PAGE
+
+
+@dataclass(frozen=True)
+class _Head:
+    title: str
+    paper: bool
+    deviation: bool
+
+
+@dataclass(frozen=True)
+class _Cell:
+    text: str
+    dim: bool
+
+
+@dataclass(frozen=True)
+class _Line:
+    name: str
+    cells: list[_Cell]
+    last: bool
+
+
+def page(result: Reproduction, command: str) -> str:
+    """The HTML text of a reproduction's page."""
+    heads = [
+        _Head(c.title, result.compared(c), any(r.values[c.key].deviation(c.unit) is not None
+                                               for r in result.rows))
+        for c in result.columns
+    ]  # fmt: skip
+    drawn = _figures(result)
+    return render(
+        "reproduction.html.jinja",
+        result=result,
+        metadata=Metadata("Iandola et al. 2016, SqueezeNet", CAFFE),
+        heading=_HEADINGS[result.name],
+        lead=_LEADS[result.name],
+        columns=heads,
+        rows=[_line(result, row, heads) for row in result.rows],
+        figures={name: Markup(svg) for name, (_, svg) in drawn.items()},  # noqa: S704
+        captions={name: caption for name, (caption, _) in drawn.items()},
+        made=how_it_was_made(command, result.seconds),
+        next_title="Next",
+        next_lead="The same command goes on where it was interrupted, and does nothing twice.",
+        next_steps=[
+            Step("The numbers for a program", f"{JSON}, beside this page"),
+            Step("Make your own network small", "squeezekit compress RUN --data DIR -o small.sqz"),
+        ],
+    )
+
+
+def _line(result: Reproduction, row: Row, heads: list[_Head]) -> _Line:
+    cells = []
+    for column, head in zip(result.columns, heads, strict=True):
+        value = row.values[column.key]
+        cells.append(_Cell(ours(value, column.unit), dim=False))
+        if head.paper:
+            paper = "" if value.paper is None else written(value.paper, column.unit)
+            cells.append(_Cell(paper, dim=True))
+        if head.deviation:
+            cells.append(_Cell(deviation(value, column.unit), dim=True))
+    return _Line(row.name, cells, last=row.name == "total")
+
+
+# ----------------------------------------------------------------------------------------- figures
+
+
+def _figures(result: Reproduction) -> Mapping[str, tuple[str, str]]:
+    """Caption and SVG by name."""
+    return {
+        "table1": _kept_by_layer,
+        "table2": _size_against_loss,
+        "table3": _gains,
+        "figure3": _sweeps,
+    }[result.name](result)
+
+
+def _numbers(row: Row, key: str) -> tuple[float, float]:
+    """Ours and the paper's; not a number where there is none."""
+    value = row.values[key]
+    mine, paper = (
+        float(v) if isinstance(v, int | float) else float("nan") for v in (value.ours, value.paper)
+    )
+    return mine, paper
+
+
+def _kept_by_layer(result: Reproduction) -> Mapping[str, tuple[str, str]]:
+    rows = [row for row in result.rows if row.name != "total"]
+    shares = [
+        tuple(100 * _numbers(row, key)[0] / _numbers(row, "parameters")[0]
+              for key in ("nonzero", "after_pruning"))
+        for row in rows
+    ]  # fmt: skip
+    svg = figures.lines(
+        "kept",
+        [
+            Series("after pruning, paper", list(enumerate(s[1] for s in shares)), strong=False),
+            Series("not zero in the file", list(enumerate(s[0] for s in shares))),
+        ],
+        "",
+        "parameters kept",
+        "Share of the parameters of each module that is left, in the paper and in the file.",
+        x_names=[row.name.removeprefix("fire") for row in rows],
+    )
+    return {"kept": ("What is left of conv1, fire2 to 9, and conv10", svg)}
+
+
+def _size_against_loss(result: Reproduction) -> Mapping[str, tuple[str, str]]:
+    drawn = {}
+    for network in ("AlexNet", "SqueezeNet"):
+        rows = [row for row in result.rows if row.name.partition(",")[0] == network]
+        series = [
+            Series(
+                ("paper (ImageNet)", "ours")[who],
+                [(_numbers(r, "own_times")[1 - who], _numbers(r, "change")[1 - who]) for r in rows],
+                [row.name.rpartition(", ")[2] for row in rows] if who else (),
+                strong=bool(who),
+            )
+            for who in (0, 1)
+        ]
+        steps = "; ".join(
+            f"{row.name}: {_numbers(row, 'own_times')[0]:.1f} times smaller, "
+            f"{_numbers(row, 'change')[0]:+.1f} points"
+            for row in rows
+        )
+        svg = figures.lines(
+            network.lower(), series, "times smaller than its float32", "top-1, change in points",
+            steps, log=True, x_format="{:g}x".format, y_format="{:+g}".format,
+        )  # fmt: skip
+        drawn[network.lower()] = (f"{network}: what smaller files cost", svg)
+    return drawn
+
+
+def _gains(result: Reproduction) -> Mapping[str, tuple[str, str]]:
+    seeds = result.details["top1_by_seed"]
+    names = [row.name for row in result.rows]
+    base, _ = _numbers(result.rows[0], "top1")
+    paper = [(i, _numbers(row, "gain")[1]) for i, row in enumerate(result.rows)]
+    means = [(i, _numbers(row, "gain")[0]) for i, row in enumerate(result.rows)]
+    each = [(i, top1 - base) for i, name in enumerate(names) for top1 in seeds[name]]
+    svg = figures.lines(
+        "gains",
+        [
+            Series("paper (ImageNet)", paper, strong=False),
+            Series("", each, joined=False),
+            Series(f"ours, mean of {len(seeds[names[0]])} seeds", means),
+        ],
+        "", "top-1, points against vanilla",
+        "; ".join(f"{name}: {gain:+.1f} points" for name, (_, gain) in
+                  zip(names, means, strict=True)),
+        x_names=names, y_format="{:+g}".format,
+    )  # fmt: skip
+    return {"gains": ("What bypass connections gain; a dot a seed", svg)}
+
+
+def _sweeps(result: Reproduction) -> Mapping[str, tuple[str, str]]:
+    drawn = {}
+    for sweep in ("squeeze ratio", "share of 3x3"):
+        rows = [row for row in result.rows if row.name.startswith(sweep)]
+        series = [
+            Series(
+                ("paper (ImageNet)", "ours")[who],
+                [(_numbers(r, "size")[1 - who], _numbers(r, "top5")[1 - who]) for r in rows],
+                [row.name.removeprefix(sweep).strip() for row in rows],
+                strong=bool(who),
+            )
+            for who in (0, 1)
+        ]
+        alt = "; ".join(
+            f"{row.name}: {_numbers(row, 'size')[0]:g} MiB, {_numbers(row, 'top5')[0]:.1f}%"
+            for row in rows
+        )
+        name = sweep.replace(" ", "-")
+        svg = figures.lines(name, series, "MiB at 1000 classes", "top-5", alt)
+        drawn[name] = (f"Over the {sweep}{' filters' if '3x3' in sweep else ''}", svg)
+    return drawn

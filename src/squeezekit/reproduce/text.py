@@ -1,0 +1,77 @@
+"""A reproduced table in the terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from squeezekit.report import numbers
+from squeezekit.reproduce.result import Column, Reproduction, Unit, Value
+
+
+def written(number: float | str | None, unit: Unit) -> str:
+    """A value as people read it; a dash where there is none."""
+    if number is None:
+        return "-"
+    if isinstance(number, str):
+        return number
+    match unit:
+        case "count" | "bytes":
+            return numbers.count(round(number))
+        case "times":
+            return numbers.times(number)
+        case "percent":
+            return numbers.percent(number)
+        case "points":
+            return numbers.points(number)
+        case _:
+            return f"{number:.3g}"
+
+
+def ours(value: Value, unit: Unit) -> str:
+    """Our value, with its spread where there is one."""
+    text = written(value.ours, unit)
+    return text if value.spread is None else f"{text} ± {value.spread:.1f}"
+
+
+def deviation(value: Value, unit: Unit) -> str:
+    """Of ours from the paper's: points, or percent; empty where nothing can be compared."""
+    found = value.deviation(unit)
+    if found is None:
+        return ""
+    if unit in ("percent", "points"):
+        return numbers.points(found)
+    return "=" if found == 0 else f"{found:+.1f}%".replace("-", "−")
+
+
+def reproduction_table(result: Reproduction) -> Group:
+    """The table, each value with the paper's beside it, and the notes."""
+    table = Table(
+        title=result.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
+        pad_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    table.add_column("")
+    for column in result.columns:
+        table.add_column(column.title, justify="right")
+        if result.compared(column):
+            table.add_column("paper", justify="right", style="cyan")
+            if _has_deviation(result, column):
+                table.add_column("deviation", justify="right", style="dim")
+    for row in result.rows:
+        cells: list[RenderableType] = [Text(row.name, "bold")]
+        for column in result.columns:
+            value = row.values[column.key]
+            cells.append(ours(value, column.unit))
+            if result.compared(column):
+                cells.append("" if value.paper is None else written(value.paper, column.unit))
+                if _has_deviation(result, column):
+                    cells.append(deviation(value, column.unit))
+        table.add_row(*cells)
+    notes = [Text(f"{note}\n", "dim") for note in result.notes]
+    return Group(table, *notes)
+
+
+def _has_deviation(result: Reproduction, column: Column) -> bool:
+    return any(row.values[column.key].deviation(column.unit) is not None for row in result.rows)

@@ -1,0 +1,178 @@
+"""Where a reproduction is made: trainings and files by name, each kept as soon as it is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from squeezekit.compress.deep import with_scaled_dropout
+from squeezekit.data.dataset import split
+from squeezekit.data.folders import match
+from squeezekit.errors import InputError
+from squeezekit.evaluate import evaluate
+from squeezekit.files import write_whole
+from squeezekit.interop import safetensors_file
+from squeezekit.interop.weights import RUN_WEIGHTS
+from squeezekit.models.fold import fold_batch_norm
+from squeezekit.progress import Progress, silent
+from squeezekit.runtime.classifier import from_network
+from squeezekit.sqz import container
+from squeezekit.sqz.container import CoderName
+from squeezekit.sqz.network import Network
+from squeezekit.train.checkpoint import FILE_NAME
+from squeezekit.train.recipe import Recipe
+from squeezekit.train.run import train_run
+
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row's file.
+
+    Attributes:
+        file_bytes: of the `.sqz`.
+        top1, top5: of that file, in percent, on the held-out images.
+        images: how many those are.
+    """
+
+    file_bytes: int
+    top1: float
+    top5: float
+    images: int
+
+
+class Workshop:
+    """The folder of a reproduction: `runs/NAME` of each training, `NAME.sqz` of each row.
+
+    What is finished is never done again; a training that was interrupted goes on from its
+    checkpoint. So the same command finishes what Ctrl-C, a crash or a power cut has left.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        data: Path,
+        settings: Mapping[str, object],
+        *,
+        progress: Progress = silent,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Open the folder.
+
+        Args:
+            out: new, empty, or left by a run with the same settings.
+            data: the folder of images.
+            settings: everything that the results depend on: dataclasses, paths, numbers, texts.
+            progress: told of every task.
+            note: told what the user should read.
+
+        Raises:
+            InputError: where the folder cannot be made, or holds results of other settings.
+        """
+        self.out, self.data = out, data
+        self._progress, self._note = progress, note
+        self.settings: dict[str, Any] = json.loads(
+            json.dumps({"data": str(data.resolve()), **settings}, default=_as_json)
+        )
+        text = json.dumps(self.settings, indent=2) + "\n"
+        try:
+            (out / "runs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{out} cannot be made ({error.strerror})") from None
+        known = out / SETTINGS
+        if known.exists() and known.read_text(encoding="utf-8") != text:
+            raise InputError(
+                f"{out} holds results of other settings or data (see {known}): name another --out"
+            )
+        write_whole(known, text.encode())
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all that is finished, over all commands."""
+        return sum(float(json.loads(path.read_text())["seconds"]) for path in self._times())
+
+    def _times(self) -> list[Path]:
+        return sorted(self.out.glob("runs/*/took.json")) + sorted(self.out.glob("*.row.json"))
+
+    def trained(
+        self, name: str, network: Network, recipe: Recipe, *, masked: bool = False
+    ) -> Network:
+        """Train a network, or read back what an earlier command has trained.
+
+        Args:
+            name: of the training; its folder.
+            network: to start from; shared weights stay shared.
+            recipe: how to train.
+            masked: keep zeros zero, and scale dropout by the root of the density
+                (Han et al. 2015).
+        """
+        folder = self.out / "runs" / name
+        weights = folder / RUN_WEIGHTS
+        if not weights.exists():
+            start = time.perf_counter()
+            train_run(
+                with_scaled_dropout(network) if masked else network,
+                self.data,
+                folder,
+                recipe,
+                masked=masked,
+                resume=True,
+                progress=self._named(name),
+                note=self._note,
+            )
+            self._keep_time(folder / "took.json", time.perf_counter() - start)
+        (folder / FILE_NAME).unlink(missing_ok=True)  # of a large network, gigabytes
+        return dataclasses.replace(safetensors_file.read(weights), graph=network.graph)
+
+    def measured(
+        self, name: str, coder: CoderName, make: Callable[[], Network], label: str = ""
+    ) -> Measured:
+        """Write a row's file and measure that; or what an earlier command measured.
+
+        Args:
+            name: of the row.
+            coder: of its file.
+            make: the network, batch norms and all, with any training that it takes.
+            label: that the progress has; the name where empty.
+        """
+        kept = self.out / f"{name}.row.json"
+        if not kept.exists():
+            network = fold_batch_norm(make())
+            start = time.perf_counter()
+            path = self.out / f"{name}.sqz"
+            file_bytes = container.write(network, path, coder)
+            network = container.read(path)
+            held_out = match(split(self.data, "val", 0), network.metadata.labels)
+            result = evaluate(
+                from_network(network), held_out, progress=self._named(f"measure {label or name}")
+            )
+            row = Measured(file_bytes, result.top1, result.top5, result.images)
+            content = {**dataclasses.asdict(row), "seconds": time.perf_counter() - start}
+            write_whole(kept, (json.dumps(content, indent=2) + "\n").encode())
+            self._note(f"{name}: {file_bytes:,} bytes, top-1 {result.top1:.1f}")
+        content = json.loads(kept.read_text())
+        return Measured(**{f.name: content[f.name] for f in dataclasses.fields(Measured)})
+
+    def _named(self, name: str) -> Progress:
+        """Training under the name of what is trained; other tasks under their own."""
+
+        def progress(task: str, done: int, total: int) -> None:
+            own = task in ("train", "evaluate") and name.startswith("measure ") == (
+                task == "evaluate"
+            )
+            self._progress(name if own else task, done, total)
+
+        return progress
+
+    def _keep_time(self, path: Path, seconds: float) -> None:
+        write_whole(path, (json.dumps({"seconds": seconds}) + "\n").encode())
+
+
+def _as_json(value: Any) -> object:  # noqa: ANN401 - anything that JSON does not know
+    return str(value) if isinstance(value, Path) else dataclasses.asdict(value)
