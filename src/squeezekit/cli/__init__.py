@@ -55,6 +55,7 @@ for verb in (
     training.train,
     training.evaluate,
     compressing.compress,
+    compressing.sensitivity,
     networks.info,
     predicting.predict,
     networks.export,

@@ -42,7 +42,8 @@ app = typer.Typer(
 Weights = Annotated[
     Path,
     typer.Argument(
-        help="A network: .sqz, .onnx, .safetensors, .pth, .net, or the folder of a training run.",
+        help="A network: .sqz, .onnx, .safetensors, .pth, .net, .caffemodel, or the folder of a "
+        "training run.",
         show_default=False,
     ),
 ]

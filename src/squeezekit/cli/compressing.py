@@ -1,8 +1,9 @@
-"""The verb that shrinks a network: compress."""
+"""The verbs that shrink a network: compress, and sensitivity, which says how far."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from squeezekit.cli.common import (
+    Data,
     Json,
     Labels,
     OptionalData,
@@ -114,3 +116,69 @@ def compress(
     else:
         terminal().print(tables.stage_table(stages, 4 * network.parameters))
         terminal().print(f"next: squeezekit predict {out} photo.jpg", soft_wrap=True)
+
+
+def sensitivity(
+    weights: Weights,
+    data: Data,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write densities for compress (.json).")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page with the curves.")] = None,
+    max_drop: Annotated[
+        float, typer.Option(help="Points of top-1 that each layer may lose alone.", min=0)
+    ] = 1.0,
+    limit: Annotated[int | None, typer.Option(help="Measure on this many images.")] = None,
+    labels: Labels = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how far each layer can be pruned alone, and choose densities by it."""
+    from squeezekit.compress.sensitivity import sensitivity as sensitivity_of
+    from squeezekit.data.labelling import matched
+    from squeezekit.evaluate import evaluate
+    from squeezekit.files import write_whole
+    from squeezekit.interop.weights import load_network
+    from squeezekit.models.fold import fold_batch_norm
+    from squeezekit.report import tables
+    from squeezekit.runtime.classifier import from_network
+
+    for path in (out, report):
+        if path is not None:
+            check_writable(path)
+    if out is not None and out.suffix.lower() != ".json":
+        raise InputError(f"{out}: the name of the file to write must end in .json")
+    start = time.perf_counter()
+    network = fold_batch_norm(load_network(weights))
+    metadata = labelled(from_network(network), labels, images_of(data, "all"), data)
+    images = matched(images_of(data, "val"), metadata)
+    with progress_shown() as progress:
+        found = sensitivity_of(
+            network,
+            lambda pruned: evaluate(from_network(pruned), images, limit=limit, progress=progress),
+            progress=progress,
+        )
+    content = found.as_json(max_drop)
+    if out is not None:
+        write_whole(out, (json.dumps(content, indent=2) + "\n").encode())
+    if report is not None:
+        from squeezekit.report.page import Step
+        from squeezekit.report.sensitivity_report import write_sensitivity_report
+
+        densities = out or "densities.json"
+        steps = [
+            Step(
+                "Prune and retrain by these densities",
+                f"squeezekit compress {weights} --data {data} --density {densities} -o small.sqz",
+            )
+        ]
+        seconds = time.perf_counter() - start
+        write_sensitivity_report(
+            report, found, metadata,
+            max_drop=max_drop, command=typed_command(), seconds=seconds, next_steps=steps,
+        )  # fmt: skip
+    if as_json:
+        print_json({**content, "report": None if report is None else str(report)})
+    else:
+        terminal().print(
+            tables.sensitivity_table(found.baseline, found.curves, content["densities"])
+        )

@@ -81,12 +81,20 @@ def export(
     out: Annotated[Path, typer.Argument(help="OUT.onnx, OUT.safetensors or OUT.sqz.")],
     coder: Annotated[str, typer.Option(help="Of a .sqz: entropy, huffman or dense.")] = "entropy",
     labels: Labels = None,
+    prototxt: Annotated[
+        Path | None, typer.Option(help="Of a .caffemodel; the one beside it if absent.")
+    ] = None,
 ) -> None:
     """Write the same network in another format, without loss; a .sqz has batch norms folded."""
     from squeezekit.interop.weights import load_network
     from squeezekit.runtime.classifier import from_network
 
-    network = load_network(weights)
+    if prototxt is None:
+        network = load_network(weights)
+    else:
+        from squeezekit.interop import caffe
+
+        network = caffe.read(weights, prototxt)
     metadata = labelled(from_network(network), labels, None, None)
     network = dataclasses.replace(network, metadata=metadata)
     match out.suffix.lower():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from squeezekit.errors import InputError, UnsupportedError
+from squeezekit.errors import InputError
 from squeezekit.interop import pretrained
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz.network import Network
@@ -12,7 +12,7 @@ from squeezekit.sqz.network import Network
 RUN_WEIGHTS = "weights.safetensors"
 """The weights' file in the folder of a training run."""
 
-KINDS = ".sqz, .onnx, .safetensors, .pth, .pt, .net, or the folder of a training run"
+KINDS = ".sqz, .onnx, .safetensors, .pth, .pt, .net, .caffemodel, or the folder of a training run"
 _NAMES = ", ".join(pretrained.PRETRAINED)
 
 
@@ -21,8 +21,9 @@ def load_network(path: Path | str, progress: Progress = silent) -> Network:
 
     Args:
         path: a `.sqz`; an ONNX model; safetensors (ours, or a state dict); a `.pth` state dict
-            (read with weights_only=True); the authors' `.net`; the folder of a training run; or,
-            where no such file exists, a name from `pretrained.PRETRAINED`, fetched if need be.
+            (read with weights_only=True); the authors' `.net`; a `.caffemodel` with its prototxt
+            beside it; the folder of a training run; or, where no such file exists, a name from
+            `pretrained.PRETRAINED`, fetched if need be.
         progress: told of a download.
 
     Raises:
@@ -53,7 +54,9 @@ def load_network(path: Path | str, progress: Progress = silent) -> Network:
 
             return han.read(path)
         case ".caffemodel":
-            raise UnsupportedError(f"{path}: Caffe's own files cannot be read yet")
+            from squeezekit.interop import caffe
+
+            return caffe.read(path)
     raise InputError(f"{path}: is not a file that squeezekit reads ({KINDS})")
 
 

@@ -128,22 +128,41 @@ class GraphBuilder:
         weights = [f"{name}.{part}" for part in firsts]
         return self._node("BatchNormalization", name, [x, *weights], self.shape(x))
 
-    def max_pool(self, name: str, x: str, kernel: int, stride: int, *, ceil: bool = True) -> str:
+    def max_pool(
+        self, name: str, x: str, kernel: int, stride: int, *, pad: int = 0, ceil: bool = True
+    ) -> str:
         """Maximum over windows; `ceil` lets the last window reach past the edge, as Caffe does."""
-        channels, height, width = self.shape(x)
-        out = [_pooled(size, kernel, stride, ceil) for size in (height, width)]
-        return self._node(
-            "MaxPool", name, [x], (channels, *out),
-            kernel_shape=[kernel, kernel], strides=[stride, stride], ceil_mode=int(ceil),
-        )  # fmt: skip
+        return self._pool("MaxPool", name, x, kernel, stride, pad, ceil)
 
-    def average_pool(self, name: str, x: str, kernel: int, stride: int) -> str:
-        """Mean over windows that lie inside the image."""
+    def average_pool(
+        self, name: str, x: str, kernel: int, stride: int, *, pad: int = 0, ceil: bool = False
+    ) -> str:
+        """Mean over windows; padding counts as zeros, what lies beyond it does not (Caffe)."""
+        settings: dict[str, int | list[int]] = {"count_include_pad": 1} if pad else {}
+        return self._pool("AveragePool", name, x, kernel, stride, pad, ceil, **settings)
+
+    def _pool(
+        self,
+        op: str,
+        name: str,
+        x: str,
+        kernel: int,
+        stride: int,
+        pad: int,
+        ceil: bool,
+        **settings: int | list[int],
+    ) -> str:
         channels, height, width = self.shape(x)
-        out = [_pooled(size, kernel, stride, ceil=False) for size in (height, width)]
+        out = [_pooled(size, kernel, stride, pad, ceil) for size in (height, width)]
+        if pad and out == [_pooled(size, kernel, stride, pad, False) for size in (height, width)]:
+            ceil = False  # the same windows; runtimes differ about a last one beyond the padding
+        if pad:
+            settings["pads"] = [pad] * 4
+        if ceil or op == "MaxPool":
+            settings["ceil_mode"] = int(ceil)
         return self._node(
-            "AveragePool", name, [x], (channels, *out),
-            kernel_shape=[kernel, kernel], strides=[stride, stride],
+            op, name, [x], (channels, *out),
+            kernel_shape=[kernel, kernel], strides=[stride, stride], **settings,
         )  # fmt: skip
 
     def global_average_pool(self, name: str, x: str) -> str:
@@ -238,16 +257,17 @@ class GraphBuilder:
         return name
 
 
-def _pooled(size: int, kernel: int, stride: int, ceil: bool) -> int:
-    """Size after pooling without padding.
+def _pooled(size: int, kernel: int, stride: int, pad: int, ceil: bool) -> int:
+    """Size after pooling.
 
-    With `ceil` the last window may reach past the edge but has to start inside (ONNX, Caffe and
-    torch agree).
+    With `ceil` the last window may reach past the edge but has to start inside the image or the
+    padding in front of it (ONNX, Caffe and torch agree).
     """
+    free = size + 2 * pad - kernel
     if not ceil:
-        return (size - kernel) // stride + 1
-    out = -(-(size - kernel) // stride) + 1
-    return out - 1 if (out - 1) * stride >= size else out
+        return free // stride + 1
+    out = -(-free // stride) + 1
+    return out - 1 if (out - 1) * stride >= size + pad else out
 
 
 def _value(name: str, shape: Shape) -> ValueInfoProto:

@@ -56,7 +56,7 @@ def _foldable(
         conv.op_type == "Conv"
         and len(norm.output) == 1
         and uses[conv.output[0]] == 1
-        and all(name in tensors and uses[name] == 1 for name in own if name)
+        and all(name in tensors and uses[name] <= 1 for name in own if name)
     )
 
 

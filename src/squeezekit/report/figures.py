@@ -27,6 +27,9 @@ MOST_LAYERS = 24
 MOST_CLASSES = 20
 """A confusion matrix of more classes could not be read, and is not drawn."""
 
+NAMED_CURVES = 5
+"""Curves of a figure of many that are named."""
+
 # Figures are drawn in these colours, and each becomes a CSS variable of the page (with itself as
 # what is used outside any page), so that light and dark are the page's business.
 _INK, _MUTED, _GRID, _BEFORE, _AFTER, _PAPER = (
@@ -144,8 +147,15 @@ def layer_bytes(bytes_by_tensor: Mapping[str, tuple[int, int]]) -> list[LayerByt
 
 
 @mpl.rc_context(_STYLE)
-def bytes_per_layer(layers: Sequence[LayerBytes]) -> str:
-    """Bars: each layer's bytes in the file, in front of what they were as float32."""
+def bytes_per_layer(
+    layers: Sequence[LayerBytes], written: Callable[[float], str] = numbers.size
+) -> str:
+    """Bars: each layer's bytes in the file, in front of what they were as float32.
+
+    Args:
+        layers: in order.
+        written: how their numbers are, where they are no bytes.
+    """
     figure, axes = _figure(height=0.5 + 0.29 * len(layers))
     places = np.arange(len(layers))
     before = [layer.float_bytes for layer in layers]
@@ -154,7 +164,7 @@ def bytes_per_layer(layers: Sequence[LayerBytes]) -> str:
     axes.barh(places, after, height=0.72, color=_AFTER)
     for place, layer in enumerate(layers):
         axes.annotate(
-            f"{numbers.size(layer.float_bytes)} → {numbers.size(layer.file_bytes)}",
+            f"{written(layer.float_bytes)} → {written(layer.file_bytes)}",
             (layer.float_bytes, place),
             (5, 0),
             textcoords="offset points",
@@ -170,9 +180,9 @@ def bytes_per_layer(layers: Sequence[LayerBytes]) -> str:
     axes.spines["bottom"].set_visible(False)
     largest = max(layers, key=lambda layer: layer.file_bytes)
     alt = (
-        f"Bytes of {len(layers)} layers before and after. The largest in the file is "
-        f"{largest.name}: {numbers.size(largest.float_bytes)} as float32, "
-        f"{numbers.size(largest.file_bytes)} in the file."
+        f"{len(layers)} layers before and after. The largest in the file is "
+        f"{largest.name}: {written(largest.float_bytes)} as float32, "
+        f"{written(largest.file_bytes)} in the file."
     )
     return _svg(figure, "layers", alt)
 
@@ -369,7 +379,7 @@ def sensitivity_curves(
     """
     figure, axes = _figure(height=3.6)
     loss = {layer: sum(baseline - top1 for _, top1 in points) for layer, points in curves.items()}
-    named = sorted(curves, key=lambda layer: -loss[layer])[:_NAMED_CURVES]
+    named = sorted(curves, key=lambda layer: -loss[layer])[:NAMED_CURVES]
     for layer, points in curves.items():
         strong = layer in named
         x, y = zip((1.0, baseline), *points, strict=True)
@@ -401,9 +411,6 @@ def sensitivity_curves(
         f"Top-1 against the density of each of {len(curves)} layers alone, from {baseline:.1f}%. "
         f"The most sensitive are {worst}.",
     )  # fmt: skip
-
-
-_NAMED_CURVES = 5
 
 
 def _name_ends(axes: Axes, ends: Mapping[str, tuple[float, float]]) -> None:

@@ -134,6 +134,30 @@ def top1_change(stages: Sequence[StageFigures], stage: StageFigures) -> float | 
     return None if before is None or stage.top1 is None else stage.top1 - before
 
 
+def sensitivity_table(
+    baseline: float,
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    densities: Mapping[str, float],
+) -> Table:
+    """Top-1 with one layer pruned alone, by density, and the density chosen for it.
+
+    Args:
+        baseline: top-1 of the unpruned network, in percent.
+        curves: by tensor name, (density, top-1).
+        densities: chosen, by tensor name.
+    """
+    measured = [density for density, _ in next(iter(curves.values()))]
+    table = _table("Layer", "100%", *(f"{100 * d:g}%" for d in measured), "Chosen")
+    for name, curve in curves.items():
+        table.add_row(
+            Text(numbers.shown(name.removesuffix(".weight"))),
+            numbers.percent(baseline),
+            *(numbers.percent(top1) for _, top1 in curve),
+            f"[bold]{100 * densities[name]:.1f}%",
+        )
+    return table
+
+
 def info_table(file: FileContents) -> Group:
     """Where every byte of a `.sqz` went; the rows add up to the file."""
     table = _table("Part", "Coder", "Shape", "Nonzero", "Bits each", "Bytes", "Share")

@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from squeezekit.errors import InputError
 from squeezekit.files import write_whole
-from squeezekit.report import figures
-from squeezekit.report.figures import Series
+from squeezekit.report import figures, numbers
+from squeezekit.report.figures import LayerBytes, Series
 from squeezekit.report.html import render
 from squeezekit.report.made import how_it_was_made
 from squeezekit.report.page import Step
@@ -145,24 +145,15 @@ def _numbers(row: Row, key: str) -> tuple[float, float]:
 
 
 def _kept_by_layer(result: Reproduction) -> Mapping[str, tuple[str, str]]:
-    rows = [row for row in result.rows if row.name != "total"]
-    shares = [
-        tuple(100 * _numbers(row, key)[0] / _numbers(row, "parameters")[0]
-              for key in ("nonzero", "after_pruning"))
-        for row in rows
-    ]  # fmt: skip
-    svg = figures.lines(
-        "kept",
-        [
-            Series("after pruning, paper", list(enumerate(s[1] for s in shares)), strong=False),
-            Series("not zero in the file", list(enumerate(s[0] for s in shares))),
-        ],
-        "",
-        "parameters kept",
-        "Share of the parameters of each module that is left, in the paper and in the file.",
-        x_names=[row.name.removeprefix("fire") for row in rows],
-    )
-    return {"kept": ("What is left of conv1, fire2 to 9, and conv10", svg)}
+    layers = [
+        LayerBytes(
+            row.name, int(_numbers(row, "parameters")[0]), int(_numbers(row, "after_pruning")[0])
+        )
+        for row in result.rows
+        if row.name != "total"
+    ]
+    svg = figures.bytes_per_layer(layers, numbers.many)
+    return {"layers": ("Parameters of each module (pale), and what is left of them", svg)}
 
 
 def _size_against_loss(result: Reproduction) -> Mapping[str, tuple[str, str]]:

@@ -28,18 +28,18 @@ PAPER: dict[str, tuple[int, tuple[int, ...], int]] = {
 COLUMNS = (
     Column("parameters", "parameters", "count"),
     Column("density", "density %", "text"),
-    Column("after_pruning", "after pruning", "count"),
-    Column("nonzero", "not zero in the file", "count"),
-    Column("shared_to_zero", "shared with the zero", "count"),
+    Column("after_pruning", "left in the file", "count"),
+    Column("shared_to_zero", "shared with 0", "count"),
+    Column("together", "together", "count"),
 )
 
 
 def reproduce_table1(network: Network) -> Reproduction:
     """Count a SqueezeNet v1.0 that was pruned to Table 1's densities.
 
-    "After pruning" is what its densities leave of each weight, rounded up as the paper does, and
-    all biases. "Not zero in the file" is what can be read from it: sharing has put some of those
-    weights onto the entry 0 of the layer's codebook, and they are not stored.
+    "Left in the file" are the weights that are not zero, and all biases. The rest of what the
+    printed densities leave, rounded up, has been put by sharing onto the entry 0 of the layer's
+    codebook, and is not stored; "together" are both.
 
     Raises:
         InputError: where the network is no SqueezeNet v1.0 with 1000 classes.
@@ -65,12 +65,13 @@ def reproduce_table1(network: Network) -> Reproduction:
                 **{key: Value(number) for key, number in sums.items()},
                 "parameters": Value(sums["parameters"], PAPER["total"][0]),
                 "after_pruning": Value(sums["after_pruning"], PAPER["total"][2]),
+                "together": Value(sums["together"], PAPER["total"][2]),
                 "density": Value(""),
             },
         )
     )
     biases = sum(t.size for name, t in network.tensors.items() if name.endswith(".bias"))
-    weights = int(sums["nonzero"]) - biases
+    weights = int(sums["after_pruning"]) - biases
     return Reproduction(
         name="table1",
         title="Table 1: SqueezeNet v1.0 under Deep Compression, layer by layer",
@@ -88,7 +89,7 @@ def reproduce_table1(network: Network) -> Reproduction:
         details={
             "nonzero_weights": weights,
             "biases": biases,
-            "weights_kept_by_pruning": int(sums["after_pruning"]) - biases,
+            "weights_kept_by_pruning": int(sums["together"]) - biases,
         },
     )
 
@@ -106,9 +107,9 @@ def _row(network: Network, module: ModuleCost) -> Row:
         {
             "parameters": Value(module.parameters, parameters),
             "density": Value(_slashes(measured), _slashes(printed)),
-            "after_pruning": Value(sum(kept) + biases, after),
-            "nonzero": Value(sum(nonzero) + biases),
+            "after_pruning": Value(sum(nonzero) + biases, after),
             "shared_to_zero": Value(sum(kept) - sum(nonzero)),
+            "together": Value(sum(kept) + biases, after),
         },
     )
 

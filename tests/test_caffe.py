@@ -1,0 +1,345 @@
+"""Caffe's files: written here as Caffe writes them, read back, and broken in many ways."""
+
+import dataclasses
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import helper
+
+from squeezekit.compress.svd import _attribute
+from squeezekit.errors import InputError, SqueezekitError, UnsupportedError
+from squeezekit.interop import caffe, han
+from squeezekit.interop.caffe_schema import NetParameter
+from squeezekit.interop.weights import load_network
+from squeezekit.models.alexnet import AlexNetConfig, alexnet
+from squeezekit.models.builder import GraphBuilder
+from squeezekit.models.catalogue import create
+from squeezekit.models.fold import fold_batch_norm
+from squeezekit.models.squeezenet import SqueezeNetConfig, default_preprocessing, squeezenet
+from squeezekit.runtime.classifier import from_network
+from squeezekit.sqz.graph import parse
+from squeezekit.sqz.network import CAFFE, Metadata
+from squeezekit.trainable import TorchClassifier
+
+KINDS = {
+    "Conv": "Convolution", "Relu": "ReLU", "MaxPool": "Pooling", "GlobalAveragePool": "Pooling",
+    "Concat": "Concat", "Add": "Eltwise", "Dropout": "Dropout", "LRN": "LRN",
+    "Gemm": "InnerProduct", "Flatten": "Flatten",
+}  # fmt: skip
+V1 = {"Convolution": "CONVOLUTION", "ReLU": "RELU", "Pooling": "POOLING", "Concat": "CONCAT",
+      "Eltwise": "ELTWISE", "Dropout": "DROPOUT", "LRN": "LRN", "InnerProduct": "INNER_PRODUCT",
+      "Flatten": "FLATTEN", "Softmax": "SOFTMAX"}  # fmt: skip
+
+
+def caffe_net(network, *, v1=False, legacy_blobs=False):
+    """A network of ours as Caffe's message: every layer with its blobs."""
+    values = network.values()
+    net = NetParameter(name="written", input=["data"])
+    size = network.metadata.preprocessing
+    net.input_shape.add().dim.extend([1, size.channels, size.crop, size.crop])
+    nodes = parse(network.graph).graph.node
+    tops = {"image": "data"}
+    for node in nodes:
+        layer = (net.layers if v1 else net.layer).add(name=node.name.replace(".", "/"))
+        kind = KINDS[node.op_type]
+        layer.type = getattr(type(layer), V1[kind]) if v1 else kind
+        layer.bottom.extend(tops[name] for name in node.input if name in tops)
+        # Caffe's networks compute ReLU and dropout in place.
+        in_place = node.op_type in ("Relu", "Dropout")
+        tops[node.output[0]] = layer.bottom[0] if in_place else node.name
+        layer.top.append(tops[node.output[0]])
+        fill(layer, node)
+        for name in node.input:
+            if name in values and not name.endswith("ratio"):
+                add_blob(layer, values[name], legacy=legacy_blobs)
+    layer = (net.layers if v1 else net.layer).add(name="prob", top=["prob"])
+    layer.bottom.append(tops["logits"])
+    layer.type = type(layer).SOFTMAX if v1 else "Softmax"
+    return net
+
+
+def fill(layer, node):
+    get = lambda name, default: next(  # noqa: E731
+        (helper.get_attribute_value(a) for a in node.attribute if a.name == name), default
+    )
+    match node.op_type:
+        case "Conv":
+            p = layer.convolution_param
+            p.kernel_size.append(get("kernel_shape", None)[0])
+            p.stride.append(get("strides", [1])[0])
+            p.pad.append(get("pads", [0])[0])
+            p.group = int(_attribute(node, "group", 1))
+            p.bias_term = len(node.input) > 2
+        case "MaxPool":
+            p = layer.pooling_param
+            p.kernel_size, p.stride = get("kernel_shape", None)[0], get("strides", None)[0]
+        case "GlobalAveragePool":
+            layer.pooling_param.pool = 1
+            layer.pooling_param.global_pooling = True
+        case "LRN":
+            p = layer.lrn_param
+            p.local_size, p.alpha, p.beta = get("size", 5), get("alpha", 1), get("beta", 1)
+
+
+def add_blob(layer, values, *, legacy=False):
+    blob = layer.blobs.add()
+    blob.data.extend(values.ravel().tolist())
+    if legacy:
+        dims = (*(1,) * (4 - values.ndim), *values.shape)
+        blob.num, blob.channels, blob.height, blob.width = dims
+    else:
+        blob.shape.dim.extend(values.shape)
+    match type(layer).DESCRIPTOR.name, layer.type:
+        case (_, "Convolution" | 4) if values.ndim == 4:
+            layer.convolution_param.num_output = len(values)
+        case (_, "InnerProduct" | 14) if values.ndim == 2:
+            layer.inner_product_param.num_output = len(values)
+
+
+def write(net, folder, *, prototxt="deploy.prototxt"):
+    """The .caffemodel, and a prototxt without blobs beside it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "net.caffemodel").write_bytes(net.SerializeToString())
+    if prototxt:
+        definition = NetParameter()
+        definition.CopyFrom(net)
+        for layer in [*definition.layer, *definition.layers]:
+            del layer.blobs[:]
+        text = text_format.MessageToString(definition)
+        text += "force_backward: true\n# Caffe has more settings than we read\n"
+        (folder / prototxt).write_text(text)
+    return folder / "net.caffemodel"
+
+
+def small(bypass="complex"):
+    config = SqueezeNetConfig(
+        name="small", classes=7, input_size=35, conv1_filters=12, conv1_kernel=7, fires=4,
+        pool_after=("conv1", "fire3"), base_e=16, incr_e=8, squeeze_ratio=0.5, bypass=bypass,
+        conv10_pad=1,
+    )  # fmt: skip
+    return squeezenet(config, seed=3)
+
+
+def images(size, count=2, channels=3):
+    return np.random.default_rng(0).normal(size=(count, channels, size, size)).astype(np.float32)
+
+
+def same_logits(a, b, size):
+    x = images(size)
+    return np.allclose(a.logits(x), b.logits(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("v1", [False, True], ids=["layer", "V1"])
+@pytest.mark.parametrize("bypass", ["none", "simple", "complex"])
+def test_squeezenets_come_back_as_they_are(tmp_path, v1, bypass):
+    network = small(bypass)
+    back = load_network(write(caffe_net(network, v1=v1, legacy_blobs=v1), tmp_path))
+    assert set(back.tensors) == set(network.tensors)
+    assert all(np.array_equal(back.tensors[n], v) for n, v in network.values().items())
+    for classifier in (from_network(back), TorchClassifier(back)):
+        assert same_logits(classifier, from_network(network), 35)
+
+
+def test_an_alexnet_with_groups_and_lrn_comes_back(tmp_path):
+    network = alexnet(AlexNetConfig(classes=5, input_size=67, hidden=32))
+    back = caffe.read(write(caffe_net(network), tmp_path))
+    assert all(np.array_equal(back.tensors[n], v) for n, v in network.values().items())
+    assert same_logits(from_network(back), from_network(network), 67)
+    assert back.metadata.preprocessing == network.metadata.preprocessing
+
+
+def test_real_published_weights_keep_their_top_5(tmp_path, shared_data):
+    network = han.read(shared_data / "han-2016" / "compressed_SqueezeNet.net")
+    back = caffe.read(write(caffe_net(network), tmp_path))
+    assert back.metadata.preprocessing == CAFFE
+    x = 50 * images(227, 4)
+    ours, theirs = (from_network(n).logits(x) for n in (back, network))
+    assert np.array_equal(np.argsort(-ours)[:, :5], np.argsort(-theirs)[:, :5])
+
+
+def pooled(x, kernel, stride, pad, average):
+    """Caffe's pooling_layer.cpp, word for word: sizes, windows and divisors."""
+    size = x.shape[-1]
+    out = int(np.ceil((size + 2 * pad - kernel) / stride)) + 1
+    if pad and (out - 1) * stride >= size + pad:
+        out -= 1
+    y = np.zeros((*x.shape[:2], out, out), np.float32)
+    for i in range(out):
+        for j in range(out):
+            top, left = i * stride - pad, j * stride - pad
+            bottom, right = min(top + kernel, size + pad), min(left + kernel, size + pad)
+            area = (bottom - top) * (right - left)
+            window = x[:, :, max(top, 0) : min(bottom, size), max(left, 0) : min(right, size)]
+            y[:, :, i, j] = window.sum((2, 3)) / area if average else window.max((2, 3))
+    return y
+
+
+@pytest.mark.parametrize("average", [False, True], ids=["MAX", "AVE"])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pad"),
+    [(8, 3, 2, 0), (9, 3, 2, 0), (7, 2, 2, 1), (8, 3, 2, 1), (6, 3, 3, 2), (10, 5, 3, 1)],
+)
+def test_pools_are_caffes(tmp_path, average, size, kernel, stride, pad):
+    """A 1x1 convolution that passes its input on, the pool, and nothing but a sum behind it."""
+    net = NetParameter(name="pool", input=["data"])
+    net.input_shape.add().dim.extend([1, 3, size, size])
+    layer = net.layer.add(name="conv", type="Convolution", bottom=["data"], top=["conv"])
+    layer.convolution_param.kernel_size.append(1)
+    layer.convolution_param.bias_term = False
+    add_blob(layer, np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1))
+    layer = net.layer.add(name="pool", type="Pooling", bottom=["conv"], top=["pool"])
+    p = layer.pooling_param
+    p.pool, p.kernel_size, p.stride, p.pad = int(average), kernel, stride, pad
+    out = pooled(images(size), kernel, stride, pad, average)
+    features = int(np.prod(out.shape[1:]))
+    layer = net.layer.add(name="fc", type="InnerProduct", bottom=["pool"], top=["fc"])
+    layer.inner_product_param.bias_term = False
+    add_blob(layer, np.eye(features, dtype=np.float32))
+    network = caffe.read(write(net, tmp_path))
+    for classifier in (from_network(network), TorchClassifier(network)):
+        assert np.allclose(classifier.logits(images(size)), out.reshape(2, -1), atol=1e-5)
+
+
+def test_batch_norm_and_scale_are_read_and_fold_away(tmp_path):
+    rng = np.random.default_rng(5)
+    mean, gamma, beta = rng.normal(size=(3, 4)).astype(np.float32)
+    var = rng.uniform(0.2, 2, 4).astype(np.float32)
+    weight = rng.normal(size=(4, 3, 3, 3)).astype(np.float32)
+    net = NetParameter(name="norm", input=["data"], input_dim=[1, 3, 9, 9])
+    layer = net.layer.add(name="conv", type="Convolution", bottom=["data"], top=["conv"])
+    layer.convolution_param.kernel_size.append(3)
+    layer.convolution_param.bias_term = False
+    add_blob(layer, weight)
+    layer = net.layer.add(name="bn", type="BatchNorm", bottom=["conv"], top=["conv"])
+    layer.batch_norm_param.eps = 0.01
+    for blob in (2 * mean, 2 * var, np.float32([2.0])):  # stored times the third
+        add_blob(layer, blob)
+    layer = net.layer.add(name="scale", type="Scale", bottom=["conv"], top=["conv"])
+    layer.scale_param.bias_term = True
+    add_blob(layer, gamma)
+    add_blob(layer, beta)
+    layer = net.layer.add(name="pool", type="Pooling", bottom=["conv"], top=["pool"])
+    layer.pooling_param.pool, layer.pooling_param.global_pooling = 1, True
+    network = caffe.read(write(net, tmp_path))
+
+    plain = GraphBuilder(3, 9, 9)
+    x = plain.global_average_pool("pool", plain.conv("conv", plain.image, 4, 3))
+    plain = plain.build(plain.flatten("flat", x), Metadata("p", default_preprocessing(9, 3)))
+    factor = gamma / np.sqrt(var + 0.01)
+    plain = plain.with_tensors(
+        {"conv.weight": weight * factor[:, None, None, None], "conv.bias": beta - factor * mean}
+    )
+    assert same_logits(from_network(network), from_network(plain), 9)
+    folded = fold_batch_norm(network)
+    assert set(folded.tensors) == {"conv.weight", "conv.bias"}
+    assert same_logits(from_network(folded), from_network(plain), 9)
+
+
+def test_a_train_val_prototxt_states_crop_and_mean(tmp_path):
+    net = caffe_net(small())
+    del net.input[:], net.input_shape[:]
+    data = net.layer.add(name="data", type="Data", top=["data", "label"])
+    data.transform_param.crop_size = 35
+    data.transform_param.mean_value.extend([1.0, 2.0, 3.0])
+    data.include.add().phase = 1
+    trained = net.layer.add(name="data", type="Data", top=["data"])
+    trained.transform_param.crop_size = 99
+    trained.include.add().phase = 0
+    net.layer.add(name="loss", type="SoftmaxWithLoss", bottom=["pool6", "label"], top=["loss"])
+    network = caffe.read(write(net, tmp_path, prototxt=None))  # the file itself says enough
+    assert network.metadata.preprocessing.crop == 35
+    assert network.metadata.preprocessing.mean == (1.0, 2.0, 3.0)
+    assert same_logits(from_network(network), from_network(small()), 35)
+
+
+def test_the_prototxt_may_have_the_files_name_or_be_named(tmp_path):
+    path = write(caffe_net(small()), tmp_path, prototxt="net.prototxt")
+    (tmp_path / "deploy.prototxt").write_text("name: 'another'")
+    assert caffe.read(path).metadata.name == "written"
+    with pytest.raises(InputError, match="does not state the size of the image"):
+        caffe.read(path, tmp_path / "deploy.prototxt")
+
+
+def broken(change):
+    net = caffe_net(small("none"))
+    change(net)
+    return net
+
+
+def layer(net, name):
+    return next(found for found in net.layer if found.name == name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda n: layer(n, "conv1").blobs[0].data.pop(), "'conv1' has 1,763 numbers where 12x3"),
+        (lambda n: layer(n, "conv1").blobs.pop(), "no weights for layer 'conv1'"),
+        (lambda n: layer(n, "conv1").blobs[0].data.__setitem__(0, np.nan), "not finite"),
+        (lambda n: layer(n, "conv1").blobs[0].shape.dim.__setitem__(0, 3), "another shape"),
+        (lambda n: layer(n, "pool1").bottom.__setitem__(0, "x"), "takes 'x', which nothing gives"),
+        (lambda n: setattr(layer(n, "pool1"), "type", "LSTM"), "'pool1' is a LSTM"),
+        (lambda n: setattr(layer(n, "pool1"), "name", "conv1"), "no weights for layer 'conv1'"),
+        (lambda n: setattr(layer(n, "pool1").pooling_param, "stride", 9), "leaves pixels out"),
+        (lambda n: setattr(layer(n, "conv1").convolution_param, "group", 5), "groups"),
+        (lambda n: setattr(layer(n, "conv1").convolution_param, "num_output", 2**31),
+         "numbers where 2147483648x3x7x7"),
+        (lambda n: layer(n, "conv1").convolution_param.dilation.append(2), "dilation"),
+        (lambda n: setattr(layer(n, "conv1").convolution_param, "kernel_h", 3), None),
+        (lambda n: n.input_shape[0].dim.__setitem__(3, 40), "1x3x35x40"),
+        (lambda n: n.input_shape[0].dim.__setitem__(2, 2**40), "only square images"),
+        (lambda n: n.layer.pop(-2), None),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_one_sentence(tmp_path, change, message):
+    path = write(broken(change), tmp_path)
+    with pytest.raises((InputError, UnsupportedError), match=message) as error:
+        caffe.read(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_claims_to_be_huge_allocates_nothing(tmp_path):
+    path = write(caffe_net(small()), tmp_path)
+    # Field 100 (layer), 4 GiB long; and a packed list of floats as long in a blob.
+    for start in (b"\xa2\x06\xff\xff\xff\xff\x0f", b"\xa2\x06\x0a\x3a\x08\x2a\xff\xff\xff\xff\x0f"):
+        path.write_bytes(start)
+        with pytest.raises(InputError, match=r"is not a \.caffemodel, or damaged"):
+            caffe.read(path)
+
+
+@pytest.mark.parametrize("text", ["layer {", "{" * 10_000, "layer { " * 5000, "\xff\x00", "a: [1,"])
+def test_a_broken_prototxt_is_one_sentence(tmp_path, text):
+    path = write(caffe_net(small()), tmp_path)
+    (tmp_path / "deploy.prototxt").write_text(text)
+    with pytest.raises(InputError, match=r"no prototxt|does not state"):
+        caffe.read(path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return write(caffe_net(small()), tmp_path_factory.mktemp("caffe")).read_bytes()
+
+
+@given(st.data())
+def test_damaged_bytes_never_end_in_a_traceback(whole, tmp_path_factory, data):
+    cut = data.draw(st.integers(0, len(whole)))
+    damaged = bytearray(whole[:cut])
+    for _ in range(data.draw(st.integers(0, 3))):
+        if damaged:
+            damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("damaged") / "net.caffemodel"
+    path.write_bytes(damaged)
+    with suppress(SqueezekitError):  # and no other: some bits of the weights may flip unnoticed
+        caffe.read(path)
+
+
+def test_the_catalogue_has_the_same_names(tmp_path):
+    """So that --init works on the authors' releases, whose layers are called fire2/squeeze1x1."""
+    network = create("squeezenet-1.1", classes=3, input_size=64)
+    back = caffe.read(write(caffe_net(network), tmp_path))
+    assert dict(back.tensors).keys() == dict(network.tensors).keys()
+    assert dataclasses.replace(back.metadata.preprocessing, crop=227, resize=256) == CAFFE
