@@ -208,6 +208,8 @@ def _sweeps(result: Reproduction) -> Mapping[str, tuple[str, str]]:
     drawn = {}
     for sweep in ("squeeze ratio", "share of 3x3"):
         rows = [row for row in result.rows if row.name.startswith(sweep)]
+        if not rows:
+            continue
         series = [
             Series(
                 ("paper (ImageNet)", "ours")[who],
