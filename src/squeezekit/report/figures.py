@@ -391,8 +391,8 @@ def sensitivity_curves(
     _name_ends(axes, {layer: curves[layer][-1] for layer in named})
     axes.axhline(allowed, color=_MUTED, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
     axes.annotate(
-        f"allowed: {allowed:.1f}%", (100, allowed), (0, -4), textcoords="offset points",
-        ha="left", va="top", fontsize=10, color=_MUTED,
+        f"allowed: {allowed:.1f}%", (1, allowed), (0, 3), xycoords=("axes fraction", "data"),
+        textcoords="offset points", ha="right", va="bottom", fontsize=10, color=_MUTED,
     )  # fmt: skip
     axes.set_xscale("log")
     least = min(density for points in curves.values() for density, _ in points)

@@ -32,7 +32,7 @@ def trained_from_scratch(
     seed: int,
 ) -> Measured:
     """Train one network for the classes of the data, and measure its float32 file."""
-    classes = split(shop.data, "train", 0).classes
+    classes = split(shop.data, "train", seed).classes
     size = input_size or config.input_size
     modern = recipe.variant == "modern"
     config = dataclasses.replace(
@@ -42,7 +42,7 @@ def trained_from_scratch(
         config, labels=classes, preprocessing=default_preprocessing(size, 3), seed=seed
     )
     recipe = dataclasses.replace(recipe, seed=seed)
-    return shop.measured(name, "dense", lambda: shop.trained(name, network, recipe))
+    return shop.measured(name, "dense", lambda: shop.trained(name, network, recipe), seed=seed)
 
 
 def imagenet_mebibytes(config: SqueezeNetConfig) -> float:

@@ -164,7 +164,7 @@ def _size_against_loss(result: Reproduction) -> Mapping[str, tuple[str, str]]:
             Series(
                 ("paper (ImageNet)", "ours")[who],
                 [(_numbers(r, "own_times")[1 - who], _numbers(r, "change")[1 - who]) for r in rows],
-                [row.name.rpartition(", ")[2] for row in rows] if who else (),
+                [_short(row.name) for row in rows] if who else (),
                 strong=bool(who),
             )
             for who in (0, 1)
@@ -176,10 +176,19 @@ def _size_against_loss(result: Reproduction) -> Mapping[str, tuple[str, str]]:
         )
         svg = figures.lines(
             network.lower(), series, "times smaller than its float32", "top-1, change in points",
-            steps, log=True, x_format="{:g}x".format, y_format="{:+g}".format,
+            steps, log=True, x_format="{:g}x".format, y_format=_signed,
         )  # fmt: skip
         drawn[network.lower()] = (f"{network}: what smaller files cost", svg)
     return drawn
+
+
+def _signed(points: float) -> str:
+    return f"{points:+g}".replace("-", "−") if points else "0"
+
+
+def _short(name: str) -> str:
+    method = name.rpartition(", ")[2]
+    return method.removeprefix("Deep Compression ") if method[-1] == "t" else method
 
 
 def _gains(result: Reproduction) -> Mapping[str, tuple[str, str]]:
@@ -199,7 +208,7 @@ def _gains(result: Reproduction) -> Mapping[str, tuple[str, str]]:
         "", "top-1, points against vanilla",
         "; ".join(f"{name}: {gain:+.1f} points" for name, (_, gain) in
                   zip(names, means, strict=True)),
-        x_names=names, y_format="{:+g}".format,
+        x_names=names, y_format=_signed,
     )  # fmt: skip
     return {"gains": ("What bypass connections gain; a dot a seed", svg)}
 

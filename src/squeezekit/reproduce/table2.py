@@ -185,6 +185,7 @@ def reproduce_table2(shop: Workshop, config: Table2, given: Given) -> Reproducti
     Raises:
         InputError: where the data or the given weights cannot be used.
     """
+    config = _with_seed(config)
     rows = [*_alexnet_rows(shop, config, given), *_squeezenet_rows(shop, config, given)]
     largest = rows[0].file_bytes
     baselines = [rows[0]] * 4 + [rows[4]] * 3
@@ -226,6 +227,21 @@ def reproduce_table2(shop: Workshop, config: Table2, given: Given) -> Reproducti
     )
 
 
+def _with_seed(config: Table2) -> Table2:
+    """The seed in every recipe, so that all of them split an unsplit folder alike."""
+
+    def seeded(family: Family) -> Family:
+        train, finetune = (
+            dataclasses.replace(recipe, seed=config.seed)
+            for recipe in (family.train, family.finetune)
+        )
+        return dataclasses.replace(family, train=train, finetune=finetune)
+
+    return dataclasses.replace(
+        config, alexnet=seeded(config.alexnet), squeezenet=seeded(config.squeezenet)
+    )
+
+
 def _bits(name: str, printed: str, config: Table2) -> str:
     if name == "AlexNet, Deep Compression":
         return f"{config.fc_bits}-{config.conv_bits}"
@@ -262,13 +278,14 @@ def _alexnet_rows(shop: Workshop, config: Table2, given: Given) -> list[Measured
         return _pruned(shop, "alexnet", family, base(), densities, given.init_alexnet)
 
     return [
-        shop.measured("alexnet", "dense", base),
-        shop.measured("alexnet-svd", "dense", svd),
-        shop.measured("alexnet-pruned", "entropy", pruned),
+        shop.measured("alexnet", "dense", base, seed=config.seed),
+        shop.measured("alexnet-svd", "dense", svd, seed=config.seed),
+        shop.measured("alexnet-pruned", "entropy", pruned, seed=config.seed),
         shop.measured(
             "alexnet-deep",
             "huffman",
             lambda: _shared(shop, "alexnet-deep", family, pruned(), bits, given.init_alexnet),
+            seed=config.seed,
         ),
     ]
 
@@ -295,8 +312,11 @@ def _squeezenet_rows(shop: Workshop, config: Table2, given: Given) -> list[Measu
         return lambda: _shared(shop, name, family, pruned(), bits, given.init_squeezenet)
 
     return [
-        shop.measured("squeezenet", "dense", base),
-        *(shop.measured(f"squeezenet-{b}bit", "huffman", deep_compressed(b)) for b in (8, 6)),
+        shop.measured("squeezenet", "dense", base, seed=config.seed),
+        *(
+            shop.measured(f"squeezenet-{b}bit", "huffman", deep_compressed(b), seed=config.seed)
+            for b in (8, 6)
+        ),
     ]
 
 
@@ -322,7 +342,7 @@ def _baseline(
         if set(network.metadata.labels) != set(classes):
             raise InputError(f"{given} has other labels than {shop.data}: use --init-{name}")
         return network
-    recipe = dataclasses.replace(_as_trained(family, init), seed=config.seed)
+    recipe = _as_trained(family, init)
     if init is not None:
         network = first_network(shop.data, init=init, seed=config.seed)
     else:
@@ -366,6 +386,7 @@ def _shared(
         epochs=family.centroid_epochs,
         batch=_as_trained(family, init).batch,
         precision=_as_trained(family, init).precision,
+        seed=_as_trained(family, init).seed,
     )
     names = weight_names(network)
     by_name = {tensor: bits if isinstance(bits, int) else bits[tensor] for tensor in names}

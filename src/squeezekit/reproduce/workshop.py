@@ -123,7 +123,7 @@ class Workshop:
                 recipe,
                 masked=masked,
                 resume=True,
-                progress=self._named(name),
+                progress=self._renamed("train", name),
                 note=self._note,
             )
             self._keep_time(folder / "took.json", time.perf_counter() - start)
@@ -131,7 +131,7 @@ class Workshop:
         return dataclasses.replace(safetensors_file.read(weights), graph=network.graph)
 
     def measured(
-        self, name: str, coder: CoderName, make: Callable[[], Network], label: str = ""
+        self, name: str, coder: CoderName, make: Callable[[], Network], *, seed: int
     ) -> Measured:
         """Write a row's file and measure that; or what an earlier command measured.
 
@@ -139,7 +139,7 @@ class Workshop:
             name: of the row.
             coder: of its file.
             make: the network, batch norms and all, with any training that it takes.
-            label: that the progress has; the name where empty.
+            seed: that it was trained with: an unsplit folder is split by it.
         """
         kept = self.out / f"{name}.row.json"
         if not kept.exists():
@@ -148,9 +148,11 @@ class Workshop:
             path = self.out / f"{name}.sqz"
             file_bytes = container.write(network, path, coder)
             network = container.read(path)
-            held_out = match(split(self.data, "val", 0), network.metadata.labels)
+            held_out = match(split(self.data, "val", seed), network.metadata.labels)
             result = evaluate(
-                from_network(network), held_out, progress=self._named(f"measure {label or name}")
+                from_network(network),
+                held_out,
+                progress=self._renamed("evaluate", f"measure {name}"),
             )
             row = Measured(file_bytes, result.top1, result.top5, result.images)
             content = {**dataclasses.asdict(row), "seconds": time.perf_counter() - start}
@@ -159,16 +161,11 @@ class Workshop:
         content = json.loads(kept.read_text())
         return Measured(**{f.name: content[f.name] for f in dataclasses.fields(Measured)})
 
-    def _named(self, name: str) -> Progress:
-        """Training under the name of what is trained; other tasks under their own."""
-
-        def progress(task: str, done: int, total: int) -> None:
-            own = task in ("train", "evaluate") and name.startswith("measure ") == (
-                task == "evaluate"
-            )
-            self._progress(name if own else task, done, total)
-
-        return progress
+    def _renamed(self, task: str, name: str) -> Progress:
+        """One task under another name."""
+        return lambda given, done, total: self._progress(
+            name if given == task else given, done, total
+        )
 
     def _keep_time(self, path: Path, seconds: float) -> None:
         write_whole(path, (json.dumps({"seconds": seconds}) + "\n").encode())
