@@ -122,7 +122,7 @@ class Table2:
     fc_density: float = 0.06
     fc_bits: int = 5
     conv_bits: int = 8
-    squeezenet_density: float | None = 0.25
+    squeezenet_density: float | None = 0.22
     seed: int = 0
 
 
