@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from squeezekit.report import numbers
-from squeezekit.reproduce.result import Column, Reproduction, Unit, Value
+from squeezekit.reproduce.result import Reproduction, Unit, Value
 
 
 def written(number: float | str | None, unit: Unit) -> str:
@@ -47,7 +47,7 @@ def deviation(value: Value, unit: Unit) -> str:
 
 
 def reproduction_table(result: Reproduction) -> Group:
-    """The table, each value with the paper's beside it, and the notes."""
+    """The table, below each value the paper's and what ours deviates by, and the notes."""
     table = Table(
         title=result.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
         pad_edge=False, padding=(0, 1, 0, 0),
@@ -55,23 +55,17 @@ def reproduction_table(result: Reproduction) -> Group:
     table.add_column("")
     for column in result.columns:
         table.add_column(column.title, justify="right")
-        if result.compared(column):
-            table.add_column("paper", justify="right", style="cyan")
-            if _has_deviation(result, column):
-                table.add_column("deviation", justify="right", style="dim")
     for row in result.rows:
-        cells: list[RenderableType] = [Text(row.name, "bold")]
-        for column in result.columns:
-            value = row.values[column.key]
-            cells.append(ours(value, column.unit))
-            if result.compared(column):
-                cells.append("" if value.paper is None else written(value.paper, column.unit))
-                if _has_deviation(result, column):
-                    cells.append(deviation(value, column.unit))
-        table.add_row(*cells)
-    notes = [Text(f"{note}\n", "dim") for note in result.notes]
-    return Group(table, *notes)
+        cells = [_cell(row.values[column.key], column.unit) for column in result.columns]
+        table.add_row(Text(row.name, "bold"), *cells)
+    key = Text("Below each value: the paper's, and what ours deviates by.\n", "cyan")
+    return Group(table, key, *(Text(f"{note}\n", "dim") for note in result.notes))
 
 
-def _has_deviation(result: Reproduction, column: Column) -> bool:
-    return any(row.values[column.key].deviation(column.unit) is not None for row in result.rows)
+def _cell(value: Value, unit: Unit) -> Text:
+    text = Text(ours(value, unit))
+    if value.paper is not None:
+        text.append(f"\n{written(value.paper, unit)}", "cyan")
+        if found := deviation(value, unit):
+            text.append(f" {found}", "dim")
+    return text
