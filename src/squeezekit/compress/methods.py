@@ -87,7 +87,7 @@ def prune(network: Network, asked: Asked, task: Task | None, progress: Progress)
 def svd(network: Network, asked: Asked, task: Task | None, progress: Progress) -> list[Stage]:
     """Factor layers by truncated SVD, and fine-tune (Denton et al. 2014)."""
     stages = Stages(None if task is None else task.measure)
-    stages.add("float32", fold_batch_norm(network), "dense")
+    original = stages.add("float32", fold_batch_norm(network), "dense")
     float_bytes = stages.list[0].file_bytes
     layers = spectra(network)
     if asked.energy is not None:
@@ -104,7 +104,7 @@ def svd(network: Network, asked: Asked, task: Task | None, progress: Progress) -
         recipe = dataclasses.replace(recipes.retrain(), seed=asked.seed)
         if asked.epochs is not None:
             recipe = dataclasses.replace(recipe, epochs=asked.epochs)
-        network = retrained(network, task.data, recipe, progress=progress)
+        network = retrained(network, task.data, recipe, original, progress=progress)
     network = _with_step(fold_batch_norm(network), f"SVD of {len(ranks)} layers")
     stages.add("coded", network, asked.coder)
     return stages.list

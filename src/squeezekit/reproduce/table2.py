@@ -272,7 +272,7 @@ def _alexnet_rows(shop: Workshop, config: Table2, given: Given) -> list[Measured
         )
         recipe = _retraining(_as_trained(family, given.init_alexnet), family.factored_epochs,
                              family.factored_rate)  # fmt: skip
-        return shop.trained("alexnet-svd", factored(network, ranks), recipe)
+        return shop.trained("alexnet-svd", factored(network, ranks), recipe, teacher=network)
 
     def pruned() -> Network:
         return _pruned(shop, "alexnet", family, base(), densities, given.init_alexnet)
@@ -284,7 +284,9 @@ def _alexnet_rows(shop: Workshop, config: Table2, given: Given) -> list[Measured
         shop.measured(
             "alexnet-deep",
             "huffman",
-            lambda: _shared(shop, "alexnet-deep", family, pruned(), bits, given.init_alexnet),
+            lambda: _shared(
+                shop, "alexnet-deep", family, pruned(), bits, given.init_alexnet, teacher=base()
+            ),
             seed=config.seed,
         ),
     ]
@@ -309,7 +311,9 @@ def _squeezenet_rows(shop: Workshop, config: Table2, given: Given) -> list[Measu
 
     def deep_compressed(bits: int) -> Callable[[], Network]:
         name = f"squeezenet-{bits}bit"
-        return lambda: _shared(shop, name, family, pruned(), bits, given.init_squeezenet)
+        return lambda: _shared(
+            shop, name, family, pruned(), bits, given.init_squeezenet, teacher=base()
+        )
 
     return [
         shop.measured("squeezenet", "dense", base, seed=config.seed),
@@ -366,9 +370,12 @@ def _pruned(
 ) -> Network:
     """In rounds of equal ratios (Han et al. 2015, section 3.4)."""
     recipe = _retraining(_as_trained(family, init), family.retrain_epochs, family.retrain_rate)
+    teacher = network
     for i in range(1, family.rounds + 1):
         done = {tensor: d ** (i / family.rounds) for tensor, d in densities.items()}
-        network = shop.trained(f"{name}-pruned-{i}", prune(network, done), recipe, masked=True)
+        network = shop.trained(
+            f"{name}-pruned-{i}", prune(network, done), recipe, teacher=teacher, masked=True
+        )
     return network
 
 
@@ -379,6 +386,8 @@ def _shared(
     network: Network,
     bits: dict[str, int] | int,
     init: Path | None,
+    *,
+    teacher: Network,
 ) -> Network:
     """Shared, its centroids trained, and rounded as the last stage of Deep Compression does."""
     recipe = dataclasses.replace(
@@ -390,7 +399,6 @@ def _shared(
     )
     names = weight_names(network)
     by_name = {tensor: bits if isinstance(bits, int) else bits[tensor] for tensor in names}
-    network = shop.trained(
-        f"{name}-centroids", share(fold_batch_norm(network), by_name), recipe, masked=True
-    )
+    shared = share(fold_batch_norm(network), by_name)
+    network = shop.trained(f"{name}-centroids", shared, recipe, teacher=teacher, masked=True)
     return with_rounded_tables(network, deep.DeepConfig().mantissa_bits)

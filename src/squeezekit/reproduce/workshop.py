@@ -101,7 +101,13 @@ class Workshop:
         return sorted(self.out.glob("runs/*/took.json")) + sorted(self.out.glob("*.row.json"))
 
     def trained(
-        self, name: str, network: Network, recipe: Recipe, *, masked: bool = False
+        self,
+        name: str,
+        network: Network,
+        recipe: Recipe,
+        *,
+        teacher: Network | None = None,
+        masked: bool = False,
     ) -> Network:
         """Train a network, or read back what an earlier command has trained.
 
@@ -109,6 +115,7 @@ class Workshop:
             name: of the training; its folder.
             network: to start from; shared weights stay shared.
             recipe: how to train.
+            teacher: what the network was before it was compressed, whose outputs it learns too.
             masked: keep zeros zero, and scale dropout by the root of the density
                 (Han et al. 2015).
         """
@@ -121,6 +128,7 @@ class Workshop:
                 self.data,
                 folder,
                 recipe,
+                teacher=teacher,
                 masked=masked,
                 resume=True,
                 progress=self._renamed("train", name),
