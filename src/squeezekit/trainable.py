@@ -194,6 +194,8 @@ class TrainableNetwork(nn.Module):
     Attributes:
         metadata: the network's own.
         weights: `Weight` modules by tensor name.
+        nodes: what is computed, in order; each has one output.
+        input_name, output_name: of the images and of the result, among the nodes' values.
 
     Raises:
         UnsupportedError: where the graph has an operator that is not supported, naming it.
@@ -204,25 +206,25 @@ class TrainableNetwork(nn.Module):
         model = parse(network.graph)
         self.metadata: Metadata = network.metadata
         self._graph = network.graph
-        self._input = model.graph.input[0].name
-        self._output = model.graph.output[0].name
-        self._nodes = _nodes(model)
+        self.input_name = model.graph.input[0].name
+        self.output_name = model.graph.output[0].name
+        self.nodes = _nodes(model)
         if network.metadata.output == "probabilities":
-            self._nodes = _without_softmax(self._nodes, self._output)
-        self._nodes = _with_relus_behind_pools(self._nodes, self._output)
-        self._nodes = _with_relus_in_place(self._nodes, self._output)
+            self.nodes = _without_softmax(self.nodes, self.output_name)
+        self.nodes = _with_relus_behind_pools(self.nodes, self.output_name)
+        self.nodes = _with_relus_in_place(self.nodes, self.output_name)
         # Shapes and settings: small, used as Python numbers or broadcast from 0 dimensions.
         self._constants = {
             tensor.name: torch.tensor(numpy_helper.to_array(tensor))
             for tensor in model.graph.initializer
         }
-        self._last_use = {name: i for i, node in enumerate(self._nodes) for name in node.inputs}
+        self._last_use = {name: i for i, node in enumerate(self.nodes) for name in node.inputs}
         self._weight_names = [
             name
-            for name in _weight_names(self._nodes)
+            for name in _weight_names(self.nodes)
             if name in network.tensors and len(network.tensors[name].shape) >= 2
         ]
-        trainable = _trainable(self._nodes, network.tensors)
+        trainable = _trainable(self.nodes, network.tensors)
         self.weights = Weights()
         for name, tensor in network.tensors.items():
             if isinstance(tensor, SharedTensor):
@@ -232,14 +234,18 @@ class TrainableNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) float32 to logits (N, classes)."""
-        values: dict[str, Tensor] = {self._input: images}
-        for i, node in enumerate(self._nodes):
-            inputs = [self._value(name, values) for name in node.inputs]
-            values[node.output] = OPERATORS[node.op](node, inputs, self.training)
+        values: dict[str, Tensor] = {self.input_name: images}
+        for i, node in enumerate(self.nodes):
+            values[node.output] = self.computed(node, values)
             for name in node.inputs:
-                if self._last_use[name] == i and name != self._output:
+                if self._last_use[name] == i and name != self.output_name:
                     values.pop(name, None)  # lets torch reuse the memory
-        return values[self._output].flatten(1)  # (N, classes)
+        return values[self.output_name].flatten(1)  # (N, classes)
+
+    def computed(self, node: Node, values: Mapping[str, Tensor]) -> Tensor:
+        """A node's output; a ReLU may overwrite its input, which no other node wants."""
+        inputs = [self._value(name, values) for name in node.inputs]
+        return OPERATORS[node.op](node, inputs, self.training)
 
     def _value(self, name: str, values: Mapping[str, Tensor]) -> Tensor | None:
         if not name:
@@ -273,7 +279,7 @@ class TrainableNetwork(nn.Module):
 
     def head_names(self) -> list[str]:
         """The tensors of the last layer: its weight, and its bias where it has one."""
-        for node in reversed(self._nodes):
+        for node in reversed(self.nodes):
             if set(node.inputs) & set(self._weight_names):
                 return [name for name in node.inputs if name in self.weights]
         return []
@@ -486,7 +492,7 @@ Operator = Callable[[Node, Any, bool], Tensor]
 """Node, inputs (Tensor, or None where left out), whether training -> the first output."""
 
 
-def _pads(node: Node, size: Sequence[int], window: Sequence[int], stride: Sequence[int]) -> Pads:
+def pads_of(node: Node, size: Sequence[int], window: Sequence[int], stride: Sequence[int]) -> Pads:
     """Padding (head, tail) for each spatial axis, of a window that covers `window` pixels."""
     auto = node.get("auto_pad", b"NOTSET")
     if auto == b"VALID":
@@ -520,7 +526,7 @@ def _conv(node: Node, inputs: list[Tensor], training: bool) -> Tensor:
         raise node.unsupported(f"{weight.ndim - 2}-dimensional kernels")
     stride, dilation = node.get("strides", [1, 1]), node.get("dilations", [1, 1])
     window = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
-    pads = _pads(node, x.shape[2:], window, stride)
+    pads = pads_of(node, x.shape[2:], window, stride)
     groups = node.get("group", 1)
     if all(head == tail for head, tail in pads):
         padding = [head for head, _ in pads]
@@ -546,7 +552,7 @@ class _Window:
         size = x.shape[2:]
         stride, dilation = node.get("strides", [1, 1]), node.get("dilations", [1, 1])
         spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-        pads = _pads(node, size, spans, stride)
+        pads = pads_of(node, size, spans, stride)
         out = []
         for n, span, s, (head, tail) in zip(size, spans, stride, pads, strict=True):
             free = n + head + tail - span

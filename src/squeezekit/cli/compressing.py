@@ -35,7 +35,11 @@ def compress(
     out: Annotated[Path, typer.Option("--out", "-o", help="The .sqz file to write.")],
     data: OptionalData = None,
     method: Annotated[
-        str, typer.Option(help="deep (Deep Compression), prune or svd.", show_default=True)
+        str,
+        typer.Option(
+            help="deep (Deep Compression, retrains), best (smallest file without training), "
+            "prune or svd."
+        ),
     ] = "deep",
     bits: Annotated[int | None, typer.Option(help="Of a weight's index into its table.")] = None,
     density: Annotated[
@@ -49,7 +53,10 @@ def compress(
         float | None, typer.Option(help="svd: share of each weight's squares kept, such as 0.9.")
     ] = None,
     target_bytes: Annotated[
-        int | None, typer.Option(help="svd: of the file; a fifth of float32 if absent.", min=1)
+        int | None, typer.Option(help="best, svd: of the file, or a little less.", min=1)
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="best: points of top-1 that may be lost.", min=0)
     ] = None,
     coder: Annotated[str, typer.Option(help="entropy, or huffman as in the paper.")] = "entropy",
     epochs: Annotated[int | None, typer.Option(help="Of retraining after each pruning.")] = None,
@@ -69,7 +76,7 @@ def compress(
     from squeezekit.sqz import container
 
     compressed = named(method)
-    asked = Asked(bits, density, energy, target_bytes, epochs, coder_named(coder), seed)
+    asked = Asked(bits, density, energy, target_bytes, max_drop, epochs, coder_named(coder), seed)
     if out.suffix.lower() != ".sqz":
         raise InputError(f"{out}: the name of the file to write must end in .sqz")
     check_writable(out)
@@ -85,7 +92,8 @@ def compress(
     with progress_shown() as progress:
         task = None
         if data is not None:
-            task = folder_task(network.metadata, data, seed, progress, note)
+            by_class = method != "best"  # which needs no labels
+            task = folder_task(network.metadata, data, seed, progress, note, by_class=by_class)
         stages = compressed(network, asked, task, progress)
         container.write(stages[-1].network, out, asked.coder)
         if task is not None and report is not None:

@@ -25,7 +25,7 @@ from squeezekit.progress import Progress, silent
 from squeezekit.sqz import container
 from squeezekit.sqz.container import CoderName
 from squeezekit.sqz.graph import parse
-from squeezekit.sqz.network import Network, tensor_values
+from squeezekit.sqz.network import Network, tensor_values, unshared
 from squeezekit.train import recipe as recipes
 from squeezekit.train.batches import TrainingData
 from squeezekit.train.loop import fit
@@ -234,6 +234,7 @@ def pruned(
     if data is None or config.retrain is None:
         return prune(network, densities)
     original = network
+    network = unshared(network)  # weights that share values could not make up for the pruned ones
     for i in range(config.rounds):
         share_of_the_way = (i + 1) / config.rounds
         network = prune(network, {name: d**share_of_the_way for name, d in densities.items()})

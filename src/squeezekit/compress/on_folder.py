@@ -5,33 +5,86 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
-from squeezekit.compress.deep import DeepConfig, Measure, alexnet, standard
+import numpy as np
+
+from squeezekit.compress.deep import DeepConfig, alexnet, standard
 from squeezekit.compress.prune import table1, weight_names
-from squeezekit.data.dataset import split
+from squeezekit.data.dataset import is_split, split
+from squeezekit.data.folders import ImageSet
 from squeezekit.data.labelling import matched
 from squeezekit.errors import InputError
 from squeezekit.evaluate import Evaluation, evaluate
 from squeezekit.files import read_bytes
 from squeezekit.progress import Progress
 from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.images import ImageFile, open_image, prepare
 from squeezekit.sqz.container import CoderName
-from squeezekit.sqz.network import Metadata, Network
+from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing
 from squeezekit.train.batches import TrainingData
 
 
-@dataclass(frozen=True, eq=False)
 class Task:
-    """What the images are for: `data` to retrain on, `measure` to see what a stage costs."""
+    """What the images of a folder are for: to retrain on, to calibrate with, to measure with."""
 
-    data: TrainingData
-    measure: Measure
+    def __init__(
+        self,
+        training: ImageSet,
+        held_out: ImageSet,
+        preprocessing: Preprocessing,
+        progress: Progress,
+        note: Callable[[str], None],
+    ) -> None:
+        self._training, self._held_out = training, held_out
+        self._preprocessing, self._progress, self._note = preprocessing, progress, note
+
+    @cached_property
+    def data(self) -> TrainingData:
+        """The training images; decoded when this is first asked for."""
+        data = TrainingData(self._training, self._preprocessing, progress=self._progress)
+        for sentence in data.skipped:
+            self._note(f"skipped: {sentence}")
+        return data
+
+    def calibration(self, count: int) -> Floats:
+        """Up to that many training images, evenly spread, as the network takes them.
+
+        Returns:
+            float32 (N, C, H, W); images that are broken are left out, labels play no part.
+
+        Raises:
+            InputError: where none can be read.
+        """
+        paths = self._training.paths[:: max(len(self._training) // count, 1)][:count]
+
+        def prepared(path: ImageFile) -> Floats | None:
+            try:
+                return prepare(open_image(path), self._preprocessing)
+            except InputError:
+                return None
+
+        with ThreadPoolExecutor() as pool:
+            images = [image for image in pool.map(prepared, paths) if image is not None]
+        if not images:
+            raise InputError(f"none of {len(paths)} images can be read")
+        return np.stack(images)
+
+    def measure(self, network: Network) -> Evaluation:
+        """Accuracy on the held-out images."""
+        return evaluate(from_network(network), self._held_out, progress=self._progress)
 
 
 def folder_task(
-    metadata: Metadata, folder: Path, seed: int, progress: Progress, note: Callable[[str], None]
+    metadata: Metadata,
+    folder: Path,
+    seed: int,
+    progress: Progress,
+    note: Callable[[str], None],
+    *,
+    by_class: bool = True,
 ) -> Task:
     """Training and held-out images of a folder, for a network of that metadata.
 
@@ -41,20 +94,22 @@ def folder_task(
         seed: of that split.
         progress: told of decoding and measuring.
         note: told of images that cannot be read.
+        by_class: an unsplit folder is split within each class, so that the classes are trained
+            evenly; else every other image is held out, and a class may have just one.
 
     Raises:
         InputError: where there are no images, or the classes do not fit the labels.
     """
-    held_out = matched(split(folder, "val", seed), metadata)
-    training = matched(split(folder, "train", seed), metadata)
-    data = TrainingData(training, metadata.preprocessing, progress=progress)
-    for sentence in data.skipped:
-        note(f"skipped: {sentence}")
-
-    def measure(network: Network) -> Evaluation:
-        return evaluate(from_network(network), held_out, progress=progress)
-
-    return Task(data, measure)
+    if by_class or is_split(folder):
+        training, held_out = split(folder, "train", seed), split(folder, "val", seed)
+    else:
+        images = split(folder, "all", seed)
+        training = images.subset(range(0, len(images), 2))
+        held_out = images.subset(range(1, len(images), 2))
+    return Task(
+        matched(training, metadata), matched(held_out, metadata), metadata.preprocessing,
+        progress, note,
+    )  # fmt: skip
 
 
 def deep_config(

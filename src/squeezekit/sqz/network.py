@@ -235,3 +235,9 @@ def share_equal_values(network: Network) -> Network:
 
 _DISTINCT_PAYS = 8
 """So many weights a distinct value make a table of values worth its bytes."""
+
+
+def unshared(network: Network) -> Network:
+    """The same network with every weight on its own, free of its table."""
+    tensors = {name: tensor_values(tensor) for name, tensor in network.tensors.items()}
+    return dataclasses.replace(network, tensors=tensors)

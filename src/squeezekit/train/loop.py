@@ -313,8 +313,8 @@ class _Run:
     def _as_teacher(self, teacher: TrainableNetwork) -> TrainableNetwork:
         if self.recipe.precision != "float32":
             teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        placed: TrainableNetwork = self.fabric.to_device(teacher.eval())
-        return placed
+        self.fabric.to_device(teacher.eval())
+        return teacher
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]

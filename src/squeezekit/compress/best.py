@@ -1,0 +1,310 @@
+"""Rounds a network for the fewest bytes at the least change of its outputs, by unlabelled images.
+
+Layer after layer, each made to give what the original gives from inputs that are rounded already
+(Frantar et al. 2022, "GPTQ"), with one price of a bit in nats for the whole network.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from squeezekit.compress.curvature import sensitivity, weight_fisher
+from squeezekit.compress.layers import Layer, layers_of, sampled
+from squeezekit.compress.rounding import Problem, Rounded, rounded
+from squeezekit.compress.share import with_rounded_tables
+from squeezekit.errors import InputError
+from squeezekit.models.fold import fold_batch_norm
+from squeezekit.progress import Progress, silent
+from squeezekit.sqz import container
+from squeezekit.sqz.network import Floats, Network, SharedTensor, unshared
+from squeezekit.train.allocator import keep_freed_memory
+from squeezekit.trainable import Node, TrainableNetwork
+
+Values = dict[str, Tensor]
+
+_DAMPING = 0.01
+"""Of a covariance, as a share of its mean variance: what the images at hand do not tell."""
+
+
+@dataclass(frozen=True)
+class BestConfig:
+    """How a network is rounded.
+
+    Attributes:
+        price: of a bit, in nats of Kullback-Leibler divergence of the outputs; None takes 0.06
+            divided by the number of weights, which loses about a point of top-1.
+        positions: of each layer's output that an image contributes to the statistics.
+        sweeps: of coordinate descent.
+        mantissa_bits: of the values of levels, and of biases.
+        batch: images at a time.
+        seed: of sampled positions and classes.
+    """
+
+    price: float | None = None
+    positions: int = 200
+    sweeps: int = 2
+    mantissa_bits: int = 10
+    batch: int = 25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.price is not None and not 0 < self.price < math.inf:
+            raise InputError(f"the price of a bit must be above 0, not {self.price}")
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A network on the rate-distortion curve.
+
+    Attributes:
+        network: rounded.
+        file_bytes: of its `.sqz`.
+        price: of a bit, in nats.
+        divergence: from the original's outputs on the calibration images, in nats an image.
+    """
+
+    network: Network
+    file_bytes: int
+    price: float
+    divergence: float
+
+
+class Rounder:
+    """A network and what calibration images tell about it, for any number of roundings."""
+
+    def __init__(
+        self,
+        network: Network,
+        images: Floats,
+        config: BestConfig | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        """Measure the curvature; takes about as long as training on the images once.
+
+        Args:
+            network: batch norms are folded, and shared weights taken apart.
+            images: (N, C, H, W), prepared; a few hundred, of the kind that the network is for.
+            config: how to round.
+            progress: told of the images and layers done.
+
+        Raises:
+            InputError: where the network has no layer that can be rounded.
+        """
+        keep_freed_memory()
+        self.config = config or BestConfig()
+        self.network = unshared(fold_batch_norm(network))
+        self._progress = progress
+        self._images = torch.from_numpy(images)
+        self._net = TrainableNetwork(self.network).eval()
+        self._layers = layers_of(self._net)
+        if not self._layers:
+            raise InputError(f"{network.metadata.name} has no layer whose weights can be rounded")
+        self._fisher = weight_fisher(
+            self._net, self._layers, self._images,
+            batch=self.config.batch, seed=self.config.seed, progress=progress,
+        )  # fmt: skip
+
+    @property
+    def usual_price(self) -> float:
+        """What `BestConfig.price` is where it is None."""
+        return self.config.price or 0.06 / self.network.parameters
+
+    @torch.no_grad()
+    def round(self, price: float) -> Point:
+        """Round all layers.
+
+        Args:
+            price: of a bit, in nats.
+        """
+        rounded_net = TrainableNetwork(self.network).eval()
+        generator = torch.Generator().manual_seed(self.config.seed)
+        original: Values = {self._net.input_name: self._images}
+        ours: Values = {self._net.input_name: self._images}
+        tensors: dict[str, SharedTensor] = {}
+        done = 0
+        for nodes, needed in _stretches(self._net, self._layers):
+            layer = self._layers.get(nodes[0].output)
+            if layer is not None:
+                found = self._rounded(layer, original, ours, rounded_net, price, generator)
+                tensors[layer.weight] = _as_tensor(found, layer)
+                done += 1
+                self._progress("round", done, len(self._layers))
+            self._advance(self._net, nodes, original, needed)
+            self._advance(rounded_net, nodes, ours, needed)
+        name = self._net.output_name
+        divergence = divergence_of(original[name].flatten(1), ours[name].flatten(1))
+        biases = {
+            layer.bias: rounded_net.weights[layer.bias]().numpy().copy()
+            for layer in self._layers.values()
+            if layer.bias
+        }
+        network = self.network.with_tensors({**tensors, **biases})
+        network = with_rounded_tables(network, self.config.mantissa_bits)
+        return Point(network, len(container.encode(network, "entropy")), price, divergence)
+
+    def _rounded(
+        self,
+        layer: Layer,
+        original: Values,
+        ours: Values,
+        rounded_net: TrainableNetwork,
+        price: float,
+        generator: torch.Generator,
+    ) -> Rounded:
+        """Round one layer, and set its weight and bias in the rounded network."""
+        name = layer.node.inputs[0]
+        weight = layer.matrices(self._net.weights[layer.weight]().detach())
+        x, y = self._patches(layer, original[name], ours[name], generator)  # (B, S, K) each
+        x_mean, y_mean = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
+        x, y = x - x_mean, y - y_mean
+        covariance = _damped(y.transpose(1, 2) @ y / y.shape[1])
+        # The weights that give the original's outputs from what the rounded layers before give.
+        moved = (x - y).transpose(1, 2) @ y / y.shape[1]
+        target = weight + torch.linalg.solve(
+            covariance, (weight @ moved).transpose(1, 2)
+        ).transpose(1, 2)
+        nats = sensitivity(self._fisher[layer.node.output], covariance)
+        found = rounded(Problem(target, covariance, nats, price), self.config.sweeps)
+        matrices = found.weights()
+        _set(rounded_net, layer.weight, layer.stored(matrices))
+        if layer.bias:
+            gap = weight @ x_mean.transpose(1, 2) - matrices @ y_mean.transpose(1, 2)  # (B, R, 1)
+            gap = gap.sum(0) if layer.parts > 1 else gap.flatten()
+            _set(rounded_net, layer.bias, rounded_net.weights[layer.bias]() + gap.flatten())
+        return found
+
+    def _patches(
+        self, layer: Layer, original: Tensor, ours: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The same sampled positions of both inputs."""
+        kept: tuple[list[Tensor], list[Tensor]] = ([], [])
+        state = generator.get_state()
+        for values, into in ((original, kept[0]), (ours, kept[1])):
+            generator.set_state(state)
+            for part in torch.split(values, self.config.batch):
+                into.append(sampled(layer.patches(part), self.config.positions, generator))
+        return torch.cat(kept[0], dim=1), torch.cat(kept[1], dim=1)
+
+    def _advance(
+        self, net: TrainableNetwork, nodes: Sequence[Node], values: Values, needed: set[str]
+    ) -> None:
+        """Compute nodes for all images, and keep only what is still needed."""
+        wanted = [name for node in nodes for name in node.inputs if name in values]
+        made: dict[str, list[Tensor]] = {node.output: [] for node in nodes if node.output in needed}
+        for start in range(0, len(self._images), self.config.batch):
+            part = slice(start, start + self.config.batch)
+            here = {name: values[name][part] for name in wanted}
+            for node in nodes:
+                here[node.output] = net.computed(node, here)
+            for name, parts in made.items():
+                parts.append(here[name])
+        for name in [name for name in values if name not in needed]:
+            del values[name]
+        values.update({name: torch.cat(parts) for name, parts in made.items()})
+
+
+def divergence_of(original: Tensor, ours: Tensor) -> float:
+    """Mean Kullback-Leibler divergence of logits (N, classes), in nats an image."""
+    true, found = original.log_softmax(1), ours.log_softmax(1)
+    return float((true.exp() * (true - found)).sum(1).mean())
+
+
+def to_size(rounder: Rounder, target_bytes: int, tolerance: float = 0.01) -> Point:
+    """The point of at most that many bytes, and at least `tolerance` below.
+
+    Raises:
+        InputError: where no price leads there; it says what does.
+    """
+    prices, sizes = [rounder.usual_price], []
+    best: Point | None = None
+    for _ in range(8):
+        point = rounder.round(prices[-1])
+        sizes.append(point.file_bytes)
+        if point.file_bytes <= target_bytes and (
+            best is None or point.file_bytes > best.file_bytes
+        ):
+            best = point
+        if (1 - tolerance) * target_bytes <= point.file_bytes <= target_bytes:
+            return point
+        if sizes.count(point.file_bytes) > 2:
+            break  # nothing is left to round away
+        prices.append(_next_price(prices, sizes, (1 - tolerance / 2) * target_bytes))
+    if best is None:
+        raise InputError(
+            f"{target_bytes:,} bytes are too few: {min(sizes):,} was the least reached"
+        )
+    return best
+
+
+def to_quality(
+    rounder: Rounder, good: Callable[[Network], bool], factor: float = 1.5, most: int = 8
+) -> Point:
+    """The smallest point that is still good, of prices that are a factor apart.
+
+    Raises:
+        InputError: where even the lowest price tried is too high.
+    """
+    price = rounder.usual_price
+    point = rounder.round(price)
+    up = good(point.network)
+    found = point if up else None
+    for _ in range(most):
+        price = price * factor if up else price / factor
+        point = rounder.round(price)
+        fine = good(point.network)
+        if fine:
+            found = point
+        if fine != up:
+            break
+    if found is None:
+        raise InputError("even fine rounding loses more than that; allow a larger drop")
+    return found
+
+
+def _next_price(prices: Sequence[float], sizes: Sequence[int], target: float) -> float:
+    """By the slope of log(bytes) over log(price) between the two sizes next to the target."""
+    known = sorted(zip(sizes, prices, strict=True), key=lambda known: abs(known[0] - target))[:2]
+    slope = -0.2
+    if len(known) == 2 and known[0][0] != known[1][0]:
+        slope = math.log(known[0][0] / known[1][0]) / math.log(known[0][1] / known[1][1])
+        slope = min(max(slope, -1.0), -0.05)
+    step = math.log(target / known[0][0]) / slope
+    return known[0][1] * math.exp(min(max(step, -3.0), 3.0))
+
+
+def _stretches(
+    net: TrainableNetwork, layers: dict[str, Layer]
+) -> Iterator[tuple[list[Node], set[str]]]:
+    """Nodes from each layer up to the next, and the values that come to use after them."""
+    starts = [i for i, node in enumerate(net.nodes) if node.output in layers]
+    bounds = sorted({0, *starts, len(net.nodes)})
+    for begin, end in itertools.pairwise(bounds):
+        needed = {name for node in net.nodes[end:] for name in node.inputs}
+        yield net.nodes[begin:end], needed | {net.output_name}
+
+
+def _damped(covariance: Tensor) -> Tensor:
+    mean = covariance.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
+    return covariance + _DAMPING * mean[:, None, None] * torch.eye(covariance.shape[-1])
+
+
+def _set(net: TrainableNetwork, name: str, values: Tensor) -> None:
+    next(iter([*net.weights[name].parameters(), *net.weights[name].buffers()])).copy_(values)
+
+
+def _as_tensor(found: Rounded, layer: Layer) -> SharedTensor:
+    """Levels and those of their values that occur."""
+    levels = layer.stored(found.levels).numpy().astype(np.int32)
+    used, index = np.unique(np.append(levels, 0), return_inverse=True)
+    zero = int(np.searchsorted(used, 0))
+    centroids = found.values.numpy()[used + found.most].astype(np.float32)
+    centroids[zero] = 0.0
+    compact = (index[:-1] - zero).astype(np.int32).reshape(levels.shape)
+    return SharedTensor(compact, centroids, zero)

@@ -1,0 +1,242 @@
+"""Second-order rounding: against brute force, torch's own gradients, and real networks."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from squeezekit.compress.best import BestConfig, Rounder, divergence_of, to_quality, to_size
+from squeezekit.compress.curvature import sensitivity, weight_fisher
+from squeezekit.compress.layers import layers_of, sampled
+from squeezekit.compress.prune import weight_names
+from squeezekit.compress.rounding import Problem, rounded
+from squeezekit.compress.share import share
+from squeezekit.data.digits import write_digits
+from squeezekit.data.folders import split
+from squeezekit.errors import InputError
+from squeezekit.models import catalogue
+from squeezekit.sqz import container
+from squeezekit.sqz.network import SharedTensor
+from squeezekit.train import recipe as recipes
+from squeezekit.train.batches import TrainingData
+from squeezekit.train.loop import fit
+from squeezekit.trainable import TrainableNetwork
+
+NAMES = ["squeezenet-1.0", "squeezenet-1.0-complex", "alexnet"]
+
+
+def images(count, size, channels=3, seed=0):
+    return np.random.default_rng(seed).standard_normal((count, channels, size, size), np.float32)
+
+
+def problem(blocks, rows, width, seed, price):
+    random = torch.Generator().manual_seed(seed)
+    spread = torch.randn(blocks, 4 * width, width, generator=random)
+    spread = spread + torch.randn(blocks, 4 * width, 1, generator=random)  # correlated inputs
+    covariance = spread.transpose(1, 2) @ spread / (4 * width)
+    target = torch.randn(blocks, rows, width, generator=random)
+    return Problem(target, covariance + 0.01 * torch.eye(width), 1.0, price)
+
+
+def loss(problem, weights):
+    error = weights - problem.target
+    return float((0.5 * problem.nats * (error @ problem.covariance) * error).sum())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layers_are_products_with_patches(name):
+    network = catalogue.create(name, classes=7, input_size=83)
+    net = TrainableNetwork(network).eval()
+    layers = layers_of(net)
+    assert {layer.weight for layer in layers.values()} == set(net.weight_names())
+    values = {net.input_name: torch.from_numpy(images(2, 83))}
+    with torch.no_grad():
+        for node in net.nodes:
+            value = net.computed(node, values)
+            if node.output in layers:
+                layer = layers[node.output]
+                weight = net.weights[layer.weight]()
+                matrices = layer.matrices(weight)
+                assert torch.equal(layer.stored(matrices), weight)
+                patches = layer.patches(values[node.inputs[0]])  # (N, B, K, P)
+                product = matrices @ patches  # (N, B, R, P)
+                product = product.sum(1) if layer.parts > 1 else product.flatten(1, 2)
+                product = product + net.weights[layer.bias]()[:, None]
+                torch.testing.assert_close(
+                    product.reshape(value.shape), value, rtol=1e-3, atol=1e-3
+                )
+                value = value.clone()
+            values[node.output] = value
+
+
+def test_wide_filters_are_split():
+    network = catalogue.create("alexnet", classes=3, input_size=227)
+    layers = layers_of(TrainableNetwork(network))
+    (fc6,) = [layer for layer in layers.values() if layer.weight == "fc6.weight"]
+    assert fc6.parts == 4
+    assert fc6.shape == (4096, 9216, 1, 1)
+
+
+def test_sampled_positions_are_columns_of_the_patches():
+    patches = torch.arange(2 * 3 * 4 * 10).view(2, 3, 4, 10).float()
+    found = sampled(patches, 5, torch.Generator().manual_seed(0))
+    assert found.shape == (3, 10, 4)
+    every = {tuple(patches[n, b, :, p].tolist()) for n, b, p in np.ndindex(2, 3, 10)}
+    assert {tuple(row.tolist()) for row in found.reshape(-1, 4)} <= every
+    assert sampled(patches, 99, torch.Generator()).shape == (3, 20, 4)
+
+
+def test_fisher_is_the_covariance_of_the_gradients():
+    """Against torch's own gradients of single images, with the same drawn classes."""
+    network = catalogue.create("squeezenet-1.0", classes=5, input_size=67)
+    net = TrainableNetwork(network).eval()
+    name, layer = list(layers_of(net).items())[3]
+    x = torch.from_numpy(images(6, 67))
+    found = weight_fisher(net, {name: layer}, x, batch=6, seed=3)[name]
+    with torch.no_grad():
+        probabilities = net(x).softmax(1)
+    classes = torch.multinomial(probabilities, 1, generator=torch.Generator().manual_seed(3))[:, 0]
+    total = torch.zeros(found.shape[1] + 1, found.shape[1] + 1)
+    for image, label in zip(x, classes, strict=True):
+        net.zero_grad()
+        torch.nn.functional.cross_entropy(net(image[None]), label[None]).backward()
+        weight = net.weights[layer.weight].values.grad.flatten(1)
+        bias = net.weights[layer.bias].values.grad[:, None]
+        each = torch.cat([weight, bias], 1)
+        total += each.T @ each / len(each) / len(x)
+    expected = total[:-1, :-1] - total[:-1, -1:] @ total[-1:, :-1] / total[-1, -1]
+    torch.testing.assert_close(
+        found[0], expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())
+    )
+
+
+def test_fisher_predicts_the_divergence():
+    """0.5 trace(D H D') against what a small random change really does, its bias at its best."""
+    network = catalogue.create("squeezenet-digits")
+    net = TrainableNetwork(network).eval()
+    name, layer = list(layers_of(net).items())[-1]
+    x = torch.from_numpy(images(200, 8, channels=1))
+    fisher = weight_fisher(net, {name: layer}, x)[name]
+    weight, bias = net.weights[layer.weight].values, net.weights[layer.bias].values
+    change = 0.3 * weight.std().detach() * torch.randn(weight.shape, generator=torch.Generator())
+    with torch.no_grad():
+        before = net(x)
+        weight += change
+        bias -= (net(x) - before).mean(0)  # the last layer's bias moves all logits alike
+        measured = divergence_of(before, net(x))
+    rows = layer.matrices(change)
+    predicted = 0.5 * float(((rows @ fisher) * rows).sum().detach())
+    assert predicted / 2 < measured < predicted * 2
+
+
+def test_sensitivity_of_equal_curvatures_is_their_ratio():
+    covariance = problem(2, 1, 5, 0, 0.1).covariance
+    assert sensitivity(3.5 * covariance, covariance) == pytest.approx(3.5)
+
+
+@given(seed=st.integers(0, 1000), price=st.sampled_from([0.003, 0.03, 0.3]))
+@settings(max_examples=25, deadline=None)
+def test_rounding_beats_the_nearest_level(seed, price):
+    """Less error than rounding to nearest with the very same levels, and as few bits at most."""
+    given_problem = problem(2, 16, 12, seed, price)
+    found = rounded(given_problem)
+    weights = found.weights()
+    assert set(np.unique(weights)) <= set(found.values.tolist())
+    assert found.values[found.most] == 0.0
+
+    def bits(levels):
+        _, counts = np.unique(levels.numpy(), return_counts=True)
+        return -float((counts * np.log2(counts / counts.sum())).sum())
+
+    middles = (found.values[1:] + found.values[:-1]) / 2
+    near = torch.bucketize(given_problem.target, middles)
+    nearest = found.values[near]
+
+    def total(levels, values):
+        return loss(given_problem, values) + price * bits(levels)
+
+    assert total(found.levels, weights) <= total((near - found.most).int(), nearest) + 1e-4
+
+
+def test_rounding_of_a_tiny_layer_is_near_the_optimum():
+    """Against all ways to round three weights to the levels found."""
+    given_problem = problem(1, 1, 3, 1, 1e-4)
+    found = rounded(given_problem, sweeps=8)
+    choices = itertools.product(found.values.tolist(), repeat=3)
+    least = min(loss(given_problem, torch.tensor([[c]])) for c in choices)
+    assert loss(given_problem, found.weights()) <= 3 * least + 1e-3
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A network that has learnt something, and images of its kind."""
+    folder = tmp_path_factory.mktemp("digits")
+    write_digits(folder)
+    network = catalogue.create("squeezenet-digits")
+    data = TrainingData(split(folder, "train"), network.metadata.preprocessing)
+    net = TrainableNetwork(network)
+    fit(net, data, dataclasses.replace(recipes.digits(), epochs=2, precision="float32"))
+    x = torch.cat([batch[0] for batch in data.epoch(0, recipes.digits())])
+    return net.to_network(), x[:200].numpy()
+
+
+@pytest.fixture(scope="module")
+def rounder(digits):
+    return Rounder(*digits, BestConfig(positions=16))
+
+
+def test_a_higher_price_gives_fewer_bytes_and_more_divergence(rounder):
+    fine, coarse = rounder.round(1e-6), rounder.round(1e-4)
+    assert coarse.file_bytes < fine.file_bytes
+    assert coarse.divergence > fine.divergence
+    again = rounder.round(1e-4)
+    assert container.encode(again.network, "entropy") == container.encode(coarse.network, "entropy")
+
+
+def test_a_point_is_what_its_file_gives(rounder, digits):
+    point = rounder.round(1e-6)
+    data = container.encode(point.network, "entropy")
+    assert len(data) == point.file_bytes
+    back = container.decode(data)
+    x = torch.from_numpy(digits[1])
+    with torch.no_grad():
+        before, after = (TrainableNetwork(n).eval()(x) for n in (rounder.network, back))
+    assert divergence_of(before, after) == pytest.approx(point.divergence, rel=0.05, abs=1e-4)
+    weights = {n for n, t in back.tensors.items() if isinstance(t, SharedTensor)}
+    assert weights == set(weight_names(back))
+
+
+def test_it_beats_rounding_to_the_nearest_of_as_many_levels(rounder, digits):
+    """At no more bytes than k-means sharing, a smaller change of the outputs."""
+    shared = share(rounder.network, 3)
+    shared_bytes = len(container.encode(shared, "entropy"))
+    point = to_size(rounder, shared_bytes, tolerance=0.03)
+    x = torch.from_numpy(digits[1])
+    with torch.no_grad():
+        before, after = (TrainableNetwork(n).eval()(x) for n in (rounder.network, shared))
+    assert point.divergence < 0.5 * divergence_of(before, after)
+
+
+def test_to_size_lands_below(rounder):
+    target = int(0.9 * rounder.round(rounder.usual_price).file_bytes)
+    point = to_size(rounder, target, tolerance=0.02)
+    assert 0.98 * target <= point.file_bytes <= target
+    with pytest.raises(InputError, match="too few"):
+        to_size(rounder, 100)
+
+
+def test_to_quality_takes_the_smallest_that_is_good(rounder):
+    limit = rounder.round(rounder.usual_price).file_bytes
+    point = to_quality(rounder, lambda n: len(container.encode(n, "entropy")) >= limit, factor=2)
+    assert point.file_bytes == limit
+    with pytest.raises(InputError, match="larger drop"):
+        to_quality(rounder, lambda network: False, most=1)
+
+
+def test_prices_must_be_positive():
+    with pytest.raises(InputError, match="price"):
+        BestConfig(price=0.0)
