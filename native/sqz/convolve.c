@@ -2,12 +2,12 @@
  *
  * A panel holds, for 8 pixels of the output, what lies under the kernel: (depth, 8), where depth
  * counts through (channels, kernel height, kernel width). A tile of weights is (depth, 4): those of
- * 4 filters. Tile times panel is done in registers (Goto, van de Geijn 2008).
+ * 4 filters (of 2, where there are no vectors). Tile times panel is done in registers (Goto, van de Geijn 2008).
  */
 #include "internal.h"
 #include "vector.h"
 
-enum { TILE = 4, PANEL = 8, BLOCK_FLOATS = 1 << 15 };
+enum { TILE = HAS_VECTORS ? 4 : 2, PANEL = 8, BLOCK_FLOATS = 1 << 15 };
 
 static u32 depth_of(const Node *node) { return node->weight->weights / node->weight->shape[0]; }
 
@@ -78,20 +78,21 @@ static void pack_panel(const Node *node, const Value *in, const Value *out, cons
     }
 }
 
-/* 4 filters at 8 pixels: y = relu(bias + weights * pixels), of which `filters` x `pixels` are kept. */
+/* A tile at a panel: y = relu(bias + weights * pixels), of which `filters` x `pixels` are kept. */
 static void multiply(const float *w, const float *x, u32 depth, const float *bias, int relu, float *y,
                      u32 plane, u32 filters, u32 pixels) {
     V4 sum[TILE][2];
-    for (u32 i = 0; i < TILE; i++) sum[i][0] = sum[i][1] = v4_all(bias && i < filters ? bias[i] : 0.0f);
+    UNROLLED for (u32 i = 0; i < TILE; i++)
+        sum[i][0] = sum[i][1] = v4_all(bias && i < filters ? bias[i] : 0.0f);
     for (u32 d = 0; d < depth; d++, w += TILE, x += PANEL) {
         V4 left = v4_load(x), right = v4_load(x + 4);
-        for (u32 i = 0; i < TILE; i++) {
+        UNROLLED for (u32 i = 0; i < TILE; i++) {
             V4 weight = v4_all(w[i]);
             sum[i][0] = v4_add(sum[i][0], v4_mul(weight, left));
             sum[i][1] = v4_add(sum[i][1], v4_mul(weight, right));
         }
     }
-    for (u32 i = 0; i < TILE; i++) {
+    UNROLLED for (u32 i = 0; i < TILE; i++) {
         float edge[PANEL], *to = pixels < PANEL ? edge : y;
         if (i >= filters) break;
         if (relu) {

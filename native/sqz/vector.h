@@ -3,6 +3,22 @@
 #ifndef SQZ_VECTOR_H
 #define SQZ_VECTOR_H
 
+/* Whether there are vectors of four; without, twice as many registers are wanted for a sum of each. */
+#if defined(__SSE__) || defined(__ARM_NEON) || defined(__wasm_simd128__)
+enum { HAS_VECTORS = 1 };
+#else
+enum { HAS_VECTORS = 0 };
+#endif
+
+/* Before a loop of a few steps whose variables should be registers. */
+#if defined(__clang__)
+#define UNROLLED _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define UNROLLED _Pragma("GCC unroll 8")
+#else
+#define UNROLLED
+#endif
+
 #if defined(__GNUC__)
 typedef float V4 __attribute__((vector_size(16)));
 typedef float V4Anywhere __attribute__((vector_size(16), aligned(4), may_alias));
