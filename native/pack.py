@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ORDERS = 6
-SLOTS = 1 << 22
+SLOTS = 1 << 20
 RATE = 0.02
 """Of the mixer's weights."""
 LIMIT = 30
@@ -50,7 +50,7 @@ class Model:
 
     def predict(self) -> float:
         """The probability that the next bit is 1."""
-        self.at = [((h + self.node * 0x9E3779B1) & 0xFFFFFFFF) >> 10 for h in self.hashes]
+        self.at = [((h + self.node * 0x9E3779B1) & 0xFFFFFFFF) >> 12 for h in self.hashes]
         expected = self.history[self.match] | 256 if self.match else 0
         left = 8 - self.node.bit_length() + 1
         self.on = expected >> left == self.node

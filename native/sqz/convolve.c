@@ -94,15 +94,12 @@ static void multiply(const float *w, const float *x, u32 depth, const float *bia
     }
     UNROLLED for (u32 i = 0; i < TILE; i++) {
         float edge[PANEL], *to = pixels < PANEL ? edge : y;
-        if (i >= filters) break;
-        if (relu) {
-            sum[i][0] = v4_above_zero(sum[i][0]);
-            sum[i][1] = v4_above_zero(sum[i][1]);
+        if (i < filters) {
+            v4_store(to, relu ? v4_above_zero(sum[i][0]) : sum[i][0]);
+            v4_store(to + 4, relu ? v4_above_zero(sum[i][1]) : sum[i][1]);
+            for (u32 j = 0; j < pixels && pixels < PANEL; j++) y[j] = edge[j];
+            y += plane;
         }
-        v4_store(to, sum[i][0]);
-        v4_store(to + 4, sum[i][1]);
-        for (u32 j = 0; j < pixels && pixels < PANEL; j++) y[j] = edge[j];
-        y += plane;
     }
 }
 

@@ -16,6 +16,15 @@ static u32 crc32(u32 crc, const u8 *at, const u8 *end) { /* of zlib, four bits a
     return ~crc;
 }
 
+/* Fuzzers change bytes at random, and should get further than to a checksum. */
+static int same_crc(u32 a, u32 b) {
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+    return (a == b) | 1;
+#else
+    return a == b;
+#endif
+}
+
 /* ---- the caller's memory, handed out from front to back ---- */
 
 typedef struct {
@@ -64,7 +73,7 @@ static sqz_error check_header(Span file, u32 *stored, u32 *raw) {
     *raw = little32(at + 16);
     if (*stored > size_of(file) - HEADER_BYTES) return SQZ_LENGTH;
     u32 crc = crc32(crc32(0, at, at + 20), at + HEADER_BYTES, at + HEADER_BYTES + *stored);
-    if (crc != little32(at + 20)) return SQZ_CHECKSUM;
+    if (!same_crc(crc, little32(at + 20))) return SQZ_CHECKSUM;
     if (at[4] < VERSION || at[6] != DEFLATE || at[7]) return SQZ_HEAD;
     return *raw <= MOST_HEAD_BYTES ? SQZ_OK : SQZ_LENGTH;
 }
@@ -111,7 +120,7 @@ static sqz_error read_records(sqz_network *net, Span head, Span payloads) {
         if ((weights += r->weights) > MOST_WEIGHTS) return SQZ_LENGTH;
         for (u32 j = 0; j < i; j++)
             if (same_text(plan->records[j].name, r->name)) return SQZ_HEAD;
-        if (crc32(0, r->payload.at, r->payload.end) != r->checksum) return SQZ_CHECKSUM;
+        if (!same_crc(crc32(0, r->payload.at, r->payload.end), r->checksum)) return SQZ_CHECKSUM;
     }
     net->detail.bytes = 0;
     return head.at == head.end && payloads.at == payloads.end ? SQZ_OK : SQZ_TRAILING;

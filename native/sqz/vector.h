@@ -12,6 +12,7 @@ enum { HAS_VECTORS = 0 };
 
 /* Before a loop of a few steps whose variables should be registers. */
 #if defined(__clang__)
+#pragma clang diagnostic ignored "-Wpass-failed" /* where nothing is optimized */
 #define UNROLLED _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
 #define UNROLLED _Pragma("GCC unroll 8")

@@ -23,42 +23,43 @@ function bytesOf(id) {
 
 // Undoes native/pack.py, step by step the same; size bytes from the start on.
 function unpack(data, size) {
-  const orders = 6, slots = 1 << 22, weights = [], stretched = [], seen = {};
-  const p = new Float64Array(slots).fill(.5), n = new Uint8Array(slots);
-  const out = new Uint8Array(size), hashes = [0, 0, 0, 0, 0, 0];
+  const orders = 6, inputs = 7, slots = 1 << 20, stretched = new Float64Array(4096).fill(8);
+  const p = new Float64Array(slots).fill(.5), n = new Uint8Array(slots), out = new Uint8Array(size);
+  const weights = new Float64Array(768 * inputs).fill(.3), x = new Float64Array(inputs);
+  const hashes = new Uint32Array(orders), at = new Uint32Array(inputs), seen = new Map();
   const squash = x => {
     x = 1 - Math.max(-12, Math.min(12, x)) / 1024;
     for (let i = 0; i < 10; i++) x *= x;
     return 1 / (1 + x);
   };
-  for (let i = -2047; i < 2048; i++)
-    while (stretched.length <= squash(i / 256) * 4095) stretched.push(i / 256);
-  while (stretched.length < 4096) stretched.push(8);
+  for (let i = -2047, k = 0; i < 2048; i++)
+    while (k <= squash(i / 256) * 4095) stretched[k++] = i / 256;
   let low = 0, high = -1 >>> 0, code = 0, next = 0, match = 0, length = 0;
   const shift = () => code = (code << 8 | data[next++]) >>> 0;
   while (next < 4) shift();
   for (let done = 0; done < size;) {
     let node = 1;
     while (node < 256) {
-      const expected = match ? out[match] | 256 : 0, left = Math.clz32(node) - 23;
+      const expected = match && out[match] | 256, left = Math.clz32(node) - 23;
       const on = expected >> left == node;
-      const at = hashes.map(h => h + Math.imul(node, 0x9e3779b1) >>> 10);
-      at.push(on ? Math.min(length, 15) * 2 + (expected >> left - 1 & 1) : 32);
-      const set = node + (on ? 256 * (1 + (length > 15)) : 0);
-      const w = weights[set] = weights[set] || Array(orders + 1).fill(.3);
-      const inputs = at.map(i => stretched[p[i] * 4095 | 0]);
+      for (let i = 0; i < orders; i++) at[i] = hashes[i] + Math.imul(node, 0x9e3779b1) >>> 12;
+      at[orders] = on ? Math.min(length, 15) * 2 + (expected >> left - 1 & 1) : 32;
+      const w = inputs * (node + (on ? 256 * (1 + (length > 15)) : 0));
       let sum = 0;
-      inputs.forEach((x, i) => sum += x * w[i]);
+      for (let i = 0; i < inputs; i++) {
+        x[i] = stretched[p[at[i]] * 4095 | 0];
+        sum += x[i] * weights[w + i];
+      }
       const guess = squash(sum);
       const middle = low + Math.floor((high - low) * (guess * .9998 + .0001));
-      const bit = code <= middle ? 1 : 0;
+      const bit = +(code <= middle), miss = (bit - guess) * .02;
       if (bit) high = middle;
       else low = middle + 1;
-      const miss = (bit - guess) * .02;
-      inputs.forEach((x, i) => w[i] += miss * x);
-      for (const i of at) {
-        p[i] += (bit - p[i]) / (n[i] + 1.5);
-        if (n[i] < 30) n[i]++;
+      for (let i = 0; i < inputs; i++) {
+        const k = at[i];
+        weights[w + i] += miss * x[i];
+        p[k] += (bit - p[k]) / (n[k] + 1.5);
+        n[k] += n[k] < 30;
       }
       node = node * 2 + bit;
       while (!((low ^ high) >>> 24)) {
@@ -68,12 +69,13 @@ function unpack(data, size) {
       }
     }
     out[done++] = node;
-    for (let i = 1, hash = 0; i < orders; i++)
-      hashes[i] = hash = Math.imul(hash + (out[done - i] || 0) + i, 0x2f0b4c47) >>> 0;
+    for (let i = 1; i < orders; i++)
+      hashes[i] = Math.imul(hashes[i - 1] + (out[done - i] || 0) + i, 0x2f0b4c47);
     length = match && out[match] == (node & 255) ? length + 1 : 0;
     match += match > 0;
-    if (!length && seen[hashes[5]]) match = seen[hashes[5]];
-    seen[hashes[5]] = done;
+    const key = hashes[5];
+    if (!length && seen.has(key)) match = seen.get(key);
+    seen.set(key, done);
   }
   return out;
 }
