@@ -23,14 +23,14 @@ _FORBIDDEN = "\0\r<"
 _FIRST_PAIR = 0x100
 
 
-def write(network: Network, path: Path | str) -> None:
-    """Write a network as a page; what a `.sqz` of it would hold is inside, byte for byte.
+def write(network: Network, path: Path | str, coder: container.CoderName = "entropy") -> None:
+    """Write a network as a page; the `.sqz` that `container.write` would write is inside.
 
     Raises:
         UnsupportedError: where the page's runtime lacks an operator of the graph; it is named.
         InputError: where the file cannot be written.
     """
-    write_whole(path, page(container.encode(network)).encode())
+    write_whole(path, page(container.encode(network, coder)).encode())
 
 
 def page(sqz: bytes) -> str:
@@ -47,7 +47,7 @@ def page(sqz: bytes) -> str:
     packed = resources.files("squeezekit.interop").joinpath("page", "runtime.packed").read_bytes()
     fields = {
         "policy": _policy(style, script),
-        "title": f"{title}",
+        "title": title,
         "style": style,
         "script": script,
         "runtime_bytes": f"{len(packed)} {sizes}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 from functools import cache
 from importlib import resources
@@ -38,6 +39,12 @@ def _module(name: Build) -> tuple[wasmtime.Engine, wasmtime.Module]:
 
     engine = wasmtime.Engine()
     return engine, wasmtime.Module(engine, build(name))
+
+
+@atexit.register
+def _release() -> None:
+    # wasmtime's objects cannot be deleted any more once the interpreter takes its modules apart.
+    _module.cache_clear()
 
 
 class PageRuntime:
