@@ -126,6 +126,11 @@ static int deep_compression(const Record *r, float *values, void *scratch) {
 
 enum { MANTISSA_BITS = 23 };
 
+/* coder.c works both ways, and looks at what it is about to write over. */
+static void clear(u32 *words, u32 count) {
+    for (u32 i = 0; i < count; i++) words[i] = 0;
+}
+
 static u64 shared_scratch(const Record *r) { return 4 * (u64)first_u16(r); }
 
 static int shared(const Record *r, float *values, void *scratch) {
@@ -140,6 +145,8 @@ static int shared(const Record *r, float *values, void *scratch) {
     i32 *levels = (i32 *)(void *)values; /* these become values where they lie */
     u32 *bits = scratch;
     float *table = scratch;
+    clear((u32 *)levels, r->weights);
+    clear(bits, centroids);
     if (sqz_entropy_shared(r->payload.at, size_of(r->payload), levels, shape, bits, centroids,
                            drop) < 0)
         return 0;
@@ -157,6 +164,7 @@ static int entropy_floats(const Record *r, float *values, void *scratch) {
     (void)scratch;
     u32 *bits = (u32 *)(void *)values;
     if (size_of(r->parameters) != 1 || r->parameters.at[0] > MANTISSA_BITS) return 0;
+    clear(bits, r->weights);
     if (sqz_entropy_floats(r->payload.at, size_of(r->payload), bits, r->weights,
                            r->parameters.at[0]) < 0)
         return 0;

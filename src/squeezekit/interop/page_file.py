@@ -68,8 +68,9 @@ def as_text(data: bytes) -> str:
     characters that take two bytes in UTF-8: so 7 bytes always take 8.
     """
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
-    groups = -(-len(bits) // 7) + 1  # and one more, so that each has a next one
-    sevens = np.packbits(np.pad(bits, (0, 7 * groups - len(bits))).reshape(groups, 7), axis=1) >> 1
+    groups = -(-len(bits) // 7) + 1  # and one of ones, so that each that needs a next one has it
+    padded = np.pad(bits, (0, 7 * groups - len(bits)), constant_values=1)
+    sevens = np.packbits(padded.reshape(groups, 7), axis=1) >> 1
     return re.sub(
         f"([{_FORBIDDEN}])(.)",
         lambda pair: chr(_FIRST_PAIR + 128 * _FORBIDDEN.index(pair[1]) + ord(pair[2])),
