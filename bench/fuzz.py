@@ -1,11 +1,10 @@
-"""Fuzz the C library: build native/fuzz.c, start from small networks, and write down what came of it.
+"""Fuzz the C library: build native/fuzz.c, start from small networks, write down what came of it.
 
 python bench/fuzz.py [--seconds 1500]. Needs clang with libFuzzer. Writes bench/results/fuzz.json;
 what crashes is left in the working folder, and makes this fail.
 """
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -86,7 +85,7 @@ def main():
         count = seeds(folder / "corpus")
         done = subprocess.run(
             [folder / "fuzz", f"-max_total_time={args.seconds}", "-max_len=65536", "-timeout=60",
-             "-rss_limit_mb=2048", "-print_final_stats=1", f"-artifact_prefix={os.getcwd()}/",
+             "-rss_limit_mb=2048", "-print_final_stats=1", f"-artifact_prefix={Path.cwd()}/",
              folder / "corpus"],
             capture_output=True, text=True,
         )  # fmt: skip

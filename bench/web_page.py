@@ -2,8 +2,8 @@
 
 python bench/web_page.py DATA_DIR [--images 100]. DATA_DIR holds han-2016, imagenet-500 and
 imagenet-classes.tsv. Needs playwright and chromium. Every image is handed to the page as a PNG, so
-that both sides see the same pixels; then once more as the JPEG that it is, which the browser decodes
-by itself. Writes bench/results/web_page.json.
+that both sides see the same pixels; then once more as the JPEG that it is, decoded by the browser.
+Writes bench/results/web_page.json.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from playwright.sync_api import sync_playwright
 from record import record
 
@@ -62,9 +61,7 @@ def main():
         tab = browser.new_context(offline=True).new_page()
         tab.on("request", lambda request: requests.append(request.url))
         tab.goto(path.as_uri())
-        ready_ms = tab.evaluate(
-            "() => ready.then(() => performance.now())"
-        )  # since the start of the page
+        ready_ms = tab.evaluate("() => ready.then(() => performance.now())")
         for source in paths:
             image = open_image(source)
             expected = classifier.logits(prepare(image, metadata.preprocessing)[None])[0]

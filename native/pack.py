@@ -1,6 +1,6 @@
 """Packs the two builds of the page's runtime: pack.py OUT SIMD SCALAR. The page unpacks them.
 
-Bits are predicted by logistic mixing of what followed the last 0 to 5 bytes, and of the longest match
+Bits are predicted by logistic mixing of what followed the last 0 to 5 bytes, and a longer match
 (Mahoney 2005), and coded arithmetically. It stays with doubles, and with additions, multiplications
 and divisions, on which Python and JavaScript agree to the last bit. page.js says the same.
 """
@@ -56,10 +56,7 @@ class Model:
         self.on = expected >> left == self.node
         self.bit = expected >> (left - 1) & 1
         self.at.append(min(self.length, 15) * 2 + self.bit if self.on else 32)
-        self.inputs = [
-            self.stretched[int(self.p[i] * 4095)]
-            for i in self.at
-        ]
+        self.inputs = [self.stretched[int(self.p[i] * 4095)] for i in self.at]
         self.set = self.weights[self.node + (256 * (1 + (self.length > 15)) if self.on else 0)]
         total = 0.0
         for x, w in zip(self.inputs, self.set, strict=True):

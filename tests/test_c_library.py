@@ -68,7 +68,7 @@ def test_labels_lose_their_escapes(example, photo, tmp_path):
 
 
 def test_hostile_files(example, photo, tmp_path):
-    """Cut short and with single bits flipped: one sentence each, and nothing from the sanitizers."""
+    """Cut short and with single bits flipped: one sentence each, and the sanitizers are silent."""
     sqz = container.encode(shared(small_alexnet()))
     rng = np.random.default_rng(0)
     for attempt in range(60):

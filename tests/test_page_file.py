@@ -101,7 +101,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser, tmp_path):
-    """Open a network's page from a file; gives the tab, which must have asked nothing of anybody."""
+    """Open a network's page from a file; gives the tab, which must ask nothing of anybody."""
     requests, errors, context = [], [], browser.new_context(offline=True)
 
     def open_page(network):
@@ -124,7 +124,11 @@ def opened(browser, tmp_path):
 def as_file(image, kind="PNG", **options):
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
-    return {"name": f"photo.{kind}", "mimeType": f"image/{kind.lower()}", "buffer": buffer.getvalue()}
+    return {
+        "name": f"photo.{kind}",
+        "mimeType": f"image/{kind.lower()}",
+        "buffer": buffer.getvalue(),
+    }
 
 
 def photo(seed, width=150, height=110):
@@ -151,9 +155,7 @@ def test_page_gives_what_onnxruntime_gives(opened):
     network = small_squeezenet()
     tab = opened(network)
     for seed in range(3):
-        best = assert_page_is_right(
-            tab, network, photo(seed), outputs(tab, as_file(photo(seed)))
-        )
+        best = assert_page_is_right(tab, network, photo(seed), outputs(tab, as_file(photo(seed))))
         names = tab.locator("#classes b").evaluate_all("found => found.map(e => e.firstChild.data)")
         assert names == [LABELS[i].split(", ")[0] for i in best]
         widths = tab.locator("#classes i").all_inner_texts()

@@ -1,4 +1,4 @@
-"""The C library, as the WebAssembly that the page runs: the same answers as ONNX Runtime and Pillow."""
+"""The C library, as the WebAssembly of the page: the same as ONNX Runtime and Pillow."""
 
 import dataclasses
 import shutil
@@ -202,7 +202,7 @@ DAMAGED = container.encode(shared(small_squeezenet()))
 @given(st.data())
 @settings(max_examples=150)
 def test_forged_payloads_give_an_error_or_numbers(data):
-    """The checksum is right, and the payload is not: nothing may break, here a trap of the machine."""
+    """The checksum is right, and the payload is not: an error or numbers, but never a trap."""
     head = container.read_head(DAMAGED)
     record = data.draw(st.sampled_from(head.records))
     payload = bytearray(DAMAGED[record.offset : record.offset + record.payload_bytes])

@@ -1,4 +1,4 @@
-"""One web page that classifies photos by itself: the network, its runtime, and something to touch."""
+"""One web page that classifies photos by itself: the network, its runtime, and a face."""
 
 from __future__ import annotations
 
