@@ -18,9 +18,7 @@ page() {
   objects=$(mktemp -d)
   trap 'rm -rf "$objects"' EXIT
   for source in page.c sqz/*.c; do
-    # Nearly all of the time goes into the convolutions: those are for speed, the rest for size.
-    case $source in sqz/convolve.c) level=-O3 ;; *) level=-Oz ;; esac
-    $compile -std=c99 "$level" -flto -fno-unroll-loops -fvisibility=hidden "$@" -c "$source" \
+    $compile -std=c99 -Oz -flto -fno-unroll-loops -fvisibility=hidden "$@" -c "$source" \
       -o "$objects/$(echo "$source" | tr / _).o"
   done
   $compile $link $exports -flto -Wl,--compress-relocations -Wl,-z,stack-size=65536 -o "$out" "$objects"/*.o

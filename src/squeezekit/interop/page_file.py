@@ -104,11 +104,11 @@ def _short_css(text: str) -> str:
 
 
 def _short_js(text: str) -> str:
-    """Without comments and indentation; each statement keeps its line."""
+    """Without comments, indentation and most spaces; a line that must stay one keeps its end."""
     lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("//")]
-    spaced = r" ?(=>|[=!]==?|[-+*]=|<<|>>>?|<=|&&|\|\||[={}<>?|&*/]|: ) ?"
-    return "\n".join(
-        line if "`" in line or '"' in line else re.sub(spaced, lambda mark: mark[1].strip(), line)
-        for line in lines
-    )
+    code = "\n".join(line for line in lines if line and not line.startswith("//"))
+    spaced = r" ?(=>|[=!]==?|[-+*]=|<<|>>>?|<=|&&|\|\||[={}<>?|&*/]|[:,;] |[;{,(]\n) ?"
+    parts = re.split(r'("[^"]*"|`[^`]*`)', code)
+    for i in range(0, len(parts), 2):  # those between the strings
+        parts[i] = re.sub(spaced, lambda mark: mark[1].strip(), parts[i])
+    return "".join(parts)
