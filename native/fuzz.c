@@ -1,5 +1,6 @@
 /* Whatever a file holds: nothing outside of the given memory is touched. For libFuzzer:
- *   clang -g -O1 -fsanitize=fuzzer,address,undefined native/fuzz.c native/sqz/[a-z]*.c -o fuzz
+ *   clang -g -O1 -fsanitize=fuzzer,address,undefined -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION \
+ *     native/fuzz.c native/sqz/[a-z]*.c -o fuzz
  * bench/fuzz.py makes files to start from, runs it, and writes down what came of it.
  *
  * The first byte tells what the rest is: a file (0), or a head that is not deflated, behind its
