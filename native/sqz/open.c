@@ -75,7 +75,7 @@ static sqz_error check_header(Span file, u32 *stored, u32 *raw) {
     u32 crc = crc32(crc32(0, at, at + 20), at + HEADER_BYTES, at + HEADER_BYTES + *stored);
     if (!same_crc(crc, little32(at + 20))) return SQZ_CHECKSUM;
     if (at[4] < VERSION || at[6] != DEFLATE || at[7]) return SQZ_HEAD;
-    return *raw <= MOST_HEAD_BYTES ? SQZ_OK : SQZ_LENGTH;
+    return *raw && *raw <= MOST_HEAD_BYTES ? SQZ_OK : SQZ_LENGTH;
 }
 
 /* Reads one record; its payload is the next of the file. */
