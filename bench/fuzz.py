@@ -78,7 +78,8 @@ def main():
         sources = sorted((ROOT / "native/sqz").glob("*.c"))
         subprocess.run(
             ["clang", "-g", "-O1", "-std=c99", "-fsanitize=fuzzer,address,undefined",
-             "-fno-sanitize-recover=all", "-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION", ROOT / "native/fuzz.c", *sources, "-o", folder / "fuzz"],
+             "-fno-sanitize-recover=all", "-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION",
+             ROOT / "native/fuzz.c", *sources, "-o", folder / "fuzz"],
             check=True,
         )  # fmt: skip
         (folder / "corpus").mkdir()
