@@ -2,7 +2,7 @@
 #   make demo    train, compress and evaluate on the built-in digits; report in demo/report.html
 #   make test    run the tests
 #   make check   everything a reviewer would run: linters, types, layers, tests
-#   make wasm    rebuild the coders' WebAssembly (needs clang and wasm-ld)
+#   make wasm    rebuild the WebAssembly of coders and web page (needs clang and wasm-ld)
 #   make clean   remove what these made
 
 PYTHON ?= python3
@@ -26,8 +26,14 @@ lint: $(VENV)/.dev
 
 check: lint test
 
+PAGE := $(CURDIR)/src/squeezekit/interop/page
+
 wasm:
-	native/build.sh "$(CURDIR)/src/squeezekit/sqz/coders/coders.wasm"
+	native/build.sh coders "$(CURDIR)/src/squeezekit/sqz/coders/coders.wasm"
+	native/build.sh page "$(PAGE)/runtime.wasm"
+	native/build.sh page-scalar "$(PAGE)/runtime-scalar.wasm"
+	$(PYTHON) native/pack.py "$(PAGE)/runtime.packed" "$(PAGE)/runtime.wasm" \
+	  "$(PAGE)/runtime-scalar.wasm"
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \

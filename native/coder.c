@@ -11,7 +11,9 @@ typedef int i32;
 typedef unsigned long long u64;
 typedef long long i64;
 
+#ifndef EXPORT /* native/sqz includes this file, and keeps its names to itself */
 #define EXPORT __attribute__((visibility("default")))
+#endif
 
 /* ---- errors: negative results of the exported functions ---- */
 enum { OUT_OF_SPACE = -1, OUT_OF_INPUT = -2, OUT_OF_RANGE = -3 };

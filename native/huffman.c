@@ -9,7 +9,9 @@ typedef unsigned int u32;
 typedef int i32;
 typedef unsigned long long u64;
 
+#ifndef EXPORT /* native/sqz includes this file, and keeps its names to itself */
 #define EXPORT __attribute__((visibility("default")))
+#endif
 
 enum { OUT_OF_SPACE = -1, OUT_OF_INPUT = -2, OUT_OF_RANGE = -3, LONGEST = 15, MOST = 1 << 15 };
 

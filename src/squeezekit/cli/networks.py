@@ -78,14 +78,17 @@ def info(
 
 def export(
     weights: Weights,
-    out: Annotated[Path, typer.Argument(help="OUT.onnx, OUT.safetensors or OUT.sqz.")],
+    out: Annotated[Path, typer.Argument(help="OUT.sqz, .onnx, .safetensors or .html.")],
     coder: Annotated[str, typer.Option(help="Of a .sqz: entropy, huffman or dense.")] = "entropy",
     labels: Labels = None,
     prototxt: Annotated[
         Path | None, typer.Option(help="Of a .caffemodel; the one beside it if absent.")
     ] = None,
 ) -> None:
-    """Write the same network in another format, without loss; a .sqz has batch norms folded."""
+    """Write the same network in another format, without loss; a .sqz has batch norms folded.
+
+    A .html is one web page that classifies photos by itself, offline, with the .sqz inside.
+    """
     from squeezekit.interop.weights import load_network
     from squeezekit.runtime.classifier import from_network
 
@@ -98,13 +101,15 @@ def export(
     metadata = labelled(from_network(network), labels, None, None)
     network = dataclasses.replace(network, metadata=metadata)
     match out.suffix.lower():
-        case ".sqz":
+        case ".sqz" | ".html":
+            from squeezekit.interop import page_file
             from squeezekit.models.fold import fold_batch_norm
             from squeezekit.sqz import container
             from squeezekit.sqz.network import share_equal_values
 
             network = share_equal_values(fold_batch_norm(network))
-            container.write(network, out, coder_named(coder))
+            write = container.write if out.suffix.lower() == ".sqz" else page_file.write
+            write(network, out, coder_named(coder))
         case ".onnx":
             from squeezekit.interop import onnx_file
 
@@ -114,5 +119,5 @@ def export(
 
             safetensors_file.write(network, out)
         case _:
-            raise InputError(f"{out}: must end in .sqz, .onnx or .safetensors")
+            raise InputError(f"{out}: must end in .sqz, .onnx, .safetensors or .html")
     terminal().print(f"{out}: {out.stat().st_size:,} bytes", soft_wrap=True)

@@ -1,0 +1,196 @@
+/* Tensors from their payloads: one table of the coders, as docs/format.md numbers them. */
+#include "internal.h"
+
+/* ---- plain numbers ---- */
+
+static u64 no_scratch(const Record *record) {
+    (void)record;
+    return 0;
+}
+
+static void put_bits(float *at, u32 bits) {
+    union {
+        u32 bits;
+        float value;
+    } both;
+    both.bits = bits;
+    *at = both.value;
+}
+
+static int dense(const Record *r, float *values, void *scratch) {
+    (void)scratch;
+    if (size_of(r->parameters) || size_of(r->payload) != 4 * r->weights) return 0;
+    for (u32 i = 0; i < r->weights; i++) put_bits(values + i, little32(r->payload.at + 4 * i));
+    return 1;
+}
+
+static u32 from_half(u32 half) {
+    u32 sign = (half & 0x8000) << 16, exponent = half >> 10 & 31, mantissa = half & 1023;
+    if (exponent == 31) return sign | 0x7f800000 | mantissa << 13;
+    if (exponent) return sign | (exponent + 112) << 23 | mantissa << 13;
+    if (!mantissa) return sign;
+    for (exponent = 113; !(mantissa & 1024); exponent--) mantissa <<= 1; /* subnormal */
+    return sign | exponent << 23 | (mantissa & 1023) << 13;
+}
+
+static int half(const Record *r, float *values, void *scratch) {
+    (void)scratch;
+    if (size_of(r->parameters) || size_of(r->payload) != 2 * r->weights) return 0;
+    for (u32 i = 0; i < r->weights; i++) {
+        const u8 *at = r->payload.at + 2 * i;
+        put_bits(values + i, from_half(at[0] | (u32)at[1] << 8));
+    }
+    return 1;
+}
+
+/* ---- tables of centroids ---- */
+
+static u32 first_u16(const Record *r) {
+    return size_of(r->parameters) < 2 ? 0 : r->parameters.at[0] | (u32)r->parameters.at[1] << 8;
+}
+
+/* How many of the centroids are negative; -1 where they do not ascend, or one is 0 or no number. */
+static i32 count_negatives(const float *table, u32 centroids) {
+    i32 negatives = 0;
+    for (u32 i = 0; i < centroids; i++) {
+        if (!(table[i] - table[i] == 0.0f) || table[i] == 0.0f) return -1;
+        if (i && !(table[i] > table[i - 1])) return -1;
+        negatives += table[i] < 0.0f;
+    }
+    return negatives;
+}
+
+/* ---- coder 2: Deep Compression ---- */
+
+enum { GAP_FILLER = 15, GAPS = 16, LONGEST_TABLE = 1 << 15 };
+
+/* The table, code lengths of at most 32,768 symbols, and two symbols a weight. */
+static u64 huffman_scratch(const Record *r) {
+    return 4 * (u64)first_u16(r) + LONGEST_TABLE + 4 * (u64)r->weights;
+}
+
+/* Reads `count` symbols behind their code lengths; 0 where they cannot be. */
+static int symbols(Span *rest, uint16_t *out, u32 count, u32 alphabet, u8 *lengths) {
+    if (alphabet > LONGEST_TABLE || size_of(*rest) < (alphabet + 1) / 2) return 0;
+    for (u32 i = 0; i < alphabet; i++) lengths[i] = rest->at[i / 2] >> 4 * (i & 1) & 15;
+    rest->at += (alphabet + 1) / 2;
+    i32 used = sqz_huffman(rest->at, size_of(*rest), out, count, lengths, alphabet);
+    if (used < 0) return 0;
+    rest->at += used;
+    return 1;
+}
+
+static int deep_compression(const Record *r, float *values, void *scratch) {
+    if (size_of(r->parameters) != 7) return 0;
+    u32 centroids = first_u16(r), gap_count = little32(r->parameters.at + 2);
+    u32 bitmap = r->parameters.at[6], placed = 0;
+    Span rest = r->payload;
+    float *table = (float *)scratch;
+    u8 *lengths = (u8 *)(table + centroids);
+    uint16_t *gaps = (uint16_t *)(void *)(lengths + LONGEST_TABLE), *codes = gaps + r->weights;
+    if (size_of(rest) < 4 * centroids) return 0;
+    for (u32 i = 0; i < centroids; i++, rest.at += 4) put_bits(table + i, little32(rest.at));
+    if (count_negatives(table, centroids) < 0) return 0;
+
+    /* A weight that is placed becomes 1 at first, and its centroid when the codes are known. */
+    for (u32 i = 0; i < r->weights; i++) values[i] = 0.0f;
+    if (bitmap) {
+        u32 bytes = (r->weights + 7) / 8;
+        if (bitmap != 1 || gap_count || size_of(rest) < bytes) return 0;
+        for (u32 i = 0; i < 8 * bytes; i++) {
+            if (!(rest.at[i / 8] >> (i & 7) & 1)) continue;
+            if (i >= r->weights) return 0;
+            values[i] = 1.0f;
+            placed++;
+        }
+        rest.at += bytes;
+    } else {
+        u64 at = 0; /* every gap moves on by 1 at least */
+        if (gap_count > r->weights || !symbols(&rest, gaps, gap_count, GAPS, lengths)) return 0;
+        for (u32 i = 0; i < gap_count; i++) {
+            at += gaps[i];
+            if (gaps[i] == GAP_FILLER) continue;
+            if (at >= r->weights) return 0;
+            values[at++] = 1.0f;
+            placed++;
+        }
+        if (at > r->weights) return 0;
+    }
+    if (!symbols(&rest, codes, placed, centroids, lengths) || size_of(rest)) return 0;
+    for (u32 i = 0; i < r->weights; i++)
+        if (values[i] != 0.0f) values[i] = table[*codes++];
+    return 1;
+}
+
+/* ---- coders 3 and 4: context mixing ---- */
+
+enum { MANTISSA_BITS = 23 };
+
+/* coder.c works both ways, and looks at what it is about to write over. */
+static void clear(u32 *words, u32 count) {
+    for (u32 i = 0; i < count; i++) words[i] = 0;
+}
+
+static u64 shared_scratch(const Record *r) { return 4 * (u64)first_u16(r); }
+
+static int shared(const Record *r, float *values, void *scratch) {
+    if (size_of(r->parameters) != 3 || r->parameters.at[2] > MANTISSA_BITS) return 0;
+    u32 centroids = first_u16(r), drop = r->parameters.at[2];
+    u32 shape[4] = {1, 1, 1, 1}; /* rows, columns, height, width; see docs/format.md */
+    for (u32 i = 0; i < r->axes; i++) {
+        if (i < 2) shape[i] = r->shape[i];
+        else if (i + 1 < r->axes) shape[2] *= r->shape[i];
+        else shape[3] = r->shape[i];
+    }
+    i32 *levels = (i32 *)(void *)values; /* these become values where they lie */
+    u32 *bits = scratch;
+    float *table = scratch;
+    clear((u32 *)levels, r->weights);
+    clear(bits, centroids);
+    if (sqz_entropy_shared(r->payload.at, size_of(r->payload), levels, shape, bits, centroids,
+                           drop) < 0)
+        return 0;
+    for (u32 i = 0; i < centroids; i++) put_bits(table + i, bits[i]);
+    i32 negatives = count_negatives(table, centroids);
+    if (negatives < 0) return 0;
+    for (u32 i = 0; i < r->weights; i++) {
+        i32 level = levels[i];
+        values[i] = level ? table[negatives + level - (level > 0)] : 0.0f;
+    }
+    return 1;
+}
+
+static int entropy_floats(const Record *r, float *values, void *scratch) {
+    (void)scratch;
+    u32 *bits = (u32 *)(void *)values;
+    if (size_of(r->parameters) != 1 || r->parameters.at[0] > MANTISSA_BITS) return 0;
+    clear(bits, r->weights);
+    if (sqz_entropy_floats(r->payload.at, size_of(r->payload), bits, r->weights,
+                           r->parameters.at[0]) < 0)
+        return 0;
+    for (u32 i = 0; i < r->weights; i++) put_bits(values + i, bits[i]);
+    return 1;
+}
+
+/* ---- by number ---- */
+
+static const struct {
+    u64 (*scratch)(const Record *record); /* bytes */
+    int (*decode)(const Record *record, float *values, void *scratch); /* 0 where it cannot be */
+} coders[] = {
+    {no_scratch, dense},
+    {no_scratch, half},
+    {huffman_scratch, deep_compression},
+    {shared_scratch, shared},
+    {no_scratch, entropy_floats},
+};
+
+sqz_error sqz_tensor_scratch(const Record *record, u64 *bytes) {
+    if (record->coder >= sizeof coders / sizeof *coders) return SQZ_CODER;
+    *bytes = coders[record->coder].scratch(record);
+    return SQZ_OK;
+}
+
+sqz_error sqz_tensor_decode(const Record *record, float *values, void *scratch) {
+    return coders[record->coder].decode(record, values, scratch) ? SQZ_OK : SQZ_CODER;
+}

@@ -1,0 +1,114 @@
+"""One web page that classifies photos by itself: the network, its runtime, and a face."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+from squeezekit.files import write_whole
+from squeezekit.interop.page_runtime import PageRuntime, build
+from squeezekit.sqz import container
+from squeezekit.sqz.network import Network
+
+_FORBIDDEN = "\0\r<"
+"""HTML would change the first two, and the third may end a script element."""
+
+_FIRST_PAIR = 0x100
+
+
+def write(network: Network, path: Path | str, coder: container.CoderName = "entropy") -> None:
+    """Write a network as a page; the `.sqz` that `container.write` would write is inside.
+
+    Raises:
+        UnsupportedError: where the page's runtime lacks an operator of the graph; it is named.
+        InputError: where the file cannot be written.
+    """
+    write_whole(path, page(container.encode(network, coder)).encode())
+
+
+def page(sqz: bytes) -> str:
+    """The page for the bytes of a `.sqz` file; as UTF-8 it has 8 bytes for 7 of them.
+
+    Raises:
+        UnsupportedError: see `write`.
+        FormatError: where the bytes are no `.sqz`.
+    """
+    PageRuntime(sqz)  # refuses what the page could not run
+    title = html.escape(container.read_head(sqz).metadata.name)
+    style, script = _short_css(_part("page.css")), _short_js(_part("page.js"))
+    sizes = f"{len(build('simd'))} {len(build('scalar'))}"
+    packed = resources.files("squeezekit.interop").joinpath("page", "runtime.packed").read_bytes()
+    fields = {
+        "policy": _policy(style, script),
+        "title": title,
+        "style": style,
+        "script": script,
+        "runtime_bytes": f"{len(packed)} {sizes}",
+        "runtime": as_text(packed),
+        "model_bytes": str(len(sqz)),
+        "model": "",
+    }
+    template = Template(_short_html(_part("page.html")))
+    program_bytes = len(template.substitute(fields, program_bytes="00000").encode())
+    fields["model"] = as_text(sqz)
+    return template.substitute(fields, program_bytes=f"{program_bytes:05}")
+
+
+def as_text(data: bytes) -> str:
+    """Bytes as text that survives HTML and UTF-8: seven bits a character.
+
+    A seven that HTML would not leave alone is written together with the next one, as one of 384
+    characters that take two bytes in UTF-8: so 7 bytes always take 8.
+    """
+    bits = np.unpackbits(np.frombuffer(data, np.uint8))
+    groups = -(-len(bits) // 7) + 1  # and one of ones, so that each that needs a next one has it
+    padded = np.pad(bits, (0, 7 * groups - len(bits)), constant_values=1)
+    sevens = np.packbits(padded.reshape(groups, 7), axis=1) >> 1
+    return re.sub(
+        f"([{_FORBIDDEN}])(.)",
+        lambda pair: chr(_FIRST_PAIR + 128 * _FORBIDDEN.index(pair[1]) + ord(pair[2])),
+        sevens.tobytes().decode("ascii"),
+        flags=re.DOTALL,
+    )
+
+
+def _part(name: str) -> str:
+    return resources.files("squeezekit.interop").joinpath("page", name).read_text("utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """The Content-Security-Policy: this style, this script, and nothing from anywhere."""
+    hashes = [
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in (style, script)
+    ]
+    return (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src blob: data:; "
+        f"style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}' 'wasm-unsafe-eval'"
+    )
+
+
+def _short_html(text: str) -> str:
+    return text.replace("\n<", "<")
+
+
+def _short_css(text: str) -> str:
+    return re.sub(r"\s*([{};,]|: )\s*", lambda mark: mark[1].strip(), text).replace(";}", "}")
+
+
+def _short_js(text: str) -> str:
+    """Without comments, indentation and most spaces; a line that must stay one keeps its end."""
+    lines = [line.strip() for line in text.splitlines()]
+    code = "\n".join(line for line in lines if line and not line.startswith("//"))
+    spaced = r" ?(=>|[=!]==?|[-+*]=|<<|>>>?|<=|&&|\|\||[={}<>?|&*/]|[:,;] |[;{,(]\n) ?"
+    parts = re.split(r'("[^"]*"|`[^`]*`)', code)
+    for i in range(0, len(parts), 2):  # those between the strings
+        parts[i] = re.sub(spaced, lambda mark: mark[1].strip(), parts[i])
+    return "".join(parts)

@@ -1,0 +1,150 @@
+"""The web page's decoder and runtime (native/) outside of a browser, to know that a file runs."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from squeezekit.errors import FormatError, InputError, UnsupportedError
+from squeezekit.sqz.network import Floats
+
+if TYPE_CHECKING:
+    import wasmtime
+
+Build = Literal["simd", "scalar"]
+Pixels = npt.NDArray[np.uint8]
+
+_FILES = {"simd": "runtime.wasm", "scalar": "runtime-scalar.wasm"}
+_MEMORY, _LENGTH, _UNSUPPORTED = 1, 7, 11
+"""Of sqz_error in native/sqz/sqz.h."""
+
+_STRIP_BYTES = 1 << 20
+"""What native/page.c takes of an image at a time, or one row."""
+
+
+def build(name: Build) -> bytes:
+    """The WebAssembly module, with SIMD or without."""
+    return resources.files("squeezekit.interop").joinpath("page", _FILES[name]).read_bytes()
+
+
+@cache
+def _module(name: Build) -> tuple[wasmtime.Engine, wasmtime.Module]:
+    import wasmtime
+
+    engine = wasmtime.Engine()
+    return engine, wasmtime.Module(engine, build(name))
+
+
+@atexit.register
+def _release() -> None:
+    # wasmtime's objects cannot be deleted any more once the interpreter takes its modules apart.
+    _module.cache_clear()
+
+
+class PageRuntime:
+    """A `.sqz` file, open in an instance of the runtime.
+
+    Args:
+        data: the bytes of the file.
+        name: which build to run.
+
+    Raises:
+        UnsupportedError: where the graph has an operator that the runtime lacks; it is named.
+        FormatError: where the runtime cannot read the file.
+    """
+
+    def __init__(self, data: bytes, name: Build = "simd") -> None:
+        import wasmtime
+
+        engine, module = _module(name)
+        self._store = wasmtime.Store(engine)
+        self._exports = wasmtime.Instance(self._store, module, []).exports(self._store)
+        place = self._call("page_file", len(data))
+        self._view(place, len(data))[:] = np.frombuffer(data, np.uint8)
+        error = self._call("page_open", place, len(data))
+        if error:
+            raise self._error(error)
+        self.classes = self._call("page_classes")
+
+    @property
+    def metadata_json(self) -> str:
+        """The metadata, as the file has it."""
+        return self._text("metadata")
+
+    @property
+    def memory_bytes(self) -> int:
+        """All memory that the instance has asked for."""
+        memory: Any = self._exports["memory"]
+        return int(memory.data_len(self._store))
+
+    def logits(self, image: Floats) -> Floats:
+        """Run the network.
+
+        Args:
+            image: float32 (C, H, W), as `runtime.images.prepare` gives it.
+
+        Returns:
+            float32 (classes,), the graph's own output.
+        """
+        flat = np.ascontiguousarray(image, np.float32).reshape(-1).view(np.uint8)
+        self._view(self._call("page_input"), flat.size)[:] = flat
+        place = self._call("page_run")
+        return self._view(place, 4 * self.classes).view(np.float32).copy()
+
+    def prepared(self, pixels: Pixels, shape: tuple[int, int, int]) -> Floats:
+        """Preprocess an image, strip by strip as the page does.
+
+        Args:
+            pixels: uint8 (H, W, 4), upright, RGB and a byte that is ignored.
+            shape: (C, H, W) of the network's input.
+
+        Returns:
+            float32 (C, H, W).
+
+        Raises:
+            InputError: where the image is too large, or too long and thin.
+        """
+        height, width, _ = pixels.shape
+        strip = self._call("page_image", width, height)
+        if not strip:
+            raise InputError(f"an image of {width} x {height} pixels cannot be resized")
+        rows = max(_STRIP_BYTES // (4 * width), 1)
+        for first in range(0, height, rows):
+            part = np.ascontiguousarray(pixels[first : first + rows]).reshape(-1)
+            self._view(strip, part.size)[:] = part
+            self._call("page_rows", first, min(rows, height - first))
+        self._call("page_finish")
+        count = int(np.prod(shape))
+        values = self._view(self._call("page_input"), 4 * count).view(np.float32)
+        return values.reshape(shape).copy()
+
+    def _error(self, error: int) -> Exception:
+        detail = self._text("detail")
+        if error == _UNSUPPORTED:
+            return UnsupportedError(
+                f"the graph has the operator {detail}, or a setting of it, "
+                "that the web page and the C library lack"
+            )
+        if error in (_MEMORY, _LENGTH):
+            return UnsupportedError("the network is too large for the web page and the C library")
+        where = f" at {detail}" if detail else ""
+        return FormatError(f"the file is not what the C library reads (error {error}{where})")
+
+    def _text(self, what: str) -> str:
+        place, size = self._call(f"page_{what}"), self._call(f"page_{what}_bytes")
+        return self._view(place, size).tobytes().decode(errors="replace")
+
+    def _call(self, function: str, *arguments: int) -> int:
+        called: Any = self._exports[function]
+        return int(called(self._store, *arguments) or 0) & 0xFFFFFFFF
+
+    def _view(self, place: int, size: int) -> Pixels:
+        memory: Any = self._exports["memory"]
+        address = ctypes.addressof(memory.data_ptr(self._store).contents) + place
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
