@@ -216,7 +216,9 @@ def divergence_of(original: Tensor, ours: Tensor) -> float:
     return float((true.exp() * (true - found)).sum(1).mean())
 
 
-def to_size(rounder: Rounder, target_bytes: int, tolerance: float = 0.01) -> Point:
+def to_size(
+    rounder: Rounder, target_bytes: int, tolerance: float = 0.01, attempts: int = 8
+) -> Point:
     """The point of at most that many bytes, and at least `tolerance` below.
 
     Raises:
@@ -224,7 +226,7 @@ def to_size(rounder: Rounder, target_bytes: int, tolerance: float = 0.01) -> Poi
     """
     prices, sizes = [rounder.usual_price], []
     best: Point | None = None
-    for _ in range(8):
+    for _ in range(attempts):
         point = rounder.round(prices[-1])
         sizes.append(point.file_bytes)
         if point.file_bytes <= target_bytes and (
@@ -233,8 +235,6 @@ def to_size(rounder: Rounder, target_bytes: int, tolerance: float = 0.01) -> Poi
             best = point
         if (1 - tolerance) * target_bytes <= point.file_bytes <= target_bytes:
             return point
-        if sizes.count(point.file_bytes) > 2:
-            break  # nothing is left to round away
         prices.append(_next_price(prices, sizes, (1 - tolerance / 2) * target_bytes))
     if best is None:
         raise InputError(
