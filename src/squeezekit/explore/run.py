@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from squeezekit.explore.study import (
     Ticket,
     database_url,
 )
-from squeezekit.explore.trial import DIRECTIONS, FILE, Images, Plan, Trials
+from squeezekit.explore.trial import DIRECTIONS, FILE, TEST_TOP1, Images, Plan, Trials
 from squeezekit.models import catalogue
 from squeezekit.models.squeezenet import SqueezeNetConfig
 from squeezekit.progress import Progress, silent
@@ -75,6 +75,33 @@ class ExploreConfig:
     pulse: Pulse = field(default_factory=Pulse)
 
 
+@dataclass(frozen=True)
+class Result:
+    """What a finished trial gave.
+
+    Attributes:
+        trial: its ticket.
+        top1: of the file on the held-out images, in percent.
+        file_bytes: of the file.
+        macs: multiply-accumulates of an image.
+        test_top1: on images that the search has not used; None without any.
+        on_front: whether no other trial beats it in accuracy, bytes and MACs at once.
+        given: whether a search was given it, to beat: it has the paper's metaparameters.
+        file: its name.
+        values: of the metaparameters.
+    """
+
+    trial: int
+    top1: float
+    file_bytes: int
+    macs: int
+    test_top1: float | None
+    on_front: bool
+    given: bool
+    file: str
+    values: Mapping[str, Any]
+
+
 @dataclass(frozen=True, eq=False)
 class Exploration:
     """What a study knows, now.
@@ -103,7 +130,7 @@ class Exploration:
 
     @property
     def finished(self) -> list[FrozenTrial]:
-        """The trials that have a file, in order."""
+        """The trials that have a file, in order, as Optuna has them."""
         return [t.last for t in self.tickets if t.last.state == TrialState.COMPLETE]
 
     @property
@@ -130,9 +157,11 @@ class Exploration:
         return sum(len(ticket.attempts) - 1 for ticket in self.tickets)
 
     @property
-    def front(self) -> list[FrozenTrial]:
-        """The trials that no other beats in accuracy, bytes and MACs at once, smallest first."""
-        return sorted(self.study().best_trials, key=lambda trial: trial.values[1])
+    def results(self) -> list[Result]:
+        """Of the trials that have a file, in order."""
+        front = {trial.user_attrs[TICKET] for trial in self.study().best_trials}
+        given = 0 if self.space.is_grid else len(self.space.points)
+        return [_result(trial, front, given) for trial in self.finished]
 
     def study(self) -> optuna.Study:
         """The finished trials as a study of Optuna's in memory, numbered in their order."""
@@ -140,10 +169,21 @@ class Exploration:
         study.add_trials(self.finished)
         return study
 
-    @property
-    def given(self) -> set[int]:
-        """Tickets of a search that were not searched for: the paper's metaparameters."""
-        return set() if self.space.is_grid else set(range(len(self.space.points)))
+
+def _result(trial: FrozenTrial, front: Container[int], given: int) -> Result:
+    top1, file_bytes, macs = trial.values
+    ticket = trial.user_attrs[TICKET]
+    return Result(
+        trial=ticket,
+        top1=top1,
+        file_bytes=round(file_bytes),
+        macs=round(macs),
+        test_top1=trial.user_attrs.get(TEST_TOP1),
+        on_front=ticket in front,
+        given=ticket < given,
+        file=trial.user_attrs[FILE],
+        values=trial.params,
+    )
 
 
 def explore(
@@ -330,30 +370,14 @@ def _told(ticket: Ticket) -> str:
     return f"trial {ticket.number} failed: {trial.user_attrs.get(ERROR, 'its workers died')}"
 
 
-def as_json(exploration: Exploration) -> dict[str, Any]:
+def as_json_object(exploration: Exploration) -> dict[str, Any]:
     """The result as `explore --json` prints it."""
-    front = {trial.user_attrs[TICKET] for trial in exploration.front}
-
-    def row(trial: FrozenTrial) -> dict[str, Any]:
-        top1, file_bytes, macs = trial.values
-        return {
-            "trial": trial.user_attrs[TICKET],
-            "top1": top1,
-            "file_bytes": round(file_bytes),
-            "macs": round(macs),
-            "test_top1": trial.user_attrs.get("test_top1"),
-            "on_front": trial.user_attrs[TICKET] in front,
-            "given": trial.user_attrs[TICKET] in exploration.given,
-            "file": trial.user_attrs[FILE],
-            "values": trial.params,
-        }
-
     return {
         "study": exploration.name,
         "storage": exploration.storage,
         "space": exploration.space.name,
         "trials": len(exploration.tickets),
-        "finished": [row(trial) for trial in exploration.finished],
+        "finished": [dataclasses.asdict(result) for result in exploration.results],
         "stopped": {str(number): why for number, why in exploration.stopped.items()},
         "failed": {str(number): why for number, why in exploration.failed.items()},
         "retried": exploration.retried,
