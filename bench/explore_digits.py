@@ -46,11 +46,15 @@ def main(out: Path, picture: Path, trials: int, epochs: int) -> None:
         ]
         start = time.perf_counter()
         first, second = (Worker(command, Path(folder, name)) for name in ("first", "second"))
-        killed = kill_halfway(second, url, trials)
-        time.sleep(30)
-        second.start()
-        content = first.result()
-        second.result()
+        try:
+            killed = kill_halfway(second, url, trials)
+            time.sleep(30)
+            second.start()
+            content = first.result()
+            second.result()
+        finally:
+            first.process.kill()
+            second.process.kill()
         seconds = time.perf_counter() - start
         attempts = attempts_by_ticket(url)
         shutil.copy(Path(folder, "first", "report.html"), out.with_suffix(".html"))
@@ -161,5 +165,5 @@ def draw(results: list[Result], picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    out, picture, trials, epochs = [*sys.argv[1:], *("160", "15")[len(sys.argv) - 3 :]]
+    out, picture, trials, epochs = [*sys.argv[1:], *("100", "15")[len(sys.argv) - 3 :]]
     main(Path(out), Path(picture), int(trials), int(epochs))
