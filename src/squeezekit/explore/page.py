@@ -58,7 +58,8 @@ def page(exploration: Exploration, *, command: str) -> str:
         exploration=exploration,
         metadata={"name": exploration.name, "licence": "", "provenance": ()},
         results=results,
-        front=sorted((r for r in results if r.on_front), key=lambda r: r.file_bytes),
+        front=sorted((r for r in results if r.on_front), key=lambda r: -r.top1),
+        close=design_figures.CLOSE,
         best=best,
         small=_small(results, best),
         beaten=beaten(results),
@@ -98,7 +99,9 @@ def _figures(exploration: Exploration, results: Sequence[Result]) -> dict[str, s
     return {
         "pareto": design_figures.pareto_front(results, varied if is_grid else None),
         "sweep": design_figures.sweep(results, varied) if is_grid else "",
-        "parallel": "" if is_grid else design_figures.parallel_coordinates(results),
+        "parallel": ""
+        if is_grid
+        else design_figures.parallel_coordinates(results, list(exploration.space.ranges)),
         "importance": ""
         if is_grid or len(results) < _FEWEST_TO_RANK
         else design_figures.importances(importances(exploration)),

@@ -29,6 +29,9 @@ from squeezekit.report.tables import DesignFigures
 
 _WIDE = 2 * _WIDTH
 _MOST_LABELS = 12
+CLOSE = 3.0
+"""Points of top-1 below the best up to which a design counts as a good one."""
+
 _BAND = 12.0
 """Points of top-1 below the best that are drawn: what is worse is not what one looks for."""
 
@@ -84,7 +87,7 @@ def pareto_figure(results: Sequence[DesignFigures], varied: str | None = None) -
             )  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(mpl.ticker.LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: numbers.size(x)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _round_size(x)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}%" if y <= 100 else ""))
@@ -118,9 +121,15 @@ def _staircase(axes: Axes, results: Sequence[DesignFigures], color: str, style: 
 
 
 @mpl.rc_context(_STYLE)
-def parallel_coordinates(results: Sequence[DesignFigures]) -> str:
-    """A line a trial through an axis a metaparameter, and what came of it; the front in front."""
-    names = list(results[0].values)
+def parallel_coordinates(results: Sequence[DesignFigures], names: Sequence[str]) -> str:
+    """A line a trial through an axis a metaparameter, and what came of it.
+
+    Args:
+        results: of all finished trials; those on the front and within CLOSE points of the best
+            stand out.
+        names: of the metaparameters, in the order of their axes.
+    """
+    close = max(r.top1 for r in results) - CLOSE
     axes_of: dict[str, list[Any]] = {
         **{name: [r.values[name] for r in results] for name in names},
         "top-1, %": [r.top1 for r in results],
@@ -134,25 +143,23 @@ def parallel_coordinates(results: Sequence[DesignFigures]) -> str:
     places[:, : len(names)] += np.random.default_rng(0).uniform(
         -0.012, 0.012, (len(results), len(names))
     )
-    for r, line in sorted(zip(results, places, strict=True), key=lambda pair: pair[0].on_front):
-        style: dict[str, Any] = (
-            {"color": _INK, "linewidth": 1.3, "alpha": 0.8, "linestyle": ":"}
-            if r.given
-            else {"color": _AFTER, "linewidth": 1.3, "alpha": 0.8}
-            if r.on_front
-            else {"color": _BEFORE, "linewidth": 1.0, "alpha": 0.7}
-        )
-        axes.plot(line, **style)
+    for r, line in zip(results, places, strict=True):
+        if r.given:
+            axes.plot(line, color=_INK, linewidth=1.2, linestyle=":", zorder=3)
+        elif r.on_front and r.top1 >= close:
+            axes.plot(line, color=_AFTER, linewidth=1.3, alpha=0.85, zorder=2)
+        else:
+            axes.plot(line, color=_BEFORE, linewidth=0.9, alpha=0.6, zorder=1)
     for place, (name, values) in enumerate(axes_of.items()):
         axes.axvline(place, color=_GRID, linewidth=1.0, zorder=0)
         _ends(axes, place, name, values)
     axes.set_xlim(-0.35, len(axes_of) - 0.65)
     axes.set_ylim(-0.09, 1.09)
     axes.set_axis_off()
-    front = sum(r.on_front for r in results)
+    near = sum(r.on_front and r.top1 >= close for r in results)
     alt = (
-        f"Parallel coordinates of {len(names)} metaparameters of {len(results)} trials, {front} of "
-        "them on the Pareto front."
+        f"Parallel coordinates of {len(names)} metaparameters of {len(results)} trials, {near} of "
+        f"them on the Pareto front within {CLOSE:g} points of the best."
     )
     return _svg(figure, "parallel", alt)
 
@@ -184,7 +191,7 @@ def _ends(axes: Axes, place: int, name: str, values: Sequence[Any]) -> None:
     for y, text, align in ((-0.035, least, "top"), (1.035, most, "bottom")):
         axes.text(place, y, written(text), ha="center", va=align, fontsize=9.5, color=_MUTED)
     axes.text(
-        place, -0.12, name.replace("_", "_\n", 1) if len(name) > 8 else name,
+        place, -0.12, name.replace("_", "\n", 1) if len(name) > 6 else name,
         ha="center", va="top", fontsize=10, color=_INK,
     )  # fmt: skip
 
@@ -236,7 +243,7 @@ def sweep(results: Sequence[DesignFigures], varied: str) -> str:
     above.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     above.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}%"))
     below.yaxis.set_major_locator(MaxNLocator(2))
-    below.yaxis.set_major_formatter(FuncFormatter(lambda y, _: numbers.size(y)))
+    below.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _round_size(y)))
     above.set_ylabel("top-1")
     below.set_ylabel("file")
     below.set_xlabel(varied)
@@ -250,6 +257,12 @@ def sweep(results: Sequence[DesignFigures], varied: str) -> str:
         for tick, r in zip(ticks, ordered, strict=True)
     )
     return _svg(figure, "sweep", f"Top-1 and bytes by {varied}: {points}.")
+
+
+def _round_size(file_bytes: float) -> str:
+    """Bytes of a tick: 5 kB."""
+    figure, _, unit = numbers.size(file_bytes).partition(" ")
+    return f"{float(figure):g} {unit}"
 
 
 def _sortable(value: object) -> tuple[float, tuple[int, str]]:
