@@ -307,7 +307,7 @@ def test_explores_a_grid(few_digits, tmp_path):
     assert again["finished"] == content["finished"]
     other = run(*arguments[:-1], 2, "--out", tmp_path / "out")
     assert isinstance(other.exception, InputError)
-    assert "was begun with recipe" in str(other.exception)
+    assert "was begun with epochs 1, not 2" in str(other.exception)
 
 
 def test_searches(few_digits, tmp_path, monkeypatch):

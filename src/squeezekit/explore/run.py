@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import zlib
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -316,11 +317,14 @@ def _recipe(config: ExploreConfig, model: str) -> recipes.Recipe:
 
 def _settings(config: ExploreConfig, plan: Plan, images: Images) -> dict[str, Any]:
     """What would make trials incomparable if workers had it differently."""
+    classes = "\0".join(images.train.classes).encode()
     return {
         "space": config.space,
         "model": plan.base.network.name,
-        "recipe": str(plan.recipe),
-        "classes": list(images.train.classes),
+        "recipe": config.recipe or "the model's",
+        "epochs": plan.recipe.epochs,
+        "seed": config.seed,
+        "classes": f"{len(images.train.classes)} ({zlib.crc32(classes):08x})",
         "images": _in_words(images),
     }
 
