@@ -189,7 +189,8 @@ def test_a_trial_that_kills_its_workers_is_given_up(open_study, tmp_path):
     assert all(ticket.done for ticket in shared.tickets())
 
 
-def test_a_worker_that_was_given_up_changes_nothing(open_study, tmp_path):
+@pytest.mark.parametrize("late", [True, False])
+def test_a_worker_that_was_given_up_changes_nothing(open_study, tmp_path, late):
     """It slept, its ticket went to another, and what it brings then is not wanted."""
     shared, other = open_study(None, tmp_path), open_study(None, tmp_path)
     shared.issue([{}])
@@ -198,6 +199,8 @@ def test_a_worker_that_was_given_up_changes_nothing(open_study, tmp_path):
         number = trial.number
         other.study.tell(number, state=TrialState.FAIL)  # as the other one does for the dead
         other.work(lambda trial: (1.0, 1.0), RandomSampler)
+        if late:
+            trial.set_user_attr("late", late)
         return 0.0, 0.0
 
     shared.work(sleeper, RandomSampler)

@@ -14,7 +14,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ class SharedStudy:
         pulse: Pulse = Pulse(),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._pulse = pulse
+        self._url, self._pulse = url, pulse
         self._alone = _lock(url)
         with ExitStack() as undo, _database_errors(url), self._alone():
             self._storage = _storage(url, pulse)
@@ -177,19 +177,21 @@ class SharedStudy:
 
         Raises:
             KeyboardInterrupt: and whatever else the objective raises; the ticket is free again.
+            InputError: where the database is out of reach; the same.
         """
-        while True:
-            with self._alone():
-                self._queue_lost()
-            tickets = self.tickets()
-            watch(tickets)
-            if all(ticket.done for ticket in tickets):
-                return
-            trial = self._claim(sampler)
-            if trial is None:  # others have the last ones: wait, in case they die
-                time.sleep(min(self._pulse.interval_seconds, 1))
-                continue
-            self._attempt(trial, objective)
+        with _database_errors(self._url):
+            while True:
+                with self._alone():
+                    self._queue_lost()
+                tickets = self.tickets()
+                watch(tickets)
+                if all(ticket.done for ticket in tickets):
+                    return
+                trial = self._claim(sampler)
+                if trial is not None:
+                    self._attempt(trial, objective)
+                else:  # others have the last ones: wait, in case they die
+                    time.sleep(min(self._pulse.interval_seconds, 1))
 
     # --------------------------------------------------------------------------------- one ticket
 
@@ -209,7 +211,9 @@ class SharedStudy:
         return None
 
     def _attempt(self, trial: optuna.Trial, objective: Objective) -> None:
-        with self._heart(trial._trial_id):
+        # Where this worker slept so long that it was given up, nothing of its trial can be changed
+        # any more: another has the ticket.
+        with self._heart(trial._trial_id), suppress(UpdateFinishedTrialError):
             try:
                 self._tell(trial, values=objective(trial))
             except TrialPruned as reason:
@@ -223,12 +227,8 @@ class SharedStudy:
                 raise
 
     def _tell(self, trial: optuna.Trial, **result: Any) -> None:  # noqa: ANN401 - Study.tell's own
-        try:
+        if not self._storage.get_trial(trial._trial_id).state.is_finished():
             self.study.tell(trial, **result)
-        except (UpdateFinishedTrialError, ValueError):
-            if not self._storage.get_trial(trial._trial_id).state.is_finished():
-                raise
-            # This worker slept so long that it was given up, and another has its ticket.
 
     @contextmanager
     def _heart(self, trial_id: int) -> Iterator[None]:
