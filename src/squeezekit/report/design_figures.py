@@ -61,6 +61,7 @@ def pareto_figure(results: Sequence[DesignFigures], varied: str | None = None) -
     figure = Figure(figsize=(_WIDE, 5.0), layout="constrained")
     axes = figure.add_subplot()
     _bare(axes)
+    axes.set_facecolor("none")
     best, worst = max(r.top1 for r in results), min(r.top1 for r in results)
     lowest = max(worst, best - _BAND)
     shown = [r for r in results if r.top1 >= lowest]
