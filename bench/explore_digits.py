@@ -122,15 +122,26 @@ class Worker:
 
 
 def kill_halfway(worker: Worker, url: str, trials: int) -> dict[str, int]:
-    """Kill a worker as soon as half of the trials are done, and say how many that were."""
-    done = 0
-    while done < trials // 2:
-        time.sleep(1)
-        done = count(url, "state NOT IN ('RUNNING', 'WAITING')")
+    """Kill a worker in the middle of a trial, as soon as half of them are done.
+
+    Returns:
+        How many trials were done then, and how many the database has as running.
+    """
+    earlier: list[tuple[Any, ...]] = []
+    while True:
+        time.sleep(2)
+        running = rows(url, "SELECT trial_id FROM trials WHERE state = 'RUNNING' ORDER BY trial_id")
+        half_done = count(url, "state NOT IN ('RUNNING', 'WAITING')") >= trials // 2
+        if half_done and len(running) == 2 and running == earlier:
+            break
+        earlier = running
         assert worker.process.poll() is None, "the worker ended too soon"
     worker.process.send_signal(signal.SIGKILL)
     worker.process.wait()
-    return {"trials_done": done, "trials_running": count(url, "state = 'RUNNING'")}
+    return {
+        "trials_done": count(url, "state NOT IN ('RUNNING', 'WAITING')"),
+        "trials_running": count(url, "state = 'RUNNING'"),
+    }
 
 
 def count(url: str, condition: str) -> int:
