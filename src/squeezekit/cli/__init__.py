@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from squeezekit import __version__
-from squeezekit.cli import compressing, networks, predicting, reproducing, training
+from squeezekit.cli import (
+    compressing,
+    exploring,
+    networks,
+    predicting,
+    reproducing,
+    training,
+)
 from squeezekit.cli.common import BAD_INPUT, app
 from squeezekit.errors import SqueezekitError
 
@@ -24,13 +31,16 @@ def main() -> None:
         sys.exit(BAD_INPUT)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in _TRAINING_PACKAGES:
+        if missing not in _TRAINING_PACKAGES | _EXPLORING_PACKAGES:
             raise
-        print(f"squeezekit: this needs {missing}: pip install 'squeezekit[train]'", file=sys.stderr)
+        extra = "train" if missing in _TRAINING_PACKAGES else "explore"
+        needs = f"this needs {missing}: pip install 'squeezekit[{extra}]'"
+        print(f"squeezekit: {needs}", file=sys.stderr)
         sys.exit(BAD_INPUT)
 
 
 _TRAINING_PACKAGES = {"torch", "matplotlib", "sklearn", "jinja2", "safetensors"}
+_EXPLORING_PACKAGES = {"optuna", "sqlalchemy"}
 
 
 def _version(asked: bool) -> None:
@@ -56,6 +66,7 @@ for verb in (
     training.evaluate,
     compressing.compress,
     compressing.sensitivity,
+    exploring.explore,
     networks.info,
     predicting.predict,
     networks.export,

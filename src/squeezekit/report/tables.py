@@ -43,6 +43,38 @@ class StageFigures(Protocol):
         """Percent with the truth among five."""
 
 
+class DesignFigures(Protocol):
+    """What is shown of a design that was tried; `explore.run.Result` is one."""
+
+    @property
+    def trial(self) -> int:
+        """Its number."""
+
+    @property
+    def top1(self) -> float:
+        """Percent, of the file."""
+
+    @property
+    def file_bytes(self) -> int:
+        """Of the whole file."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of an image."""
+
+    @property
+    def on_front(self) -> bool:
+        """Whether no other is better in all three."""
+
+    @property
+    def given(self) -> bool:
+        """Whether it was set, and not searched for: the paper's metaparameters."""
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """Of its metaparameters."""
+
+
 def models_table(models: Mapping[str, Mapping[str, Any]]) -> Table:
     """The networks of the catalogue.
 
@@ -211,6 +243,26 @@ def _about(file: FileContents) -> Text:
         *(f"- {step}" for step in metadata.provenance),
     ]
     return Text("\n".join(numbers.shown(line) for line in lines) + "\n")
+
+
+def front_table(results: Sequence[DesignFigures]) -> Table:
+    """The finished trials of an exploration that no other beats in all, smallest first.
+
+    Args:
+        results: of all finished trials.
+    """
+    table = _table("Trial", "Bytes", "Top-1 %", "MACs")
+    table.add_column("")
+    for result in sorted(results, key=lambda result: result.file_bytes):
+        if result.on_front:
+            table.add_row(
+                str(result.trial),
+                numbers.count(result.file_bytes),
+                numbers.percent(result.top1),
+                numbers.many(result.macs),
+                Text("the paper's metaparameters" if result.given else "", "dim"),
+            )
+    return table
 
 
 def evaluation_table(evaluation: Evaluation, file_bytes: int | None = None) -> Table:

@@ -1,0 +1,389 @@
+"""An exploration: from a folder of images and a space to a study, and what it found."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import zlib
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from squeezekit.data.dataset import split
+from squeezekit.data.folders import require_classes
+from squeezekit.errors import InputError
+from squeezekit.explore import space as spaces
+from squeezekit.explore.space import Design, Space
+from squeezekit.explore.study import (
+    ERROR,
+    STOPPED,
+    TICKET,
+    Pulse,
+    SharedStudy,
+    Ticket,
+    database_url,
+)
+from squeezekit.explore.trial import DIRECTIONS, FILE, TEST_TOP1, Images, Plan, Trials
+from squeezekit.models import catalogue
+from squeezekit.models.squeezenet import SqueezeNetConfig
+from squeezekit.progress import Progress, silent
+from squeezekit.report import numbers
+from squeezekit.runtime.images import open_image
+from squeezekit.train import recipe as recipes
+
+Note = Callable[[str], None]
+"""Told a sentence that the user should read."""
+
+FILE_NAME, FOLDER = "study.db", "networks"
+"""In the folder of an exploration: the study where no database has it, and the trials' files."""
+
+_TINY_PIXELS = 32
+_SEARCH_TRIALS = 100
+_RANDOM_TRIALS = 8
+
+
+@dataclass(frozen=True)
+class ExploreConfig:
+    """What to explore, and how thoroughly.
+
+    Attributes:
+        space: a key of `space.SPACES`.
+        trials: of the study, by all its workers; None is all of a grid, or 100.
+        model: a SqueezeNet of the catalogue, whose metaparameters vary; None is v1.1, or the
+            digits' for images of up to 32 pixels.
+        recipe: of the training; None is "modern", or "digits" for the digits' network.
+        epochs: of the training; None is the recipe's. Retraining takes as many again.
+        seed: of everything that is random.
+        storage: a PostgreSQL database that several machines share; None is a file.
+        study: its name there; None is named after space and data.
+        pulse: of the workers.
+    """
+
+    space: str = "all"
+    trials: int | None = None
+    model: str | None = None
+    recipe: str | None = None
+    epochs: int | None = None
+    seed: int = 0
+    storage: str | None = None
+    study: str | None = None
+    pulse: Pulse = field(default_factory=Pulse)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished trial gave.
+
+    Attributes:
+        trial: its ticket.
+        top1: of the file on the held-out images, in percent.
+        file_bytes: of the file.
+        macs: multiply-accumulates of an image.
+        test_top1: on images that the search has not used; None without any.
+        on_front: whether no other trial beats it in accuracy, bytes and MACs at once.
+        given: whether a search was given it, to beat: it has the paper's metaparameters.
+        file: its name.
+        values: of the metaparameters.
+    """
+
+    trial: int
+    top1: float
+    file_bytes: int
+    macs: int
+    test_top1: float | None
+    on_front: bool
+    given: bool
+    file: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Exploration:
+    """What a study knows, now.
+
+    Attributes:
+        name: of the study.
+        storage: the database, without its password.
+        tickets: the trials.
+        space: what varied.
+        plan: what did not.
+        images: in words.
+        folder: where this worker's files are.
+        has_test: whether files were also measured on images that the search has not used.
+        seconds: that this worker has worked.
+    """
+
+    name: str
+    storage: str
+    tickets: tuple[Ticket, ...]
+    space: Space
+    plan: Plan
+    images: str
+    folder: Path
+    has_test: bool
+    seconds: float
+
+    @property
+    def finished(self) -> list[FrozenTrial]:
+        """The trials that have a file, in order, as Optuna has them."""
+        return [t.last for t in self.tickets if t.last.state == TrialState.COMPLETE]
+
+    @property
+    def stopped(self) -> dict[int, str]:
+        """Why trials were stopped early, by ticket."""
+        return {
+            ticket.number: ticket.last.user_attrs.get(STOPPED, "")
+            for ticket in self.tickets
+            if ticket.last.state == TrialState.PRUNED
+        }
+
+    @property
+    def failed(self) -> dict[int, str]:
+        """Why trials failed, by ticket."""
+        return {
+            ticket.number: ticket.last.user_attrs.get(ERROR, "its workers died")
+            for ticket in self.tickets
+            if ticket.done and ticket.last.state == TrialState.FAIL
+        }
+
+    @property
+    def retried(self) -> int:
+        """Attempts whose workers died."""
+        return sum(len(ticket.attempts) - 1 for ticket in self.tickets)
+
+    @property
+    def results(self) -> list[Result]:
+        """Of the trials that have a file, in order."""
+        front = {trial.user_attrs[TICKET] for trial in self.study().best_trials}
+        given = 0 if self.space.is_grid else len(self.space.points)
+        return [_result(trial, front, given) for trial in self.finished]
+
+    def study(self) -> optuna.Study:
+        """The finished trials as a study of Optuna's in memory, numbered in their order."""
+        study = optuna.create_study(directions=DIRECTIONS)
+        study.add_trials(self.finished)
+        return study
+
+
+def _result(trial: FrozenTrial, front: Container[int], given: int) -> Result:
+    top1, file_bytes, macs = trial.values
+    ticket = trial.user_attrs[TICKET]
+    return Result(
+        trial=ticket,
+        top1=top1,
+        file_bytes=round(file_bytes),
+        macs=round(macs),
+        test_top1=trial.user_attrs.get(TEST_TOP1),
+        on_front=ticket in front,
+        given=ticket < given,
+        file=trial.user_attrs[FILE],
+        values=trial.params,
+    )
+
+
+def explore(
+    data: Path,
+    out: Path,
+    config: ExploreConfig,
+    *,
+    progress: Progress = silent,
+    note: Note = lambda text: None,
+    on_pause: Callable[[Exploration], None] = lambda exploration: None,
+) -> Exploration:
+    """Work on a study until all its trials are done; the same call joins it, and resumes it.
+
+    Args:
+        data: class folders; a part "test" among them is used for nothing but a last measurement.
+        out: a folder for the study's file and the networks.
+        config: what to explore.
+        progress: told of the study's trials, whoever does them, and of what this worker does.
+        note: told a line about each trial.
+        on_pause: shown what there is when Ctrl-C ends this worker.
+
+    Raises:
+        InputError: where data, folder or database cannot be used, or the study there is another.
+    """
+    start = time.perf_counter()
+    images = _images(data, config.seed)
+    model = config.model or _model_for(images)
+    plan = Plan(
+        base=Design(_base(model, images)),
+        recipe=_recipe(config, model),
+    )
+    space = spaces.named(config.space, plan.base.network)
+    points = _points(space, config.trials)
+    folder = out / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made ({error.strerror})") from None
+    url = database_url(config.storage, out / FILE_NAME)
+    name = config.study or f"{config.space} {data.resolve().name}"
+    settings = _settings(config, plan, images)
+
+    def now() -> Exploration:
+        return Exploration(
+            name=name,
+            storage=url.render_as_string(),
+            tickets=tuple(shared.tickets()),
+            space=space,
+            plan=plan,
+            images=_in_words(images),
+            folder=folder,
+            has_test=images.test is not None,
+            seconds=time.perf_counter() - start,
+        )
+
+    with SharedStudy(url, name, DIRECTIONS, settings, config.pulse) as shared:
+        shared.issue(points)
+        trials = Trials(space, plan, images, folder, shared.study, progress)
+        try:
+            shared.work(trials, _sampler(space, config.seed), _Watch(progress, note))
+        except KeyboardInterrupt:
+            on_pause(now())
+            raise
+        return now()
+
+
+def _points(space: Space, trials: int | None) -> list[Mapping[str, Any]]:
+    """What each trial is given: a point of the grid, or nothing where the search is to choose."""
+    if trials is None:
+        trials = len(space.points) if space.is_grid else _SEARCH_TRIALS
+    if trials < 1:
+        raise InputError(f"a study has at least 1 trial, not {trials}")
+    if space.is_grid and trials > len(space.points):
+        raise InputError(f"the grid {space.name} has {len(space.points)} points, not {trials}")
+    searched: list[Mapping[str, Any]] = [{}] * max(trials - len(space.points), 0)
+    return [*space.points[:trials], *searched]
+
+
+def _sampler(space: Space, seed: int) -> Callable[[int], BaseSampler]:
+    """Tree-structured Parzen estimators for several objectives (Ozaki et al. 2022).
+
+    Seeded by the ticket: a study that is resumed chooses as one that was not interrupted, and no
+    two workers choose alike. Trials that run elsewhere count as bad ones until they are done, so
+    that nobody repeats them.
+    """
+    startup = len(space.points) + _RANDOM_TRIALS
+
+    def sampler(ticket: int) -> BaseSampler:
+        own = int(np.random.SeedSequence((seed, ticket)).generate_state(1)[0])
+        return TPESampler(seed=own, n_startup_trials=startup, constant_liar=True)
+
+    return sampler
+
+
+def _images(data: Path, seed: int) -> Images:
+    train = split(data, "train", seed)
+    require_classes(train)
+    val, test = split(data, "val", seed), split(data, "test", seed)
+    for part in (val, test):
+        if part.classes != train.classes:
+            raise InputError(f"{part.root} has other classes than {train.root}")
+    return Images(train, val, None if test.paths == val.paths else test)
+
+
+def _model_for(images: Images) -> str:
+    width, height = open_image(images.train.paths[0]).size
+    return "squeezenet-digits" if max(width, height) <= _TINY_PIXELS else "squeezenet-1.1"
+
+
+def _base(model: str, images: Images) -> SqueezeNetConfig:
+    """A network of the catalogue, with batch norms: without, bad luck would decide many a trial."""
+    config = catalogue.find(model).config
+    if not isinstance(config, SqueezeNetConfig):
+        raise InputError(f"{model} has no metaparameters to explore: name a SqueezeNet")
+    return dataclasses.replace(
+        config, classes=len(images.train.classes), batch_norm=True, final_relu=False
+    )
+
+
+def _recipe(config: ExploreConfig, model: str) -> recipes.Recipe:
+    name = config.recipe or ("digits" if model == "squeezenet-digits" else "modern")
+    recipe = dataclasses.replace(recipes.named(name), seed=config.seed)
+    if config.epochs is None:
+        return recipe
+    if config.epochs < 1:
+        raise InputError(f"training takes at least 1 epoch, not {config.epochs}")
+    warmup = min(recipe.warmup_epochs, config.epochs / 4)
+    return dataclasses.replace(recipe, epochs=config.epochs, warmup_epochs=warmup)
+
+
+def _settings(config: ExploreConfig, plan: Plan, images: Images) -> dict[str, Any]:
+    """What would make trials incomparable if workers had it differently."""
+    classes = "\0".join(images.train.classes).encode()
+    return {
+        "space": config.space,
+        "model": plan.base.network.name,
+        "recipe": config.recipe or "the model's",
+        "epochs": plan.recipe.epochs,
+        "seed": config.seed,
+        "classes": f"{len(images.train.classes)} ({zlib.crc32(classes):08x})",
+        "images": _in_words(images),
+    }
+
+
+def _in_words(images: Images) -> str:
+    test = "" if images.test is None else f", {numbers.count(len(images.test))} to test"
+    return (
+        f"{numbers.count(len(images.train))} to train on, "
+        f"{numbers.count(len(images.val))} held out{test}"
+    )
+
+
+class _Watch:
+    """Tells of the trials that were done since it looked last, and how long the rest will take."""
+
+    def __init__(self, progress: Progress, note: Note) -> None:
+        self._progress, self._note = progress, note
+        self._start = time.perf_counter()
+        self._known: set[int] | None = None
+
+    def __call__(self, tickets: list[Ticket]) -> None:
+        done = {ticket.number for ticket in tickets if ticket.done}
+        if self._known is None:
+            self._first, self._known = len(done), done
+        for number in sorted(done - self._known):
+            self._note(f"{_told(tickets[number])}; {self._left(len(done), len(tickets))}")
+        self._known = done
+        self._progress("trials", len(done), len(tickets))
+
+    def _left(self, done: int, total: int) -> str:
+        pace = (time.perf_counter() - self._start) / max(done - self._first, 1)
+        left = numbers.duration(pace * (total - done))
+        return f"{done} of {total} trials" + (f", about {left} left" if done < total else "")
+
+
+def _told(ticket: Ticket) -> str:
+    """A trial that is done, in a line."""
+    trial = ticket.last
+    if trial.state == TrialState.COMPLETE:
+        top1, file_bytes, macs = trial.values
+        return (
+            f"trial {ticket.number}: top-1 {numbers.percent(top1)}%, {numbers.size(file_bytes)}, "
+            f"{numbers.many(macs)} MACs"
+        )
+    if trial.state == TrialState.PRUNED:
+        return f"trial {ticket.number} stopped: {trial.user_attrs.get(STOPPED)}"
+    return f"trial {ticket.number} failed: {trial.user_attrs.get(ERROR, 'its workers died')}"
+
+
+def as_json_object(exploration: Exploration) -> dict[str, Any]:
+    """The result as `explore --json` prints it."""
+    return {
+        "study": exploration.name,
+        "storage": exploration.storage,
+        "space": exploration.space.name,
+        "trials": len(exploration.tickets),
+        "finished": [dataclasses.asdict(result) for result in exploration.results],
+        "stopped": {str(number): why for number, why in exploration.stopped.items()},
+        "failed": {str(number): why for number, why in exploration.failed.items()},
+        "retried": exploration.retried,
+        "seconds": exploration.seconds,
+    }

@@ -1,0 +1,375 @@
+"""A study that any number of processes and machines work on: no trial lost, and none run twice.
+
+Optuna keeps the trials, in a file or in PostgreSQL, and notices dead workers by their heartbeats.
+That the number of trials is exact is done here: the study has as many tickets as it has trials, a
+worker does nothing without one, and the ticket of a worker that died is given out once more.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.exceptions import (
+    ExperimentalWarning,
+    StorageInternalError,
+    TrialPruned,
+    UpdateFinishedTrialError,
+)
+from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from squeezekit.errors import InputError
+
+Objective = Callable[[optuna.Trial], Sequence[float]]
+"""Gives the values of a trial; raises TrialPruned where it stops early, and InputError where the
+trial cannot be done, however often it is tried."""
+
+MOST_ATTEMPTS = 3
+"""After so many dead workers a trial is taken to be what killed them."""
+
+TICKET, ERROR, STOPPED = "ticket", "error", "stopped"
+"""Attributes of trials: number of the ticket, from 0; why it failed; why it was stopped."""
+
+_SETTINGS = "settings"
+_FIXED = "fixed_params"  # Optuna's own, for values that a trial must take
+_LOCK = zlib.crc32(b"squeezekit explore")  # PostgreSQL's advisory locks have numbers
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """How a worker that died is told from one that is busy.
+
+    Attributes:
+        interval_seconds: between a worker's signs of life.
+        grace_seconds: without any, after which its trial is given to another.
+    """
+
+    interval_seconds: int = 15
+    grace_seconds: int = 60
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A trial of the study, whoever has tried it.
+
+    Attributes:
+        number: from 0.
+        attempts: the trials that Optuna has of it, in order; only the last may be more than the
+            remains of a worker that died.
+    """
+
+    number: int
+    attempts: tuple[FrozenTrial, ...]
+
+    @property
+    def last(self) -> FrozenTrial:
+        """The attempt that counts."""
+        return self.attempts[-1]
+
+    @property
+    def lost(self) -> bool:
+        """Whether its worker died, and another has to try."""
+        died = self.last.state == TrialState.FAIL and ERROR not in self.last.user_attrs
+        return died and len(self.attempts) < MOST_ATTEMPTS
+
+    @property
+    def done(self) -> bool:
+        """Whether nobody has to try it any more."""
+        return self.last.state.is_finished() and not self.lost
+
+
+class SharedStudy:
+    """A study in a database, and this process's part in it.
+
+    Args:
+        url: of the database; `database_url` makes it of what a user typed.
+        name: of the study; the same for all workers.
+        directions: one for each value of a trial.
+        settings: what all workers must agree on, as JSON takes it.
+        pulse: of its workers.
+
+    Raises:
+        InputError: where the database cannot be used, or the study there has other settings.
+    """
+
+    def __init__(
+        self,
+        url: sqlalchemy.URL,
+        name: str,
+        directions: Sequence[StudyDirection],
+        settings: Mapping[str, Any],
+        pulse: Pulse = Pulse(),
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._url, self._pulse = url, pulse
+        self._alone = _lock(url)
+        with ExitStack() as undo, _database_errors(url), self._alone():
+            self._storage = _storage(url, pulse)
+            undo.callback(self.close)
+            self.study = optuna.create_study(
+                study_name=name,
+                storage=self._storage,
+                directions=directions,
+                load_if_exists=True,
+            )
+            self._id = self._storage.get_study_id_from_name(name)
+            _agree(self.study, dict(settings))
+            undo.pop_all()
+
+    def __enter__(self) -> SharedStudy:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to the database."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
+    def issue(self, points: Sequence[Mapping[str, Any]]) -> None:
+        """Make tickets for all points that have none yet.
+
+        Args:
+            points: values that a trial must take, by name; the sampler chooses the others. Those
+                of tickets that exist are not looked at.
+        """
+        with self._alone():
+            for number in range(len(self.tickets()), len(points)):
+                self._queue(number, points[number])
+
+    def tickets(self) -> list[Ticket]:
+        """All tickets of the study, as they stand now."""
+        attempts: dict[int, list[FrozenTrial]] = {}
+        trials = self._storage.get_all_trials(self._id, deepcopy=False)
+        for trial in sorted(trials, key=lambda trial: trial.number):
+            attempts.setdefault(trial.user_attrs[TICKET], []).append(trial)
+        return [Ticket(number, tuple(attempts[number])) for number in sorted(attempts)]
+
+    def work(
+        self,
+        objective: Objective,
+        sampler: Callable[[int], BaseSampler],
+        watch: Callable[[list[Ticket]], None] = lambda tickets: None,
+    ) -> None:
+        """Take tickets until all are done, by this worker or another.
+
+        Args:
+            objective: does a trial.
+            sampler: for a ticket's number, what chooses the values of its trial.
+            watch: shown all tickets before each trial, each second of waiting, and in the end.
+
+        Raises:
+            KeyboardInterrupt: and whatever else the objective raises; the ticket is free again.
+            InputError: where the database is out of reach; the same.
+        """
+        with _database_errors(self._url):
+            while True:
+                with self._alone():
+                    self._queue_lost()
+                tickets = self.tickets()
+                watch(tickets)
+                if all(ticket.done for ticket in tickets):
+                    return
+                trial = self._claim(sampler)
+                if trial is not None:
+                    self._attempt(trial, objective)
+                else:  # others have the last ones: wait, in case they die
+                    time.sleep(min(self._pulse.interval_seconds, 1))
+
+    # --------------------------------------------------------------------------------- one ticket
+
+    def _claim(self, sampler: Callable[[int], BaseSampler]) -> optuna.Trial | None:
+        """A ticket that waits, now this worker's."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            # First a sign of life, then the trial: a worker that dies in between leaves no trial
+            # that runs for ever, as Optuna never misses who has not been seen at all.
+            self._storage.record_heartbeat(trial._trial_id)
+            try:
+                mine = self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+            except UpdateFinishedTrialError:
+                continue
+            if mine:
+                self.study.sampler = sampler(trial.user_attrs[TICKET])
+                return optuna.Trial(self.study, trial._trial_id)
+        return None
+
+    def _attempt(self, trial: optuna.Trial, objective: Objective) -> None:
+        # Where this worker slept so long that it was given up, nothing of its trial can be changed
+        # any more: another has the ticket.
+        with self._heart(trial._trial_id), suppress(UpdateFinishedTrialError):
+            try:
+                self._tell(trial, values=objective(trial))
+            except TrialPruned as reason:
+                trial.set_user_attr(STOPPED, str(reason))
+                self._tell(trial, state=TrialState.PRUNED)
+            except InputError as reason:
+                trial.set_user_attr(ERROR, str(reason))
+                self._tell(trial, state=TrialState.FAIL)
+            except BaseException:
+                self._tell(trial, state=TrialState.FAIL)
+                raise
+
+    def _tell(self, trial: optuna.Trial, **result: Any) -> None:  # noqa: ANN401 - Study.tell's own
+        if not self._storage.get_trial(trial._trial_id).state.is_finished():
+            self.study.tell(trial, **result)
+
+    @contextmanager
+    def _heart(self, trial_id: int) -> Iterator[None]:
+        """Gives signs of life while the `with` lasts."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(self._pulse.interval_seconds):
+                try:
+                    self._storage.record_heartbeat(trial_id)
+                except (StorageInternalError, SQLAlchemyError):
+                    continue  # the database is out of reach; it may be back at the next beat
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    # ---------------------------------------------------------------------------------- the queue
+
+    def _queue_lost(self) -> None:
+        """Give out again what workers that died have left; a crash on the way loses nothing."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            fail_stale_trials(self.study)
+        for ticket in self.tickets():
+            if ticket.lost:
+                given = ticket.last.system_attrs.get(_FIXED, {})
+                self._queue(ticket.number, {**given, **ticket.last.params})
+
+    def _queue(self, ticket: int, values: Mapping[str, Any]) -> None:
+        self.study.enqueue_trial(dict(values), user_attrs={TICKET: ticket})
+
+
+# ------------------------------------------------------------------------------------ the database
+
+
+def database_url(storage: str | None, file: Path) -> sqlalchemy.URL:
+    """The address of the database that a user asked for.
+
+    Args:
+        storage: `postgresql://USER:PASSWORD@HOST/DATABASE`, or None for a file.
+        file: where that is.
+
+    Raises:
+        InputError: for what is no such address.
+    """
+    if storage is None:
+        return sqlalchemy.URL.create("sqlite", database=str(file))
+    try:
+        url = sqlalchemy.make_url(storage)
+    except ArgumentError:
+        url = None
+    if url is None or url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
+        raise InputError(
+            "--storage takes the address of a PostgreSQL database, "
+            "postgresql://USER:PASSWORD@HOST/DATABASE; without it the study is a file in --out"
+        )
+    return url.set(drivername="postgresql+psycopg")
+
+
+def _storage(url: sqlalchemy.URL, pulse: Pulse) -> RDBStorage:
+    is_file = url.get_backend_name() == "sqlite"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        storage = RDBStorage(
+            url.render_as_string(hide_password=False),
+            engine_kwargs={"connect_args": {"timeout": 60}} if is_file else {"pool_pre_ping": True},
+            heartbeat_interval=pulse.interval_seconds,
+            grace_period=pulse.grace_seconds,
+        )
+    if is_file:
+        _lock_rows(storage.engine)
+    return storage
+
+
+def _lock_rows(engine: sqlalchemy.Engine) -> None:
+    """Let SQLite, which has no SELECT FOR UPDATE, lock the file from a transaction's beginning."""
+
+    def leave_to_us(connection: sqlite3.Connection, record: object) -> None:
+        connection.isolation_level = None
+
+    def begin(connection: sqlalchemy.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # connections that were opened without
+    sqlalchemy.event.listen(engine, "connect", leave_to_us)
+    sqlalchemy.event.listen(engine, "begin", begin)
+
+
+def _lock(url: sqlalchemy.URL) -> Callable[[], AbstractContextManager[None]]:
+    """A lock among all workers on a database, which the death of its holder frees."""
+
+    @contextmanager
+    def in_database() -> Iterator[None]:
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_LOCK)))
+            yield
+
+    @contextmanager
+    def in_file() -> Iterator[None]:
+        connection = sqlite3.connect(f"{url.database}.lock", timeout=60, isolation_level=None)
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+            yield
+        finally:
+            connection.close()
+
+    if url.get_backend_name() == "sqlite":
+        return in_file
+    engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+    return in_database
+
+
+def _agree(study: optuna.Study, settings: dict[str, Any]) -> None:
+    """Check that all workers of a study do the same."""
+    there = study.user_attrs.get(_SETTINGS)
+    if there is None:
+        study.set_user_attr(_SETTINGS, settings)
+        return
+    settings = json.loads(json.dumps(settings))
+    for name, value in settings.items():
+        if there.get(name) != value:
+            raise InputError(
+                f"the study {study.study_name!r} was begun with {name} {there.get(name)!r}, not "
+                f"{value!r}: take the same, or another name (--study) or folder (--out)"
+            )
+
+
+@contextmanager
+def _database_errors(url: sqlalchemy.URL) -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        reason = str(getattr(cause, "orig", cause)).strip().splitlines()[0]
+        raise InputError(f"{url.render_as_string()} cannot be used: {reason}") from None
+    except ModuleNotFoundError as error:
+        if error.name != "psycopg":
+            raise
+        raise InputError("PostgreSQL needs psycopg: pip install 'squeezekit[explore]'") from None
