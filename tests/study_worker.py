@@ -1,9 +1,9 @@
 """A worker of a study whose trials only sleep: run as a process by test_study.py.
 
-    python study_worker.py URL TRIALS MARKS [SLOW]
+    python study_worker.py URL TRIALS MARKS GRACE [SLOW]
 
-Leaves a line a trial in the folder MARKS: its ticket and what became of it. With SLOW, a trial of
-that ticket takes for ever.
+Leaves a line a trial in the folder MARKS: its ticket and what became of it. A worker that gives no
+sign of life for GRACE seconds is given up. With SLOW, a trial of that ticket takes for ever.
 """
 
 import os
@@ -17,7 +17,7 @@ from optuna.study import StudyDirection
 from squeezekit.explore.study import TICKET, Pulse, SharedStudy, database_url
 
 url, trials, marks = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-slow = int(sys.argv[4]) if len(sys.argv) > 4 else None
+grace, slow = int(sys.argv[4]), int(sys.argv[5]) if len(sys.argv) > 5 else None
 file = marks / "study.db"
 
 
@@ -36,7 +36,7 @@ shared = SharedStudy(
     "test",
     (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE),
     {},
-    Pulse(interval_seconds=1, grace_seconds=2),
+    Pulse(interval_seconds=1, grace_seconds=grace),
 )
 shared.issue([{"x": i / trials} if i % 2 else {} for i in range(trials)])
 shared.work(objective, RandomSampler)

@@ -70,8 +70,8 @@ def open_study():
         yield join
 
 
-def start(database, trials, marks, *slow):
-    command = [sys.executable, WORKER, database or "file", trials, marks, *slow]
+def start(database, trials, marks, grace, *slow):
+    command = [sys.executable, WORKER, database or "file", trials, marks, grace, *slow]
     return subprocess.Popen([str(part) for part in command])
 
 
@@ -92,13 +92,13 @@ def wait_for(condition, seconds=120):
 
 def test_two_workers_one_killed(open_study, database, tmp_path):
     """A worker is killed in the middle of a trial, and all trials are done, each once."""
-    total, slow = 12, 7
-    victim = start(database, total, tmp_path, slow)
+    total, slow, grace = 12, 7, 6  # a busy machine lets a worker that lives wait for seconds
+    victim = start(database, total, tmp_path, grace, slow)
     other = None
     try:
         begun = (str(victim.pid), "begun", str(slow))
         wait_for(lambda: begun in lines(tmp_path))
-        other = start(database, total, tmp_path)
+        other = start(database, total, tmp_path, grace)
         # The other one does what is left, and then waits for the victim: it is not given up yet.
         wait_for(lambda: sum(event == "ended" for _, event, _ in lines(tmp_path)) == total - 1)
         victim.send_signal(signal.SIGKILL)
@@ -123,7 +123,7 @@ def test_two_workers_one_killed(open_study, database, tmp_path):
 def test_workers_that_begin_at_once(open_study, database, tmp_path):
     """Tables, study and tickets are made once, and the last trials are not run twice."""
     total = 16
-    workers = [start(database, total, tmp_path) for _ in range(2)]
+    workers = [start(database, total, tmp_path, 600) for _ in range(2)]
     assert [worker.wait(120) for worker in workers] == [0] * 2
     begun = Counter(int(ticket) for _, event, ticket in lines(tmp_path) if event == "begun")
     assert begun == Counter(range(total))
