@@ -1,0 +1,94 @@
+"""The method best on the published network: bytes against divergence and accuracy.
+
+    python bench/best.py SHARED_DATA OUT.json
+
+Calibrates on the files of `imagenet-500` whose number divides by 4, without their labels, and
+measures on the others.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from record import record
+
+from squeezekit.compress.best import Rounder, divergence_of
+from squeezekit.data.folders import scan
+from squeezekit.data.labelling import matched, with_labels
+from squeezekit.evaluate import evaluate
+from squeezekit.interop.weights import load_network
+from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.images import open_image, prepare
+from squeezekit.sqz import container
+
+PRICES = (1e-8, 1.5e-8, 3e-8, 4.5e-8, 8e-8, 2e-7)
+
+
+def main(data: Path, out: Path) -> None:
+    network = load_network(data / "han-2016" / "compressed_SqueezeNet.net")
+    images = scan(data / "imagenet-500")
+    labels = data / "imagenet-classes.tsv"
+    metadata = with_labels(network.metadata, 1000, labels_file=labels, image_set=images)
+    images = matched(images, metadata)
+    numbers = [int(Path(path).stem) for path in images.paths]
+    ours = images.subset([i for i, n in enumerate(numbers) if n % 4 == 0])
+    others = images.subset([i for i, n in enumerate(numbers) if n % 4])
+
+    def pixels(paths):
+        return np.stack([prepare(open_image(path), metadata.preprocessing) for path in paths])
+
+    def logits(network):
+        classifier = from_network(network)
+        parts = np.array_split(pixels(others.paths), 10)
+        return torch.from_numpy(np.concatenate([classifier.logits(part) for part in parts]))
+
+    original = evaluate(from_network(network), others)
+    reference = logits(network)
+    start = time.perf_counter()
+    rounder = Rounder(network, pixels(ours.paths))
+    curvature_seconds = time.perf_counter() - start
+    points = []
+    for price in PRICES:
+        start = time.perf_counter()
+        point = rounder.round(price)
+        seconds = time.perf_counter() - start
+        encoded = container.encode(point.network, "entropy")
+        found = container.decode(encoded)
+        measured = evaluate(from_network(found), others)
+        answers = logits(found)
+        points.append(
+            {
+                "file_bytes": len(encoded),
+                "divergence_nats": round(divergence_of(reference, answers), 4),
+                "top1": measured.top1,
+                "top5": measured.top5,
+                "same_top1_as_float32_percent": round(
+                    100 * float((answers.argmax(1) == reference.argmax(1)).float().mean()), 1
+                ),
+                "price": price,
+                "seconds": round(seconds, 1),
+            }
+        )
+        print(json.dumps(points[-1]), flush=True)
+    record(
+        out,
+        {
+            "network": "published SqueezeNet v1.0, without labels in the file",
+            "calibration_images": len(ours),
+            "held_out_images": len(others),
+            "float32": {"top1": original.top1, "top5": original.top5},
+            "curvature_seconds": round(curvature_seconds, 1),
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "points": points,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
