@@ -62,7 +62,7 @@ def test_pruning_keeps_floats():
     ("name", "asked", "message"),
     [
         ("sdv", Asked(), "did you mean svd"),
-        ("magic", Asked(), "use deep, prune, svd"),
+        ("magic", Asked(), "use best, deep, prune, svd"),
         ("prune", Asked(), "needs --data to retrain on, or a --density"),
         ("svd", Asked(energy=0.5, target_bytes=9), "ask for one of them"),
         ("svd", Asked(energy=2.0), "at most 1, not 2"),

@@ -85,8 +85,6 @@ def test_paper_prepares_images_as_caffe_and_starts_from_its_weights(shapes, mode
 
 
 def test_a_network_without_the_variant_is_refused(shapes):
-    with pytest.raises(InputError, match="alexnet has no variant with batch norms"):
-        first_network(shapes, model="alexnet", variant="modern")
     with pytest.raises(InputError, match="squeezenet-digits takes grey images"):
         first_network(shapes, model="squeezenet-digits", variant="caffe")
 

@@ -204,14 +204,12 @@ def deep_compression(
     """
     stages = Stages(measure)
     add = stages.add
-    original = add("float32", fold_batch_norm(network), "dense")
+    add("float32", fold_batch_norm(network), "dense")
     network = pruned(network, config, data, progress)
     network = add("pruned", fold_batch_norm(network), "entropy")
     network = share(network, config.bits, config.init)
     if data is not None and config.finetune is not None:
-        network = retrained(
-            network, data, config.finetune, original, progress=_named("centroids", progress)
-        )
+        network = retrained(network, data, config.finetune, progress=_named("centroids", progress))
     network = add("shared", network, "huffman")
     network = with_rounded_tables(network, config.mantissa_bits)
     metadata = network.metadata.with_step(f"Deep Compression: {_described(config)}")
@@ -233,13 +231,12 @@ def pruned(
         densities = uniform(network, densities)
     if data is None or config.retrain is None:
         return prune(network, densities)
-    original = network
     network = unshared(network)  # weights that share values could not make up for the pruned ones
     for i in range(config.rounds):
         share_of_the_way = (i + 1) / config.rounds
         network = prune(network, {name: d**share_of_the_way for name, d in densities.items()})
         named = _named(f"retrain {i + 1} of {config.rounds}", progress)
-        network = retrained(network, data, config.retrain, original, progress=named)
+        network = retrained(network, data, config.retrain, progress=named)
     return network
 
 
