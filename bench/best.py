@@ -27,7 +27,7 @@ from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.images import open_image, prepare
 from squeezekit.sqz import container
 
-PRICES = (1e-8, 1.5e-8, 3e-8, 4.5e-8, 8e-8, 2e-7)
+PRICES = (1.2e-8, 1.8e-8, 4e-8, 1e-7)
 
 
 def main(data: Path, out: Path) -> None:

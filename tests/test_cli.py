@@ -71,7 +71,7 @@ def test_the_whole_way(trained, photos, tmp_path):
     sqz = tmp_path / "small.sqz"
     page = tmp_path / "small.html"
     result = run_json(
-        "compress", trained, "-o", sqz, "--data", photos, "--density", "0.4", "--epochs", "10",
+        "compress", trained, "-o", sqz, "--data", photos, "--density", "0.4", "--epochs", "30",
         "--report", page,
     )  # fmt: skip
     assert f"{result['stages'][-1]['top1']:.1f}% right" in page.read_text(encoding="utf-8")
