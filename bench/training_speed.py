@@ -146,6 +146,7 @@ def main(folder: Path, out: Path) -> None:
             "batch": BATCH,
             "images_per_second": {k: [round(x, 2) for x in v] for k, v in figures.items()},
             "ours_bf16_over_plain_float32": ratio(figures, "ours_bf16", "plain_float32"),
+            "step_bf16_over_plain_float32": ratio(figures, "ours_bf16_tensors", "plain_float32"),
             "ours_float32_over_plain_float32": ratio(
                 figures, "ours_float32_tensors", "plain_float32"
             ),
