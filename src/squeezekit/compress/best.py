@@ -25,6 +25,7 @@ from squeezekit.progress import Progress, silent
 from squeezekit.sqz import container
 from squeezekit.sqz.network import Floats, Network, SharedTensor, unshared
 from squeezekit.train.allocator import keep_freed_memory
+from squeezekit.train.loop import distillation_loss
 from squeezekit.trainable import Node, TrainableNetwork
 
 Values = dict[str, Tensor]
@@ -212,8 +213,7 @@ class Rounder:
 
 def divergence_of(original: Tensor, ours: Tensor) -> float:
     """Mean Kullback-Leibler divergence of logits (N, classes), in nats an image."""
-    true, found = original.log_softmax(1), ours.log_softmax(1)
-    return float((true.exp() * (true - found)).sum(1).mean())
+    return float(distillation_loss(ours, original, 1.0))
 
 
 def to_size(

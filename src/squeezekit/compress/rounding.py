@@ -66,8 +66,9 @@ def rounded(problem: Problem, sweeps: int = 2) -> Rounded:
     values = torch.arange(-most, most + 1, dtype=torch.float32) * step
     levels = torch.round(problem.target / step).clamp(-most, most).int()
     found = Rounded(levels, values)
+    order, upper = _factored(problem.covariance)
     for _ in range(2):  # the second time with the bits that the first led to
-        found = _one_after_another(problem, found, step)
+        found = _one_after_another(problem, found, step, order, upper)
     found = _again(problem, found, sweeps)
     for _ in range(2):
         found = _again(problem, _refitted(problem, found), 1)
@@ -96,16 +97,23 @@ def _bits(levels: Tensor, most: int) -> Tensor:
     return -(counts / counts.sum()).log2().float()
 
 
-def _one_after_another(problem: Problem, start: Rounded, step: float) -> Rounded:
+def _factored(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """The columns by falling variance (K,), and U with U'U the inverse in that order (B, K, K)."""
+    order = covariance.diagonal(dim1=1, dim2=2).mean(0).argsort(descending=True)
+    inverse = torch.linalg.inv(covariance[:, order][:, :, order].double())
+    upper = torch.linalg.cholesky((inverse + inverse.transpose(1, 2)) / 2, upper=True)
+    return order, upper.float()
+
+
+def _one_after_another(
+    problem: Problem, start: Rounded, step: float, order: Tensor, upper: Tensor
+) -> Rounded:
     """Round column by column, the rest making up for each error (GPTQ, Frantar et al. 2022).
 
     Each weight may become the nearest level, the one below it, or zero, as bits and error want.
+    Order and factor are those of `_factored`.
     """
     cost = problem.price * _bits(start.levels, start.most)
-    order = problem.covariance.diagonal(dim1=1, dim2=2).mean(0).argsort(descending=True)
-    covariance = problem.covariance[:, order][:, :, order].double()
-    inverse = torch.linalg.inv(covariance)
-    upper = torch.linalg.cholesky((inverse + inverse.transpose(1, 2)) / 2, upper=True).float()
     weights = problem.target[:, :, order].clone()
     levels = torch.zeros_like(start.levels)
     width, most = weights.shape[2], start.most
