@@ -15,8 +15,9 @@ from squeezekit.interop.weights import load_network
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.models.squeezenet import SqueezeNetConfig, squeezenet
 from squeezekit.runtime.classifier import from_network
+from squeezekit.sqz import container
 from squeezekit.sqz.graph import parse
-from squeezekit.sqz.network import CAFFE
+from squeezekit.sqz.network import CAFFE, SharedTensor, share_equal_values
 from squeezekit.train import recipe as recipes
 from squeezekit.train.recipe import Augmentation
 from squeezekit.train.run import first_network, train_run
@@ -130,6 +131,26 @@ def test_a_network_of_the_same_labels_keeps_its_last_layer(shapes, tmp_path):
     again = first_network(shapes, init=tmp_path / "run")
     for name, values in network.values().items():
         assert np.array_equal(again.values()[name], values)
+
+
+def test_a_pruned_network_with_shared_weights_trains_free_but_keeps_its_zeros(shapes, tmp_path):
+    network = squeezenet(TINY, labels=("a", "b", "c"))
+    name = "fire2.expand3x3.weight"
+    values = np.random.default_rng(0).choice([-0.2, 0.0, 0.0, 0.1], network.tensors[name].shape)
+    filters = {n: t for n, t in network.tensors.items() if t.ndim == 4}
+    pruned = {n: t * (np.abs(t) > 0.5 * np.abs(t).max()) for n, t in filters.items()}
+    start = network.with_tensors({**pruned, name: values.astype(np.float32)})
+    start = share_equal_values(start)
+    assert isinstance(start.tensors[name], SharedTensor)
+    (tmp_path / "start.sqz").write_bytes(container.encode(start))
+    options = ("--set", "epochs=1", "--set", "batch=32", "--set", "precision=float32", "--json")
+    files = ("--data", shapes, "--init", tmp_path / "start.sqz", "--out", tmp_path / "run")
+    done = command("train", *files, *options)
+    assert done.exit_code == 0
+    assert "its zeros stay zero" in done.stderr
+    after = load_network(tmp_path / "run").values()[name]
+    assert np.array_equal(after == 0, values == 0)
+    assert len(np.unique(after)) > 3
 
 
 def command(*arguments):

@@ -79,7 +79,7 @@ def train(
     """Train a network on a folder of images; Ctrl-C leaves a run that --resume goes on with."""
     from squeezekit.interop.weights import load_network
     from squeezekit.train import recipe as recipes
-    from squeezekit.train.run import first_network, train_run
+    from squeezekit.train.run import first_network, is_pruned, train_run
 
     name = recipe or ("plain" if init is None else "finetune")
     chosen = recipes.named(name)
@@ -95,12 +95,15 @@ def train(
 
                 run = dsd_run(network, data, out, chosen, resume, progress, note)
             else:
+                if masked := init is not None and is_pruned(network):
+                    note(f"{init} is pruned: its zeros stay zero")
                 run = train_run(
                     network,
                     data,
                     out,
                     chosen,
                     teacher=None if teacher is None else load_network(teacher),
+                    masked=masked,
                     resume=resume,
                     progress=progress,
                     note=note,

@@ -29,7 +29,7 @@ from squeezekit.models.catalogue import Variant
 from squeezekit.models.head import start_from, with_new_head
 from squeezekit.progress import Progress, silent
 from squeezekit.runtime.classifier import from_network
-from squeezekit.sqz.network import Network
+from squeezekit.sqz.network import Network, unshared
 from squeezekit.train.batches import TrainingData
 from squeezekit.train.checkpoint import FILE_NAME, Checkpoints
 from squeezekit.train.loop import EpochResult, fit
@@ -82,6 +82,7 @@ def first_network(
         model: a name from the catalogue; where None, the one that `init` holds, or v1.1.
         init: weights to start from: with `model`, those of the same name and shape are taken over;
             without, the whole network, with a new last layer unless it has these labels already.
+            Weights that share values are set free of one another.
         seed: of the fresh weights.
         variant: of the catalogue's network; the recipe knows which it is for.
 
@@ -90,7 +91,7 @@ def first_network(
     """
     images = split(data, "train", seed)
     require_classes(images)
-    source = None if init is None else load_network(init)
+    source = None if init is None else unshared(load_network(init))
     if model is None and source is not None:
         if source.metadata.labels == images.classes:
             return source
@@ -123,6 +124,14 @@ def _with_head_for(source: Network, classes: tuple[str, ...], data: Path, seed: 
     if known:
         step += f", with the weights of {len(known)} classes that it knew"
     return dataclasses.replace(network, metadata=network.metadata.with_step(step))
+
+
+def is_pruned(network: Network) -> bool:
+    """Whether a tenth of the weights or more are exactly zero, which no training leaves by chance.
+
+    To train such a network and keep what pruning gained, keep its zeros (`train_run`'s `masked`).
+    """
+    return network.nonzero <= 0.9 * network.parameters
 
 
 def train_run(
