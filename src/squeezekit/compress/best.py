@@ -18,6 +18,7 @@ from torch import Tensor
 from squeezekit.compress.curvature import sensitivity, weight_fisher
 from squeezekit.compress.layers import Layer, layers_of, sampled
 from squeezekit.compress.rounding import Problem, Rounded, rounded
+from squeezekit.compress.share import rounded as with_mantissa
 from squeezekit.compress.share import with_rounded_tables
 from squeezekit.errors import InputError
 from squeezekit.models.fold import fold_batch_norm
@@ -43,7 +44,7 @@ class BestConfig:
             divided by the number of weights, which loses about a point of top-1.
         positions: of each layer's output that an image contributes to the statistics.
         sweeps: of coordinate descent.
-        mantissa_bits: of the values of levels, and of biases.
+        mantissa_bits: of the values of levels, and of biases, at most.
         batch: images at a time.
         seed: of sampled positions and classes.
     """
@@ -171,14 +172,20 @@ class Rounder:
         target = weight + torch.linalg.solve(
             covariance, (weight @ moved).transpose(1, 2)
         ).transpose(1, 2)
-        nats = sensitivity(self._fisher[layer.node.output], covariance)
-        found = rounded(Problem(target, covariance, nats, price), self.config.sweeps)
+        fisher = self._fisher[layer.node.output]
+        nats = sensitivity(fisher, covariance)
+        problem = Problem(target, covariance, nats, price)
+        found = rounded(problem, self.config.sweeps)
+        found = _rounded_values(found, problem, self.config.mantissa_bits)
         matrices = found.weights()
         _set(rounded_net, layer.weight, layer.stored(matrices))
         if layer.bias:
             gap = weight @ x_mean.transpose(1, 2) - matrices @ y_mean.transpose(1, 2)  # (B, R, 1)
             gap = gap.sum(0) if layer.parts > 1 else gap.flatten()
-            _set(rounded_net, layer.bias, rounded_net.weights[layer.bias]() + gap.flatten())
+            bias = rounded_net.weights[layer.bias]() + gap.flatten()
+            nats = float(fisher[:, -1, -1].mean())
+            bias = _rounded_bias(bias, nats, price, self.config.mantissa_bits)
+            _set(rounded_net, layer.bias, bias)
         return found
 
     def _patches(
@@ -293,6 +300,42 @@ def _stretches(
 def _damped(covariance: Tensor) -> Tensor:
     mean = covariance.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
     return covariance + _DAMPING * mean[:, None, None] * torch.eye(covariance.shape[-1])
+
+
+def _rounded_bias(bias: Tensor, nats: float, price: float, most: int) -> Tensor:
+    """With as many bits of mantissa as are worth their price, at most `most`.
+
+    Args:
+        bias: (R,), float32.
+        nats: for each unit of squared error, of 0.5 times that error.
+        price: of a bit, in nats.
+        most: bits.
+    """
+
+    def cost(bits: int) -> float:
+        error = _with_mantissa(bias, bits) - bias
+        return 0.5 * nats * float(error.square().sum()) + price * bits * len(bias)
+
+    return _with_mantissa(bias, min(range(1, most + 1), key=cost))
+
+
+def _rounded_values(found: Rounded, problem: Problem, most: int) -> Rounded:
+    """The same for the values of levels, of which each that occurs is stored once."""
+    count = len(found.levels.unique())
+
+    def rounded_to(bits: int) -> Rounded:
+        return Rounded(found.levels, _with_mantissa(found.values, bits))
+
+    def cost(bits: int) -> float:
+        error = rounded_to(bits).weights() - problem.target
+        squared = float(((error @ problem.covariance) * error).sum())
+        return 0.5 * problem.nats * squared + problem.price * bits * count
+
+    return rounded_to(min(range(4, most + 1), key=cost))
+
+
+def _with_mantissa(values: Tensor, bits: int) -> Tensor:
+    return torch.from_numpy(with_mantissa(values.numpy(), bits))
 
 
 def _set(net: TrainableNetwork, name: str, values: Tensor) -> None:

@@ -28,8 +28,7 @@ def weight_fisher(
     divergence of about 0.5 * sum over blocks of trace(D H D'), in nats an image, as far as changes
     of different filters do not add up. It is the covariance of the gradients of log p(class), the
     class drawn from the network's own probabilities (Martens 2020, "New Insights and Perspectives
-    on the Natural Gradient Method", section 5), so no labels are needed. Biases are taken as free
-    to make up for what they can.
+    on the Natural Gradient Method", section 5), so no labels are needed.
 
     Args:
         net: in evaluation mode; its gradients are dropped.
@@ -40,7 +39,7 @@ def weight_fisher(
         progress: told of each batch.
 
     Returns:
-        H (B, K, K) by output name.
+        H (B, K + 1, K + 1) by output name; its last row and column are the bias's.
     """
     sums: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(seed)
@@ -53,7 +52,7 @@ def weight_fisher(
             found = _filter_fisher(layers[name], inputs[name], gradient)
             sums[name] = sums[name] + found if name in sums else found
         progress("curvature", min((done + 1) * batch, len(images)), len(images))
-    return {name: _without_bias(total / len(images)) for name, total in sums.items()}
+    return {name: total / len(images) for name, total in sums.items()}
 
 
 def _traced(
@@ -97,13 +96,14 @@ def sensitivity(fisher: Tensor, covariance: Tensor) -> float:
     """How many nats an error costs a layer for each unit of its outputs' squared error.
 
     The mean generalised eigenvalue of H and the covariance of the layer's inputs: errors that are
-    spread as rounding spreads them, thin where the inputs are large, cost that on average. The
-    covariance knows thousands of positions where the Fisher information knows hundreds of images,
-    and so is the better guide to each single weight.
+    spread as rounding spreads them, thin where the inputs are large, cost that on average. Biases
+    are taken as free to make up for what they can. The covariance knows thousands of positions
+    where the Fisher information knows hundreds of images, and so is the better guide to each
+    single weight.
 
     Args:
-        fisher: (B, K, K), of `weight_fisher`.
+        fisher: (B, K + 1, K + 1), of `weight_fisher`.
         covariance: (B, K, K), of the inputs, positive definite.
     """
-    ratio = torch.linalg.solve(covariance.double(), fisher.double())
+    ratio = torch.linalg.solve(covariance.double(), _without_bias(fisher.double()))
     return float(ratio.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-300))
