@@ -20,7 +20,7 @@ from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import CAFFE, SharedTensor, share_equal_values
 from squeezekit.train import recipe as recipes
 from squeezekit.train.recipe import Augmentation
-from squeezekit.train.run import first_network, train_run
+from squeezekit.train.run import start_of, train_run
 
 TINY = SqueezeNetConfig(
     name="tiny", classes=3, input_size=24, conv1_filters=12, conv1_kernel=3, fires=2,
@@ -51,11 +51,11 @@ def ops(network):
 
 
 def test_modern_trains_batch_norms_that_fold_away(shapes):
-    network = first_network(shapes, model="squeezenet-1.1", variant=recipes.modern().variant)
+    network = start_of(shapes, model="squeezenet-1.1", variant=recipes.modern().variant).network
     assert "BatchNormalization" in ops(network)
     folded = fold_batch_norm(network)
     assert "BatchNormalization" not in ops(folded)
-    plain = first_network(shapes, model="squeezenet-1.1")
+    plain = start_of(shapes, model="squeezenet-1.1").network
     assert folded.tensors.keys() == plain.tensors.keys()
     relus = [node.name for node in parse(folded.graph).graph.node if node.op_type == "Relu"]
     assert "conv10.relu" not in relus
@@ -67,7 +67,7 @@ def test_modern_trains_batch_norms_that_fold_away(shapes):
 
 @pytest.mark.parametrize("model", ["squeezenet-1.0", "squeezenet-1.1", "squeezenet-1.0-complex"])
 def test_paper_prepares_images_as_caffe_and_starts_from_its_weights(shapes, model):
-    network = first_network(shapes, model=model, variant=recipes.paper().variant)
+    network = start_of(shapes, model=model, variant=recipes.paper().variant).network
     assert network.metadata.preprocessing == CAFFE
     assert network.metadata.labels == ("across", "both", "down")
     variances = []
@@ -87,7 +87,7 @@ def test_paper_prepares_images_as_caffe_and_starts_from_its_weights(shapes, mode
 
 def test_a_network_without_the_variant_is_refused(shapes):
     with pytest.raises(InputError, match="squeezenet-digits takes grey images"):
-        first_network(shapes, model="squeezenet-digits", variant="caffe")
+        start_of(shapes, model="squeezenet-digits", variant="caffe")
 
 
 def test_modern_learns_from_scratch(shapes, tmp_path):
@@ -128,7 +128,7 @@ def test_a_network_of_the_same_labels_keeps_its_last_layer(shapes, tmp_path):
     network = squeezenet(TINY, labels=("across", "both", "down"))
     recipe = dataclasses.replace(recipes.plain(), epochs=0)
     train_run(network, shapes, tmp_path / "run", recipe)
-    again = first_network(shapes, init=tmp_path / "run")
+    again = start_of(shapes, init=tmp_path / "run").network
     for name, values in network.values().items():
         assert np.array_equal(again.values()[name], values)
 
@@ -151,6 +151,26 @@ def test_a_pruned_network_with_shared_weights_trains_free_but_keeps_its_zeros(sh
     after = load_network(tmp_path / "run").values()[name]
     assert np.array_equal(after == 0, values == 0)
     assert len(np.unique(after)) > 3
+
+
+def test_weights_that_know_the_classes_teach_what_becomes_of_them(shapes, tmp_path):
+    (tmp_path / "start.sqz").write_bytes(
+        container.encode(squeezenet(TINY, labels=("across", "both", "down")))
+    )
+    options = ("--set", "epochs=1", "--set", "batch=32", "--set", "precision=float32", "--json")
+    files = ("--data", shapes, "--init", tmp_path / "start.sqz", "--out")
+    told = {}
+    for share in ("0", "1"):
+        out = tmp_path / share
+        told[share] = command("train", *files, out, *options, "--set", f"distillation={share}")
+        assert told[share].exit_code == 0
+    assert "stays the teacher" in told["1"].stderr
+    after = {share: load_network(tmp_path / share).values() for share in told}
+    assert any(not np.array_equal(after["0"][name], after["1"][name]) for name in after["0"])
+
+    (tmp_path / "other.sqz").write_bytes(container.encode(squeezenet(TINY, labels=("a", "b", "c"))))
+    files = ("--data", shapes, "--init", tmp_path / "other.sqz", "--out", tmp_path / "other")
+    assert "teacher" not in command("train", *files, *options).stderr
 
 
 def command(*arguments):

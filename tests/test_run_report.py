@@ -22,14 +22,14 @@ from squeezekit.runtime.images import denormalized, normalized
 from squeezekit.sqz import container
 from squeezekit.sqz.network import CAFFE, TORCHVISION, Preprocessing
 from squeezekit.train import recipe as recipes
-from squeezekit.train.run import first_network, train_run
+from squeezekit.train.run import start_of, train_run
 
 NASTY = "<script>alert(1)</script>|*x*"
 QUICK = recipes.with_settings(recipes.plain(), ["epochs=1", "batch=4", "precision=float32"])
 
 
 def trained(data, out, recipe=QUICK):
-    network = first_network(data, model="squeezenet-digits")
+    network = start_of(data, model="squeezenet-digits").network
     return train_run(network, data, out, recipe)
 
 

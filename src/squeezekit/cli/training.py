@@ -79,14 +79,15 @@ def train(
     """Train a network on a folder of images; Ctrl-C leaves a run that --resume goes on with."""
     from squeezekit.interop.weights import load_network
     from squeezekit.train import recipe as recipes
-    from squeezekit.train.run import first_network, is_pruned, train_run
+    from squeezekit.train.run import is_pruned, start_of, train_run
 
     name = recipe or ("plain" if init is None else "finetune")
     chosen = recipes.named(name)
     chosen = recipes.with_settings(dataclasses.replace(chosen, seed=seed), settings or [])
     if name == "dsd" and (init is None or teacher is not None):
         raise InputError("the recipe dsd starts from trained weights (--init), without a teacher")
-    network = first_network(data, model=model, init=init, seed=seed, variant=chosen.variant)
+    start = start_of(data, model=model, init=init, seed=seed, variant=chosen.variant)
+    network = start.network
     console = terminal(quiet=as_json)
     try:
         with progress_shown() as progress:
@@ -97,12 +98,16 @@ def train(
             else:
                 if masked := init is not None and is_pruned(network):
                     note(f"{init} is pruned: its zeros stay zero")
+                teaching = None if teacher is None else load_network(teacher)
+                if name == "finetune" and start.knows_classes and teaching is None:
+                    note(f"{init} knows these classes, and stays the teacher of its new weights")
+                    teaching = network
                 run = train_run(
                     network,
                     data,
                     out,
                     chosen,
-                    teacher=None if teacher is None else load_network(teacher),
+                    teacher=teaching,
                     masked=masked,
                     resume=resume,
                     progress=progress,

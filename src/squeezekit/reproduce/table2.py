@@ -21,7 +21,7 @@ from squeezekit.reproduce.workshop import Measured, Workshop
 from squeezekit.sqz.network import Network
 from squeezekit.train import recipe as recipes
 from squeezekit.train.recipe import Augmentation, Recipe
-from squeezekit.train.run import first_network
+from squeezekit.train.run import start_of
 
 MEGABYTE = 1_000_000
 
@@ -348,7 +348,7 @@ def _baseline(
         return network
     recipe = _as_trained(family, init)
     if init is not None:
-        network = first_network(shop.data, init=init, seed=config.seed)
+        network = start_of(shop.data, init=init, seed=config.seed).network
     else:
         network = catalogue.create(
             family.model,

@@ -67,15 +67,28 @@ class Run:
     writes: bool
 
 
-def first_network(
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What training starts from.
+
+    Attributes:
+        network: with the class folders as its labels.
+        knows_classes: whether it was trained to tell these classes apart already.
+    """
+
+    network: Network
+    knows_classes: bool
+
+
+def start_of(
     data: Path,
     *,
     model: str | None = None,
     init: Path | None = None,
     seed: int = 0,
     variant: Variant = "plain",
-) -> Network:
-    """The network that training starts from, with the class folders as its labels.
+) -> Start:
+    """The network that training starts from.
 
     Args:
         data: the folder of images.
@@ -94,13 +107,13 @@ def first_network(
     source = None if init is None else unshared(load_network(init))
     if model is None and source is not None:
         if source.metadata.labels == images.classes:
-            return source
+            return Start(source, knows_classes=True)
         return _with_head_for(source, images.classes, data, seed)
     network = catalogue.create(
         model or DEFAULT_MODEL, labels=images.classes, seed=seed, variant=variant
     )
     if source is None:
-        return network
+        return Start(network, knows_classes=False)
     network, taken = start_from(network, source)
     if not taken:
         raise InputError(f"{init} has no weight of the same name and shape as {model}")
@@ -108,10 +121,10 @@ def first_network(
     metadata = dataclasses.replace(
         network.metadata, licence=source.metadata.licence, provenance=source.metadata.provenance
     ).with_step(f"{len(taken)} tensors of {source.metadata.name} taken over into {model}")
-    return dataclasses.replace(network, metadata=metadata)
+    return Start(dataclasses.replace(network, metadata=metadata), knows_classes=False)
 
 
-def _with_head_for(source: Network, classes: tuple[str, ...], data: Path, seed: int) -> Network:
+def _with_head_for(source: Network, classes: tuple[str, ...], data: Path, seed: int) -> Start:
     """The network with a last layer for these classes; those it knows already keep their weights.
 
     What a network without labels knows may be told by a labels file beside the data.
@@ -123,7 +136,8 @@ def _with_head_for(source: Network, classes: tuple[str, ...], data: Path, seed: 
     step = f"last layer made anew for {data.resolve().name}"
     if known:
         step += f", with the weights of {len(known)} classes that it knew"
-    return dataclasses.replace(network, metadata=network.metadata.with_step(step))
+    network = dataclasses.replace(network, metadata=network.metadata.with_step(step))
+    return Start(network, knows_classes=len(known) == len(classes))
 
 
 def is_pruned(network: Network) -> bool:
