@@ -321,7 +321,7 @@ def _rounded_bias(bias: Tensor, nats: float, price: float, most: int) -> Tensor:
 
 def _rounded_values(found: Rounded, problem: Problem, most: int) -> Rounded:
     """The same for the values of levels, of which each that occurs is stored once."""
-    count = len(found.levels.unique())
+    count = len(torch.bincount((found.levels + found.most).flatten().long()).nonzero())
 
     def rounded_to(bits: int) -> Rounded:
         return Rounded(found.levels, _with_mantissa(found.values, bits))
