@@ -21,6 +21,7 @@ from squeezekit.compress.rounding import Problem, Rounded, rounded
 from squeezekit.compress.share import rounded as with_mantissa
 from squeezekit.compress.share import with_rounded_tables
 from squeezekit.errors import InputError
+from squeezekit.evaluate import Evaluation
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz import container
@@ -76,6 +77,28 @@ class Point:
     file_bytes: int
     price: float
     divergence: float
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """How good a network is at a number of bytes.
+
+    Attributes:
+        price: of a bit, in nats.
+        file_bytes: of its `.sqz`.
+        divergence: see `Point`.
+        top1, top5: accuracy on held-out images, in percent.
+    """
+
+    price: float
+    file_bytes: int
+    divergence: float
+    top1: float
+    top5: float
+
+
+CURVE_FACTORS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)
+"""On the usual price, for the points of a curve."""
 
 
 class Rounder:
@@ -273,6 +296,18 @@ def to_quality(
     if found is None:
         raise InputError("even fine rounding loses more than that; allow a larger drop")
     return found
+
+
+def curve(rounder: Rounder, measure: Callable[[Network], Evaluation]) -> list[CurvePoint]:
+    """Points of the rate-accuracy curve, the largest file first."""
+    points = []
+    for factor in CURVE_FACTORS:
+        point = rounder.round(factor * rounder.usual_price)
+        found = measure(point.network)
+        points.append(
+            CurvePoint(point.price, point.file_bytes, point.divergence, found.top1, found.top5)
+        )
+    return points
 
 
 def _next_price(prices: Sequence[float], sizes: Sequence[int], target: float) -> float:

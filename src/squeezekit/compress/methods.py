@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from squeezekit.compress.best import BestConfig, Rounder, to_quality, to_size
+from squeezekit.compress.best import BestConfig, CurvePoint, Rounder, curve, to_quality, to_size
 from squeezekit.compress.deep import Stage, Stages, deep_compression, pruned, retrained
 from squeezekit.compress.on_folder import Task, deep_config
 from squeezekit.compress.svd import factored, ranks_by_bytes, ranks_by_energy, spectra
@@ -38,6 +38,7 @@ class Asked:
         epochs: of each retraining.
         coder: of the file.
         seed: of the retraining.
+        on_curve: told of points of the rate-accuracy curve, which else are not measured.
     """
 
     bits: int | None = None
@@ -48,6 +49,7 @@ class Asked:
     epochs: int | None = None
     coder: CoderName = "entropy"
     seed: int = 0
+    on_curve: Callable[[list[CurvePoint]], None] | None = None
 
 
 Method = Callable[[Network, Asked, Task | None, Progress], list[Stage]]
@@ -133,6 +135,8 @@ def best(network: Network, asked: Asked, task: Task | None, progress: Progress) 
         point = to_quality(rounder, lambda found: task.measure(found).top1 >= least)
     else:
         point = rounder.round(rounder.usual_price)
+    if asked.on_curve is not None:
+        asked.on_curve(curve(rounder, task.measure))
     found = _with_step(point.network, f"rounded at {point.price:.2g} nats a bit")
     stages.add("coded", found, asked.coder)
     return stages.list
