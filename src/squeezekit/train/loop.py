@@ -38,6 +38,9 @@ Validate = Callable[[TrainableNetwork], Evaluation]
 STUCK_EPOCHS = 3
 """After so many epochs, warm-up apart, without learning anything a warning is due."""
 
+BATCHES_AHEAD = 2
+"""That the CPU prepares while a GPU computes; on a CPU, batches and steps take turns."""
+
 _FABRIC_PRECISION: dict[str, Any] = {
     "float32": "32-true",
     "bf16": "bf16-mixed",
@@ -147,8 +150,10 @@ class _Run:
                 f"a batch of {recipe.batch} cannot be divided among {self.fabric.world_size} "
                 f"processes and {recipe.accumulate} accumulated parts"
             )
-        if recipe.precision != "float32":  # the layout that half-precision convolutions want
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Channels last is the layout that half-precision convolutions want.
+        half = recipe.precision != "float32"
+        self.layout = torch.channels_last if half else torch.contiguous_format
+        net.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.module, self.optimizer = self._set_up()
         self.teacher = None if teacher is None else self._as_teacher(teacher)
         self.epoch_steps = data.steps(recipe.batch)
@@ -178,11 +183,12 @@ class _Run:
         self.module.train()
         first = self.done - number * self.epoch_steps
         rank, processes = self.fabric.global_rank, self.fabric.world_size
-        for images, targets in self.data.epoch(
-            number, self.recipe, first=first, rank=rank, processes=processes
+        ahead = 0 if self.fabric.device.type == "cpu" else BATCHES_AHEAD
+        for pixels, targets in self.data.epoch(
+            number, self.recipe, first=first, rank=rank, processes=processes, ahead=ahead
         ):
-            if len(images):  # not where all of them are broken
-                self._step(images, targets)
+            if len(pixels):  # not where all of them are broken
+                self._step(pixels, targets)
             self.done += 1
             self.progress("train", self.done, self.steps)
             stop = interrupted()
@@ -226,16 +232,15 @@ class _Run:
 
     # ------------------------------------------------------------------------------- one iteration
 
-    def _step(self, images: Tensor, targets: Tensor) -> None:
+    def _step(self, pixels: Tensor, targets: Tensor) -> None:
         # Dropout draws from a generator that depends on nothing but the seed and the iteration.
         place = (self.recipe.seed, self.done, self.fabric.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(self.done) * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
-        images, targets = self.fabric.to_device((images, targets))
-        if self.recipe.precision != "float32":
-            images = images.contiguous(memory_format=torch.channels_last)
+        pixels, targets = self.fabric.to_device((pixels, targets))
+        images = self.data.inputs(pixels).contiguous(memory_format=self.layout)  # (N, C, H, W)
         own = mixup_share(self.recipe.augmentation.mixup, self.recipe.seed, self.done)
         if own < 1.0:
             images = images.lerp(images.flip(0), 1.0 - own)  # each with its mirror in the batch
@@ -311,8 +316,7 @@ class _Run:
         return module, optimizer
 
     def _as_teacher(self, teacher: TrainableNetwork) -> TrainableNetwork:
-        if self.recipe.precision != "float32":
-            teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        teacher.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.fabric.to_device(teacher.eval())
         return teacher
 
