@@ -145,10 +145,17 @@ class _Run:
         self.net, self.data, self.recipe, self.progress = net, data, recipe, progress
         self.checkpoints = checkpoints
         self.fabric = _fabric(recipe)
-        if recipe.batch % (recipe.accumulate * self.fabric.world_size):
+        processes = self.fabric.world_size
+        if recipe.batch % (recipe.accumulate * processes):
             raise InputError(
-                f"a batch of {recipe.batch} cannot be divided among {self.fabric.world_size} "
+                f"a batch of {recipe.batch} cannot be divided among {processes} "
                 f"processes and {recipe.accumulate} accumulated parts"
+            )
+        if recipe.augmentation.mixup and processes > 1 and recipe.batch % (2 * processes):
+            # A process has every so many-th image; half a batch on must be one of its own.
+            raise InputError(
+                f"mixup in {processes} processes needs a batch that {2 * processes} divides, "
+                f"not {recipe.batch}"
             )
         # Channels last is the layout that half-precision convolutions want.
         half = recipe.precision != "float32"
@@ -242,13 +249,16 @@ class _Run:
         pixels, targets = self.fabric.to_device((pixels, targets))
         images = self.data.inputs(pixels).contiguous(memory_format=self.layout)  # (N, C, H, W)
         own = mixup_share(self.recipe.augmentation.mixup, self.recipe.seed, self.done)
+        half = len(images) // 2
         if own < 1.0:
-            images = images.lerp(images.flip(0), 1.0 - own)  # each with its mirror in the batch
+            images = images.lerp(
+                images.roll(half, 0), 1.0 - own
+            )  # each with the one half a batch on
         parts = list(
             zip(
                 images.chunk(self.recipe.accumulate),
                 targets.chunk(self.recipe.accumulate),
-                targets.flip(0).chunk(self.recipe.accumulate),
+                targets.roll(half).chunk(self.recipe.accumulate),
                 strict=True,
             )
         )
