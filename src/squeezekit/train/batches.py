@@ -187,18 +187,19 @@ class TrainingData:
             float32 (N, C, H, W), channels last in memory: the very numbers that
             `runtime.images.normalized` gives.
         """
-        how = self._preprocessing
-        if how.color == "L":
-            pixels = pixels.unsqueeze(3)
-        elif how.color == "BGR":
-            pixels = pixels.flip(3)
-        count, height, width, channels = pixels.shape
+        how, device = self._preprocessing, pixels.device
+        count, height, width, channels = (*pixels.shape, 1)[:4]
         mean, std = (
-            torch.tensor(values, dtype=torch.float32, device=pixels.device).repeat(width)
+            torch.tensor(values, dtype=torch.float32, device=device).repeat(width)
             for values in (how.mean, how.std)
         )
-        # In rows of pixels: broadcasting over an axis of three is slow.
-        x = (pixels.reshape(count, height, width * channels) * how.scale).sub_(mean).div_(std)
+        # In rows of pixels, as broadcasting over an axis of three is slow; on a CPU image by image,
+        # which its cache holds.
+        x = torch.empty(count, height, width * channels, device=device)
+        size = 1 if device.type == "cpu" else max(count, 1)
+        for some, out in zip(torch.split(pixels, size), torch.split(x, size), strict=True):
+            ordered = some.flip(3) if how.color == "BGR" else some
+            torch.mul(ordered.reshape(out.shape), how.scale, out=out).sub_(mean).div_(std)
         return x.view(count, height, width, channels).permute(0, 3, 1, 2)
 
     def _write(
