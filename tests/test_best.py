@@ -184,7 +184,7 @@ def digits(tmp_path_factory):
     data = TrainingData(split(folder, "train"), network.metadata.preprocessing)
     net = TrainableNetwork(network)
     fit(net, data, dataclasses.replace(recipes.digits(), epochs=2, precision="float32"))
-    x = torch.cat([batch[0] for batch in data.epoch(0, recipes.digits())])
+    x = torch.cat([data.inputs(pixels) for pixels, _ in data.epoch(0, recipes.digits())])
     return net.to_network(), x[:200].numpy()
 
 
