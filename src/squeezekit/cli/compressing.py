@@ -62,7 +62,9 @@ def compress(
         float | None, typer.Option(help="best: points of top-1 that may be lost.", min=0)
     ] = None,
     coder: Annotated[str, typer.Option(help="entropy, or huffman as in the paper.")] = "entropy",
-    epochs: Annotated[int | None, typer.Option(help="Of retraining after each pruning.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Of each retraining; best retrains only with it.")
+    ] = None,
     labels: Labels = None,
     report: Annotated[
         Path | None, typer.Option(help="Write a page about it: stages, bytes, mistakes (.html).")
