@@ -119,7 +119,9 @@ async def _serve(service: Service, host: str, port: int, ready: Callable[[str], 
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             reason = (error.strerror or str(error)).rpartition(": ")[2]
-            raise InputError(f"cannot listen at {host} port {port} ({reason})") from None
+            raise InputError(
+                f"cannot listen at {host} port {port} ({reason}): choose others"
+            ) from None
         address, bound = runner.addresses[0][:2]
         ready(f"http://[{address}]:{bound}" if ":" in address else f"http://{address}:{bound}")
         await stopped.wait()
