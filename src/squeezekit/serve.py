@@ -12,6 +12,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,11 @@ _OUTCOMES = {
 """What the metrics call a status; "answered" and "gone" (the client, before its answer) besides."""
 
 _RETRY_SECONDS = 1
+_JPEG_SCAN = re.compile(rb"\xff\xda\x00[\x08\x0a\x0c\x0e][\x01-\x04]")
+_MOST_SCANS = 200
+"""Encoders make about ten. Each takes 50 bytes and goes over every pixel, so that a file of 16 MB
+could keep a core busy for an hour."""
+
 _FORM = "multipart/form-data"
 _CHUNK_BYTES = 2**16
 _SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -111,12 +117,13 @@ async def _serve(service: Service, host: str, port: int, ready: Callable[[str], 
         logger=_logger(),
         keepalive_timeout=seconds,
         lingering_time=seconds,  # for reading what was refused, or its sender never sees the reason
-        shutdown_timeout=2 * seconds,
+        shutdown_timeout=seconds,
     )
     await runner.setup()
     try:
+        site = web.TCPSite(runner, host, port)
         try:
-            await web.TCPSite(runner, host, port).start()
+            await site.start()
         except OSError as error:
             reason = (error.strerror or str(error)).rpartition(": ")[2]
             raise InputError(
@@ -125,6 +132,9 @@ async def _serve(service: Service, host: str, port: int, ready: Callable[[str], 
         address, bound = runner.addresses[0][:2]
         ready(f"http://[{address}]:{bound}" if ":" in address else f"http://{address}:{bound}")
         await stopped.wait()
+        await site.stop()
+        with contextlib.suppress(TimeoutError):  # cleaning up drops what is still arriving
+            await asyncio.wait_for(service.idle(), 2 * seconds)
     finally:
         await runner.cleanup()
 
@@ -176,6 +186,7 @@ class Service:
         self._classifier = classifier
         self._name = name
         self._pool = pool
+        self._open = 0  # requests
         self._images = 0
         self._held_bytes = 0
         self._registry = prometheus_client.CollectorRegistry()
@@ -194,11 +205,12 @@ class Service:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._in_flight = prometheus_client.Gauge(
+        in_flight = prometheus_client.Gauge(
             "squeezekit_requests_in_flight",
             "Requests for classes that are being received or answered.",
             registry=self._registry,
         )
+        in_flight.set_function(lambda: self._open)
 
     def application(self) -> web.Application:
         """The routes."""
@@ -243,9 +255,9 @@ class Service:
         The image is the body, or the first file of a form. `?top=N` asks for N classes.
         """
         outcome = "gone"
+        self._open += 1
         try:
-            with self._in_flight.track_inprogress():
-                image, predictions = await self._answer(request)
+            image, predictions = await self._answer(request)
             outcome = "answered"
             top = [dataclasses.asdict(prediction) for prediction in predictions]
             return _json({"file": self._name, "predictions": [{"image": image, "top": top}]})
@@ -258,7 +270,13 @@ class Service:
             outcome = "failed"
             raise
         finally:
+            self._open -= 1
             self._requests.labels(outcome).inc()
+
+    async def idle(self) -> None:
+        """Wait until no image is being received or classified."""
+        while self._open:
+            await asyncio.sleep(0.02)
 
     async def _answer(self, request: web.Request) -> tuple[str, list[Prediction]]:
         top = _top(request)
@@ -297,7 +315,7 @@ class Service:
         try:
             with self._seconds.time():
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._classifier, image, top
+                    self._pool, self._classified, image, top
                 )
         except TooManyPixelsError:
             raise _RefusedError(
@@ -309,6 +327,12 @@ class Service:
             raise _RefusedError(500, str(error)) from None
         finally:
             self._images -= 1
+
+    def _classified(self, image: bytes, top: int) -> list[Prediction]:
+        """In a thread of the pool."""
+        if sum(1 for _ in _JPEG_SCAN.finditer(image)) > _MOST_SCANS:
+            raise InputError(f"the image has more than {_MOST_SCANS} scans: save it with fewer")
+        return self._classifier(image, top)
 
     def _check_size(self, body_bytes: int) -> None:
         if body_bytes > self.limits.body_bytes:
