@@ -5,7 +5,7 @@
 DATA holds han-2016/compressed_SqueezeNet.net, imagenet-500 and imagenet-classes.tsv. One image of
 25 is enlarged to 12 megapixels. Every answer is compared with the classifier run directly, every
 refusal with the reason it should have; memory is that of the server's process, after every hundred
-requests. Under two minutes on two cores.
+requests. About two minutes on two cores.
 """
 
 from __future__ import annotations

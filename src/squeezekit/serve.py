@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import signal
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +22,12 @@ from functools import partial
 
 import numpy as np
 import prometheus_client
-from aiohttp import BodyPartReader, web
+from aiohttp import (
+    BadContentDispositionHeader,
+    BadContentDispositionParam,
+    BodyPartReader,
+    web,
+)
 from aiohttp.http import HttpProcessingError
 from PIL import Image
 
@@ -44,6 +50,13 @@ _MOST_SCANS = 200
 """Encoders make about ten. Each takes 50 bytes and goes over every pixel, so that a file of 16 MB
 could keep a core busy for an hour."""
 
+_WARNINGS_OF_CLIENTS = (
+    BadContentDispositionHeader,
+    BadContentDispositionParam,
+    Image.DecompressionBombWarning,
+)
+"""What a request can cause: not for the server's terminal, because an answer tells its sender."""
+
 _FORM = "multipart/form-data"
 _CHUNK_BYTES = 2**16
 _SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -55,7 +68,7 @@ class Limits:
 
     Attributes:
         body_bytes: of a request's body. All bodies that are there at once may have 16 times that.
-        pixels: of an image, whatever its bytes; decoding takes up to 16 bytes for each.
+        pixels: of an image, whatever its bytes; decoding takes 8 to 16 bytes for each.
         seconds: for sending a request's head, and again for its body; a connection that asks
             nothing is closed after as long, and so is one whose body was refused.
         images: that are being classified or wait for it.
@@ -84,8 +97,8 @@ def serve(
 ) -> None:
     """Answer until SIGINT or SIGTERM comes; then finish what has begun, and return.
 
-    The limit of pixels is Pillow's own and so one of the whole process: it also holds for what
-    containers such as ICO hold inside.
+    The limit of pixels is Pillow's own, which holds for the images inside an ICO too; it, and which
+    warnings are shown, are settings of the whole process.
 
     Args:
         classifier: it is run from several threads at once, and should use one thread itself.
@@ -104,6 +117,8 @@ def serve(
     shape = (1, preprocessing.channels, preprocessing.crop, preprocessing.crop)
     classifier.logits(np.zeros(shape, np.float32))  # now, and not when somebody asks
     Image.MAX_IMAGE_PIXELS = limits.pixels // 2  # Pillow refuses more than twice as many
+    for category in _WARNINGS_OF_CLIENTS:
+        warnings.simplefilter("ignore", category)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         asyncio.run(_serve(Service(classifier, name, limits, pool), host, port, ready))
 
@@ -304,7 +319,7 @@ class Service:
             raise _RefusedError(
                 408, f"the image did not arrive within {self.limits.seconds:g} seconds"
             ) from None
-        except (web.RequestPayloadError, ValueError) as error:
+        except (web.RequestPayloadError, HttpProcessingError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise _RefusedError(400, f"the body cannot be read ({reason})") from None
         return name

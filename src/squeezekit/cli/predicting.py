@@ -59,7 +59,9 @@ def serve(
     threads: Annotated[int, typer.Option(help="Threads of the network for each of them.")] = 1,
     max_bytes: Annotated[int, typer.Option(help="Of a request.", min=1)] = 16 * 2**20,
     max_pixels: Annotated[int, typer.Option(help="Of an image.", min=2)] = 50_000_000,
-    max_waiting: Annotated[int, typer.Option(help="Images at once; more get 503.", min=1)] = 64,
+    max_waiting: Annotated[
+        int, typer.Option(help="Images at work or waiting, beyond which 503.", min=1)
+    ] = 64,
     timeout: Annotated[float, typer.Option(help="Seconds to send a request in.", min=0.1)] = 10.0,
 ) -> None:
     """Classify images over HTTP, until Ctrl-C."""
