@@ -56,8 +56,8 @@ def serve(
     workers: Annotated[
         int | None, typer.Option(help="Images classified at once; all cores if absent.", min=1)
     ] = None,
-    threads: Annotated[int, typer.Option(help="Threads of the network for each of them.")] = 1,
-    max_bytes: Annotated[int, typer.Option(help="Of a request.", min=1)] = 16 * 2**20,
+    threads: Annotated[int, typer.Option(help="Threads of the network for each.", min=1)] = 1,
+    max_bytes: Annotated[int, typer.Option(help="Of a request's body.", min=1)] = 16 * 2**20,
     max_pixels: Annotated[int, typer.Option(help="Of an image.", min=2)] = 50_000_000,
     max_waiting: Annotated[
         int, typer.Option(help="Images at work or waiting, beyond which 503.", min=1)
