@@ -15,6 +15,7 @@ HEAVY = ("torch", "matplotlib", "sklearn", "scipy")
         "squeezekit.runtime.classifier",
         "squeezekit.evaluate",
         "squeezekit.data.folders",
+        "squeezekit.serve",
         "squeezekit.models.catalogue",
         "squeezekit.report.tables",
         "squeezekit.report.contents",

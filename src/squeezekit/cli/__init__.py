@@ -31,16 +31,18 @@ def main() -> None:
         sys.exit(BAD_INPUT)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in _TRAINING_PACKAGES | _EXPLORING_PACKAGES:
+        if missing not in _EXTRA_OF:
             raise
-        extra = "train" if missing in _TRAINING_PACKAGES else "explore"
-        needs = f"this needs {missing}: pip install 'squeezekit[{extra}]'"
+        needs = f"this needs {missing}: pip install 'squeezekit[{_EXTRA_OF[missing]}]'"
         print(f"squeezekit: {needs}", file=sys.stderr)
         sys.exit(BAD_INPUT)
 
 
-_TRAINING_PACKAGES = {"torch", "matplotlib", "sklearn", "jinja2", "safetensors"}
-_EXPLORING_PACKAGES = {"optuna", "sqlalchemy"}
+_EXTRA_OF = {
+    **dict.fromkeys(("torch", "matplotlib", "sklearn", "jinja2", "safetensors"), "train"),
+    **dict.fromkeys(("optuna", "sqlalchemy"), "explore"),
+    **dict.fromkeys(("aiohttp", "prometheus_client"), "serve"),
+}
 
 
 def _version(asked: bool) -> None:
@@ -69,6 +71,7 @@ for verb in (
     exploring.explore,
     networks.info,
     predicting.predict,
+    predicting.serve,
     networks.export,
     reproducing.reproduce,
 ):

@@ -1,4 +1,4 @@
-"""The verbs that use a finished file: predict."""
+"""The verbs that use a finished file: predict, serve."""
 
 from __future__ import annotations
 
@@ -47,3 +47,34 @@ def predict(
             terminal().print(tables.predictions_table(str(image), found))
     if failed:
         raise InputError(f"{failed} of {len(images)} images could not be classified")
+
+
+def serve(
+    file: Annotated[Path, typer.Argument(help="A .sqz or .onnx file.", show_default=False)],
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65535)] = 8000,
+    workers: Annotated[
+        int | None, typer.Option(help="Images classified at once; all cores if absent.", min=1)
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads of the network for each.", min=1)] = 1,
+    max_bytes: Annotated[int, typer.Option(help="Of a request's body.", min=1)] = 16 * 2**20,
+    max_pixels: Annotated[int, typer.Option(help="Of an image.", min=2)] = 50_000_000,
+    max_waiting: Annotated[
+        int, typer.Option(help="Images at work or waiting, beyond which 503.", min=1)
+    ] = 64,
+    timeout: Annotated[float, typer.Option(help="Seconds to send a request in.", min=0.1)] = 10.0,
+) -> None:
+    """Classify images over HTTP, until Ctrl-C."""
+    from squeezekit.runtime.classifier import load
+    from squeezekit.serve import Limits
+    from squeezekit.serve import serve as serve_http
+
+    serve_http(
+        load(file, threads),
+        file.name,
+        Limits(max_bytes, max_pixels, timeout, max_waiting),
+        host=host,
+        port=port,
+        workers=workers,
+        ready=lambda url: note(f"{file.name} answers at {url} (Ctrl-C stops it)"),
+    )
