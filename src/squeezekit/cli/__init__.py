@@ -9,6 +9,7 @@ import typer
 
 from squeezekit import __version__
 from squeezekit.cli import (
+    benchmarking,
     compressing,
     exploring,
     networks,
@@ -71,5 +72,6 @@ for verb in (
     predicting.predict,
     networks.export,
     reproducing.reproduce,
+    benchmarking.bench,
 ):
     app.command()(verb)

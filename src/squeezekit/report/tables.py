@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich import box
@@ -281,6 +281,48 @@ def evaluation_table(evaluation: Evaluation, file_bytes: int | None = None) -> T
     speed = evaluation.images / max(evaluation.seconds, 1e-9)
     table.add_row("speed", f"{numbers.count(round(speed))} images/s")
     return table
+
+
+def speed_table(figures: Mapping[str, Mapping[str, float]], ours: str) -> Table:
+    """Runtimes side by side: each figure, how many times ours it is, and the best in bold.
+
+    Args:
+        figures: by runtime, then by measure, as `speed.race.Figures.summary` names these.
+        ours: which of the runtimes the others are compared to.
+    """
+    best = {
+        measure: (max if measure == "images_per_second" else min)(
+            (found[measure] for found in figures.values() if measure in found), default=None
+        )
+        for measure in _MEASURES
+    }
+    shown = {measure: what for measure, what in _MEASURES.items() if best[measure] is not None}
+    table = _table("", *(title for title, _ in shown.values()))
+    for name, found in figures.items():
+        cells = []
+        for measure, (_, written) in shown.items():
+            if measure not in found:
+                cells.append(Text("-"))
+                continue
+            value = found[measure]
+            text = Text(written(value), "bold green" if value == best[measure] else "")
+            if name != ours:
+                text.append(f"\n{numbers.times(value / figures[ours][measure])}", "not bold dim")
+            cells.append(text)
+        table.add_row(Text(name, "bold" if name == ours else ""), *cells)
+    return table
+
+
+_MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "file_bytes": ("File", numbers.size),
+    "install_bytes": ("Install", numbers.size),
+    "cold_start_seconds": ("Cold start", numbers.brief),
+    "load_seconds": ("Load", numbers.brief),
+    "latency_p50_seconds": ("p50", numbers.brief),
+    "latency_p99_seconds": ("p99", numbers.brief),
+    "images_per_second": ("Images/s", numbers.rate),
+    "peak_bytes": ("Memory", numbers.size),
+}
 
 
 def predictions_table(image: str, predictions: Sequence[Prediction]) -> Group:
