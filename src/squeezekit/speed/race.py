@@ -72,8 +72,8 @@ class RaceConfig:
         rounds: how often each contestant has its turn, after one turn that does not count.
         threads: that each may use.
         batch: images at a time when throughput is measured.
-        seconds: of latency, and as many of throughput, that are measured in a turn; cold starts
-            only where 0.
+        seconds: of latency, and as many of throughput, that are measured in a turn; where 0, only
+            cold starts are.
     """
 
     rounds: int = 7
@@ -185,25 +185,25 @@ def _take_turn(
     figures: Figures, folder: Path, image: Path, config: RaceConfig, *, counts: bool
 ) -> None:
     name, threads = figures.contestant.name, str(config.threads)
+    where = [name, folder, image, threads]
     try:
-        seconds, answer, peak_bytes = _first_answer(_first(name, folder, image, threads), threads)
-        steady: dict[str, Any] | None = None
-        if config.seconds > 0:
-            script = ["steady", name, folder, image, threads, config.batch, config.seconds]
-            steady = json.loads(_output([sys.executable, "-P", _PEERS, *script], threads))
+        seconds, peak_bytes = _cold_start(_first(*where), threads)
+        steady: dict[str, Any] = {}
+        if config.seconds > 0 or not counts:
+            script = [sys.executable, "-P", _PEERS, "steady", *where, config.batch, config.seconds]
+            steady = json.loads(_output(script, threads))
     except _PeerError as error:
         if name == OURS:
             raise InputError(str(error)) from None
         figures.failed = str(error)
         return
-    found = json.loads(answer)
-    figures.top1 = found["predictions"][0]["top"][0]["index"] if name == OURS else found["top1"]
     if not counts:  # it brought files into the system's cache
+        figures.top1 = steady["top1"]
         return
     figures.cold_start_seconds.append(seconds)
     if peak_bytes is not None:
         figures.peak_bytes.append(peak_bytes)
-    if steady is not None:
+    if config.seconds > 0:
         figures.load_seconds.append(steady["load_seconds"])
         figures.latency_seconds += steady["latency_seconds"]
         figures.images_per_second.append(steady["images_per_second"])
@@ -250,23 +250,23 @@ def sample_image() -> Image.Image:
     return Image.fromarray(coarse).resize(_SAMPLE_SIZE, Image.Resampling.BICUBIC)
 
 
-def _first(name: str, folder: Path, image: Path, threads: str) -> list[str | Path]:
+def _first(name: str, folder: Path, image: Path, threads: str) -> list[Any]:
     if name != OURS:
         return [sys.executable, "-P", _PEERS, "first", name, folder, image, threads]
-    command = [sys.executable, "-P", "-m", "squeezekit", "predict", folder / "model.sqz", image]
-    return [*command, "--threads", threads, "--json"]
+    command = ["predict", folder / "model.sqz", image, "--threads", threads]
+    return [sys.executable, "-P", "-m", "squeezekit", *command]
 
 
 class _PeerError(Exception):
     """A process ended badly; the last line that it wrote to stderr."""
 
 
-def _first_answer(command: Sequence[str | Path], threads: str) -> tuple[float, str, int | None]:
-    """Seconds until the first line on stdout, the line, and the process's peak of memory."""
+def _cold_start(command: Sequence[Any], threads: str) -> tuple[float, int | None]:
+    """Seconds until the answer is on stdout, and the process's peak of memory in bytes."""
     with tempfile.TemporaryFile("w+") as stderr:
         start = time.perf_counter()
         process = subprocess.Popen(  # noqa: S603
-            command,
+            [str(word) for word in command],
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
@@ -276,7 +276,7 @@ def _first_answer(command: Sequence[str | Path], threads: str) -> tuple[float, s
         with process:
             try:
                 assert process.stdout is not None
-                answer = process.stdout.readline()
+                process.stdout.readline()
                 seconds = time.perf_counter() - start
                 process.stdout.read()
                 peak_bytes = _ended(process)
@@ -286,7 +286,7 @@ def _first_answer(command: Sequence[str | Path], threads: str) -> tuple[float, s
         if process.returncode:
             stderr.seek(0)
             raise _PeerError(_last_line(stderr.read()))
-        return seconds, answer, peak_bytes
+        return seconds, peak_bytes
 
 
 def _ended(process: subprocess.Popen[str]) -> int | None:
@@ -316,7 +316,7 @@ def _output(command: Sequence[Any], threads: str) -> str:
     return done.stdout
 
 
-def _checked(command: Sequence[str | Path]) -> None:
+def _checked(command: Sequence[Any]) -> None:
     try:
         _output(command, str(os.cpu_count()))
     except _PeerError as error:
