@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,13 @@ def terminal(*, quiet: bool = False) -> Console:
 
     # A pipe or a file has no width of its own: give the tables the room that they need.
     return Console(quiet=quiet, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def has_colors() -> bool:
+    """Whether standard output shows colours, and may (https://no-color.org)."""
+    shows = os.name != "nt" or "WT_SESSION" in os.environ  # old consoles of Windows do not
+    asked_not_to = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and shows and not asked_not_to
 
 
 def note(text: str) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from squeezekit.cli.output import note, print_json, terminal
+from squeezekit.cli.output import has_colors, note, print_json
 from squeezekit.errors import InputError
+from squeezekit.report.answers import predictions_text
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,7 @@ def predict(asked: Asked) -> None:
             }
         )
     else:
-        from squeezekit.report import tables
-
         for image, found in answers:
-            terminal().print(tables.predictions_table(str(image), found))
+            print(predictions_text(str(image), found, colored=has_colors()))
     if failed:
         raise InputError(f"{failed} of {len(asked.images)} images could not be classified")

@@ -6,20 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich import box
-from rich.bar import Bar
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from squeezekit.report import numbers
 
-if TYPE_CHECKING:  # the tables need their fields only, and `predict` starts quicker without
+if TYPE_CHECKING:  # the tables need their fields only
     from squeezekit.evaluate import Evaluation
     from squeezekit.models.cost import Cost, ModuleCost
     from squeezekit.report.contents import FileContents
-    from squeezekit.runtime.classifier import Prediction
 
-_BAR_WIDTH = 24
 _MOST_PARTS = 4
 
 
@@ -323,23 +320,6 @@ _MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
     "images_per_second": ("Images/s", numbers.rate),
     "peak_bytes": ("Memory", numbers.size),
 }
-
-
-def predictions_table(image: str, predictions: Sequence[Prediction]) -> Group:
-    """What an image may show, most probable first, with a bar a class."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(overflow="ellipsis", no_wrap=True, max_width=40)
-    table.add_column(justify="right")
-    table.add_column(width=_BAR_WIDTH)
-    for rank, prediction in enumerate(predictions):
-        style = "bold" if rank == 0 else ""
-        color = "green" if rank == 0 else "bright_black"
-        table.add_row(
-            Text(numbers.shown(prediction.label), style),
-            Text(f"{100 * prediction.probability:.1f}%", style),
-            Bar(1.0, 0.0, prediction.probability, width=_BAR_WIDTH, color=color),
-        )
-    return Group(Text(numbers.shown(image), "cyan"), table)
 
 
 def _table(first: str, *others: str) -> Table:
