@@ -1,13 +1,17 @@
 """Plain predictions go around typer; what they understand, typer understands alike."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from small_networks import small_squeezenet
 
 from squeezekit.cli import quick
 from squeezekit.cli.verbs import app
+from squeezekit.speed.race import sample_image
+from squeezekit.sqz import container
 
 PLAIN = [
     "predict f.sqz a.jpg",
@@ -46,15 +50,35 @@ def test_all_else_is_for_typer(line):
 
 def test_an_answer_loads_no_parser(tmp_path):
     """Whatever is imported on the way delays every single answer."""
+    container.write(small_squeezenet(), tmp_path / "f.sqz")
+    sample_image().save(tmp_path / "a.jpg")
     code = (
-        "import sys; sys.argv[1:] = ['predict', 'missing.sqz', 'a.jpg']\n"
-        "from squeezekit.cli import main\n"
-        "try: main()\n"
-        "except SystemExit as end: print(end.code)\n"
-        "print([m for m in HEAVY if m in sys.modules])"
+        "import sys; sys.argv[1:] = ['predict', 'f.sqz', 'a.jpg']\n"
+        "from squeezekit.cli import main; main()\n"
+        "print([m for m in ('typer', 'pydantic', 'rich', 'onnx', 'torch') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    assert done.stdout.split("\n", 1) == ["2", "[]\n"]
+    first, *answers, loaded = done.stdout.splitlines()
+    assert first == "a.jpg"
+    assert len(answers) == 3
+    assert loaded == "[]"
+
+
+def test_mistakes_and_broken_pipes(tmp_path):
+    """As with every other verb: one sentence, or none where nobody listens any more."""
+    command = [sys.executable, "-m", "squeezekit", "predict"]
+    done = subprocess.run([*command, "missing.sqz", "a.jpg"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "squeezekit: missing.sqz does not exist\n"
+    container.write(small_squeezenet(), tmp_path / "f.sqz")
+    sample_image().save(tmp_path / "a.jpg")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as nobody:
+        done = subprocess.run(
+            [*command, tmp_path / "f.sqz", tmp_path / "a.jpg"],
+            stdout=nobody, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "")
