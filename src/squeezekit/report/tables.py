@@ -313,11 +313,11 @@ def speed_table(figures: Mapping[str, Mapping[str, float]], ours: str) -> Table:
 _MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
     "file_bytes": ("File", numbers.size),
     "install_bytes": ("Install", numbers.size),
-    "cold_start_seconds": ("Cold start", numbers.brief),
+    "cold_start_seconds": ("Cold\nstart", numbers.brief),
     "load_seconds": ("Load", numbers.brief),
     "latency_p50_seconds": ("p50", numbers.brief),
     "latency_p99_seconds": ("p99", numbers.brief),
-    "images_per_second": ("Images/s", numbers.rate),
+    "images_per_second": ("Images\n/s", numbers.rate),
     "peak_bytes": ("Memory", numbers.size),
 }
 
