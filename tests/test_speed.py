@@ -59,7 +59,8 @@ def test_every_peer_gives_the_same_scores(name, tmp_path):
     installed = [peer for peer in peers.PEERS if find_spec(peers.PEERS[peer][0].split(".")[0])]
     for peer in set(installed) - {OURS, "torch-bf16"}:
         scores = peers.PEERS[peer][1](tmp_path, 1)(batch)
-        np.testing.assert_allclose(scores.reshape(2, -1), expected, rtol=1e-3, atol=1e-4)
+        close = 1e-2 if peer == "openvino" else 1e-4  # which computes in bf16 where it can
+        np.testing.assert_allclose(scores.reshape(2, -1), expected, rtol=close, atol=close)
 
 
 @pytest.mark.parametrize(

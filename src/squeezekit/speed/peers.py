@@ -75,7 +75,7 @@ def load_onnxruntime(folder: Path, threads: int) -> Run:
 
 
 def load_openvino(folder: Path, threads: int) -> Run:
-    """OpenVINO on the .onnx."""
+    """OpenVINO on the .onnx, at its own precision: bf16 where the processor computes in it."""
     import openvino
 
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
@@ -93,7 +93,7 @@ def load_torch(folder: Path, threads: int, *, bf16: bool = False) -> Run:
     network.eval()
     if bf16:
         network.to(dtype=torch.bfloat16)
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(batch: Floats) -> Floats:
         images = torch.from_numpy(batch)

@@ -42,7 +42,8 @@ def write_forms(weights: str, folder: Path) -> None:
         container.write(network, folder / "model.sqz")
     onnx_file.write(network, folder / "model.onnx")
     (folder / "model.json").write_text(json.dumps(plain_form(network)))
-    np.savez(folder / "weights.npz", **network.values())
+    values: dict[str, Any] = {**network.values()}
+    np.savez(folder / "weights.npz", **values)
 
 
 def plain_form(network: Network) -> dict[str, Any]:

@@ -183,7 +183,7 @@ def _take_turn(
     figures: Figures, folder: Path, image: Path, config: RaceConfig, *, counts: bool
 ) -> None:
     name, threads = figures.contestant.name, str(config.threads)
-    where = [name, folder, image, threads]
+    where = (name, folder, image, threads)
     try:
         seconds, peak_bytes = _cold_start(_first(*where), threads)
         steady: dict[str, Any] = {}
