@@ -16,9 +16,11 @@ HEAVY = ("torch", "matplotlib", "sklearn", "scipy")
         "squeezekit.evaluate",
         "squeezekit.data.folders",
         "squeezekit.models.catalogue",
+        "squeezekit.report.answers",
         "squeezekit.report.tables",
         "squeezekit.report.contents",
         "squeezekit.report.progress_bar",
+        "squeezekit.speed.race",
     ],
 )
 def test_loads_nothing_heavy(module):

@@ -11,6 +11,7 @@ import typer
 from squeezekit.cli.common import (
     INTERRUPTED,
     Json,
+    Weights,
     check_writable,
     note,
     print_json,
@@ -22,10 +23,7 @@ from squeezekit.errors import InputError
 
 
 def bench(
-    weights: Annotated[
-        str,
-        typer.Argument(help="Any file that holds a network, or the folder of a training run."),
-    ],
+    weights: Weights,
     image: Annotated[
         Path | None, typer.Option(help="What is classified; a made picture if absent.")
     ] = None,
@@ -60,7 +58,7 @@ def bench(
     except KeyboardInterrupt:
         note("squeezekit: interrupted; nothing was left behind")
         raise typer.Exit(INTERRUPTED) from None
-    report = {"weights": weights, "command": typed_command(), **race_report(figures, config)}
+    report = {"weights": str(weights), "command": typed_command(), **race_report(figures, config)}
     if out is not None:
         write_whole(out, (json.dumps(report, indent=2) + "\n").encode())
     if as_json:
