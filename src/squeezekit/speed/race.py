@@ -89,8 +89,8 @@ class Figures:
         top1: the index of its first answer.
         file_bytes, install_bytes: of its file; of its packages and all that they require.
         cold_start_seconds: from the start of a process to its first answer on stdout.
-        peak_bytes: the most memory that such a process had resident; empty where the system does
-            not tell.
+        peak_bytes: the most memory that such a process had resident; empty where that cannot be
+            told.
         load_seconds: from a file to a network that can run, its libraries loaded before.
         latency_seconds: of each single image, of all rounds together; without preprocessing.
         images_per_second: in batches.
@@ -290,15 +290,19 @@ def _cold_start(command: Sequence[Any], threads: str) -> tuple[float, int | None
 def _ended(process: subprocess.Popen[str]) -> int | None:
     """Wait for a process, and say how many bytes it had resident at most, where that is known.
 
-    Linux counts from the fork on: the peak is at least what this process here has. So nothing
-    large is ever loaded into it; every contestant needs more.
+    Linux counts from the fork on, so that a peak below this process's own cannot be told: nothing
+    large is ever loaded into it.
     """
-    if not hasattr(os, "wait4"):
+    if sys.platform == "win32":
         process.wait()
         return None
+    import resource
+
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return int(usage.ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return usage.ru_maxrss * unit if usage.ru_maxrss > own else None
 
 
 def _output(command: Sequence[Any], threads: str) -> str:
