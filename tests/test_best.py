@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from squeezekit.cli import app
+from squeezekit.cli.verbs import app
 from squeezekit.compress import best
 from squeezekit.compress.best import BestConfig, Rounder, divergence_of, to_quality, to_size
 from squeezekit.compress.curvature import sensitivity, weight_fisher

@@ -17,9 +17,11 @@ HEAVY = ("torch", "matplotlib", "sklearn", "scipy")
         "squeezekit.data.folders",
         "squeezekit.serve",
         "squeezekit.models.catalogue",
+        "squeezekit.report.answers",
         "squeezekit.report.tables",
         "squeezekit.report.contents",
         "squeezekit.report.progress_bar",
+        "squeezekit.speed.race",
     ],
 )
 def test_loads_nothing_heavy(module):

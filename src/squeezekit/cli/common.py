@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from contextlib import AbstractContextManager
@@ -11,25 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
+from squeezekit.cli.output import BAD_INPUT as BAD_INPUT
+from squeezekit.cli.output import INTERRUPTED as INTERRUPTED
+from squeezekit.cli.output import note as note
+from squeezekit.cli.output import print_json as print_json
+from squeezekit.cli.output import terminal as terminal
 from squeezekit.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from squeezekit.data.folders import ImageSet
     from squeezekit.evaluate import Evaluated, Evaluation
     from squeezekit.progress import Progress
     from squeezekit.sqz.container import CoderName
     from squeezekit.sqz.network import Metadata
     from squeezekit.train.run import Run
-
-_PIPE_WIDTH = 140
-
-BAD_INPUT = 2
-"""Exit code where something that was handed in cannot be used."""
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 app = typer.Typer(
     help="Train a small image classifier, shrink it to a few hundred kilobytes, ship it anywhere.",
@@ -171,21 +165,3 @@ def progress_shown() -> AbstractContextManager[Progress]:
     from squeezekit.report.progress_bar import progress_bar
 
     return progress_bar()
-
-
-def terminal(*, quiet: bool = False) -> Console:
-    """Where tables go."""
-    from rich.console import Console
-
-    # A pipe or a file has no width of its own: give the tables the room that they need.
-    return Console(quiet=quiet, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-
-
-def note(text: str) -> None:
-    """One line on stderr."""
-    print(text, file=sys.stderr)
-
-
-def print_json(content: dict[str, Any]) -> None:
-    """One JSON object on stdout."""
-    print(json.dumps(content, ensure_ascii=False, allow_nan=False))

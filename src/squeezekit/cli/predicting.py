@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from squeezekit.cli.common import Json, Threads, note, print_json, terminal
-from squeezekit.errors import InputError
+from squeezekit.cli import quick
+from squeezekit.cli.common import Json, Threads
+from squeezekit.cli.output import note
 
 
 def predict(
@@ -20,33 +20,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Classify images; needs no torch."""
-    from squeezekit.runtime.classifier import load
-
-    classifier = load(file, threads)
-    answers, failed = [], 0
-    for image in images:
-        try:
-            answers.append((image, classifier(image, top)))
-        except InputError as error:
-            failed += 1
-            note(str(error))
-    if as_json:
-        print_json(
-            {
-                "file": str(file),
-                "predictions": [
-                    {"image": str(image), "top": [dataclasses.asdict(p) for p in found]}
-                    for image, found in answers
-                ],
-            }
-        )
-    else:
-        from squeezekit.report import tables
-
-        for image, found in answers:
-            terminal().print(tables.predictions_table(str(image), found))
-    if failed:
-        raise InputError(f"{failed} of {len(images)} images could not be classified")
+    quick.predict(quick.Asked(file, tuple(images), top, threads, as_json))
 
 
 def serve(
