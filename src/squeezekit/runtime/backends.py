@@ -1,4 +1,4 @@
-"""What runs a network: ONNX Runtime, which starts quickest, or OpenVINO, which runs int8 quickest."""
+"""What runs a network: ONNX Runtime, which starts quickest, or OpenVINO, quickest in int8."""
 
 from __future__ import annotations
 
@@ -131,7 +131,10 @@ class _OpenVino:
         import openvino
 
         # Float stays float32: by itself OpenVINO takes bfloat16 where the processor has it.
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         try:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnxruntime
 
 from squeezekit.errors import InputError
 from squeezekit.progress import Progress, silent
+from squeezekit.runtime.images import ImageFile, prepare_file
 from squeezekit.runtime.int8 import needed_ranges
 from squeezekit.sqz.graph import attach, parse
-from squeezekit.sqz.network import Floats, Network
+from squeezekit.sqz.network import Floats, Network, Preprocessing, Range
+
+IMAGES = 100
+"""So many tell the ranges; more change nothing that could be measured."""
 
 _SAMPLE = 200_000
 """Values of a tensor that are kept to choose its range by."""
@@ -21,6 +27,32 @@ _CANDIDATES = np.geomspace(0.05, 1.0, 120)
 
 _DIGITS = 4
 """Of a stored bound; more would cost bytes and tell nothing."""
+
+
+def calibration_images(
+    paths: Sequence[ImageFile], preprocessing: Preprocessing, count: int = IMAGES
+) -> Floats:
+    """Up to that many images, evenly spread over those given, as a network takes them.
+
+    Returns:
+        float32 (N, C, H, W); images that are broken are left out, labels play no part.
+
+    Raises:
+        InputError: where none can be read.
+    """
+    paths = paths[:: max(len(paths) // count, 1)][:count]
+
+    def prepared(path: ImageFile) -> Floats | None:
+        try:
+            return prepare_file(path, preprocessing)
+        except InputError:
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        images = [image for image in pool.map(prepared, paths) if image is not None]
+    if not images:
+        raise InputError(f"none of {len(paths)} images can be read")
+    return np.stack(images)
 
 
 def calibrated(network: Network, images: Floats, progress: Progress = silent) -> Network:
@@ -55,7 +87,7 @@ def calibrated(network: Network, images: Floats, progress: Progress = silent) ->
     return dataclasses.replace(network, metadata=metadata)
 
 
-def best_range(values: Floats) -> tuple[float, float]:
+def best_range(values: Floats) -> Range:
     """The range for 256 codes with the least mean squared error; it holds 0.
 
     Rounding errors are taken as uniform, except of exact zeros, which have none.

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from queue import Full, Queue
+from typing import Literal, TypeVar, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +29,13 @@ ONNX_METADATA_KEY = "squeezekit"
 """The key among an ONNX model's metadata_props under which `metadata_json.to_json` is kept."""
 
 Precision = Literal["float", "int8"]
+Source = TypeVar("Source", bound=Image.Image | ImageSource)
+_Decoded = TypeVar("_Decoded")
 
 _FLOAT_TYPES = ("float32", "float16")
 _DEFAULT_CROP = 224
+_MOST_AHEAD = 8
+"""Images that are decoded before they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,34 @@ class Classifier:
                 arrays = []
         return predictions + self._predictions(arrays, top)
 
+    def predict_each(
+        self, images: Iterable[Source], top: int = 5
+    ) -> Iterator[tuple[Source, list[Prediction] | InputError]]:
+        """Classify images as they come, each by itself; others are decoded meanwhile.
+
+        Args:
+            images: may be endless, and may take its time: an answer never waits for the next.
+            top: how many classes to return for each.
+
+        Yields:
+            Each image, in order, with its predictions, or with the reason why it has none.
+
+        Raises:
+            GraphError: see `logits`.
+        """
+
+        def decoded(image: Source) -> Floats | InputError:
+            try:
+                return self._prepared(image)
+            except InputError as error:
+                return error
+
+        for image, array in _ahead(decoded, images):
+            if isinstance(array, InputError):
+                yield image, array
+            else:
+                yield image, self._predictions([array], top)[0]
+
     def _prepared(self, image: Image.Image | ImageSource) -> Floats:
         if isinstance(image, Image.Image):
             return prepare(image, self.metadata.preprocessing)
@@ -186,6 +222,47 @@ class Classifier:
             raise GraphError(
                 f"the network has {outputs.shape[1]} outputs, but its file names {names} classes"
             )
+
+
+def _ahead(
+    decode: Callable[[Source], _Decoded], images: Iterable[Source]
+) -> Iterator[tuple[Source, _Decoded]]:
+    """Decode images in threads, at most a few ahead of whoever asks for them.
+
+    Images are taken from the iterable by a thread of its own, which may wait for the next one for
+    ever; it is a daemon, so that Ctrl-C ends the program even then.
+    """
+    coming: Queue[tuple[Source, Future[_Decoded]] | BaseException | None] = Queue(_MOST_AHEAD)
+    stopped = threading.Event()
+
+    def put(item: tuple[Source, Future[_Decoded]] | BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                coming.put(item, timeout=0.1)
+                return True
+            except Full:
+                continue
+        return False
+
+    with ThreadPoolExecutor(min(_MOST_AHEAD, os.cpu_count() or 1)) as pool:
+
+        def feed() -> None:
+            try:
+                for image in images:
+                    if not put((image, pool.submit(decode, image))):
+                        return
+                put(None)
+            except BaseException as error:
+                put(error)
+
+        threading.Thread(target=feed, daemon=True).start()
+        try:
+            while (item := coming.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item[0], item[1].result()
+        finally:
+            stopped.set()
 
 
 def softmax(logits: Floats) -> Floats:
@@ -258,7 +335,9 @@ def from_network(
 
     Args:
         network: any network; shared weights are expanded.
-        threads, backend, precision: see `load`.
+        threads: see `load`.
+        backend: see `load`.
+        precision: see `load`.
 
     Raises:
         InputError: see `load`.

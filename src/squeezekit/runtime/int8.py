@@ -104,9 +104,9 @@ class _Plan:
         self.layers = {node.output[0]: node for node in nodes if _is_layer(node, values, uses)}
         self.results = {name: name for name in self.layers}
         for node in nodes:
-            if node.op_type in _ACTIVATIONS and node.input[0] in self.layers:
-                if uses[node.input[0]] == 1:
-                    self.results[node.input[0]] = node.output[0]
+            source = node.input[0] if node.op_type in _ACTIVATIONS else None
+            if source in self.layers and uses[source] == 1:
+                self.results[source] = node.output[0]
         wanted = {layer.input[0] for layer in self.layers.values()} | set(self.results.values())
         for node in reversed(nodes):  # what is moved or added to be uint8 is uint8 before
             if node.output[0] in wanted and node.op_type in (*_MOVING, "Add"):
@@ -193,9 +193,8 @@ class _Writer:
             self._round(node.output[0])
         used = {name for node in self._nodes for name in node.input}
         stored = {name: value for name, value in self._values.items() if name in used}
-        nodes = [onnx_node for onnx_node in self._nodes]
-        del graph.node[:]
-        graph.node.extend(nodes)
+        graph.ClearField("node")
+        graph.node.extend(self._nodes)
         for name, array in {**stored, **self._stored}.items():
             graph.initializer.append(numpy_helper.from_array(array, name))
 
