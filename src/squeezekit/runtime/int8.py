@@ -179,9 +179,13 @@ class _Writer:
             self._round(value.name)
         # Codes that begin at 0 carry a ReLU out by being rounded: its layer makes its output.
         relus = {
-            layer: result for layer, result in self._plan.results.items()
-            if result in self._scales and self._scales[result].zero == 0
-        }  # fmt: skip
+            node.input[0]: node.output[0]
+            for node in graph.node
+            if node.op_type == "Relu"
+            and self._plan.results.get(node.input[0]) == node.output[0]
+            and node.output[0] in self._scales
+            and self._scales[node.output[0]].zero == 0
+        }
         for node in graph.node:
             if node.op_type == "Relu" and node.input[0] in relus:
                 continue
