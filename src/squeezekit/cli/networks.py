@@ -153,7 +153,7 @@ def _with_ranges(network: Network, data: Path | None) -> Network:
     if data is None:
         if not network.metadata.activations:
             raise InputError(
-                "--int8 needs --data, images to calibrate on: the network has no ranges"
+                "the network has no activation ranges, which int8 needs: name images by --int8 --data DIR"
             )
         return network
     images = calibration_images(images_of(data, "train").paths, network.metadata.preprocessing)

@@ -137,12 +137,14 @@ class _OpenVino:
         }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
+        self._properties: dict[str, str] = {}
         try:
+            if isinstance(model, Path):  # other kinds of files OpenVINO would try to make sense of
+                self._properties = _properties(model)
             core = openvino.Core()
             compiled = core.compile_model(core.read_model(model), "CPU", settings)
         except Exception as error:
             raise _cannot_run("OpenVINO", error) from None
-        self._path = model if isinstance(model, Path) else None
         self._request = compiled.create_infer_request()
         self._turn = threading.Lock()  # a request serves one at a time
         self.inputs = tuple(self._port(port) for port in compiled.inputs)
@@ -166,12 +168,14 @@ class _OpenVino:
             raise _cannot_run("OpenVINO", error) from None
 
     def model_metadata(self, key: str) -> str | None:
-        import onnx
+        return self._properties.get(key)
 
-        if self._path is None:
-            return None
-        model = onnx.load(self._path, load_external_data=False)
-        return next((entry.value for entry in model.metadata_props if entry.key == key), None)
+
+def _properties(model: Path) -> dict[str, str]:
+    import onnx
+
+    found = onnx.load(model, load_external_data=False).metadata_props
+    return {entry.key: entry.value for entry in found}
 
 
 def _whole(size: object) -> int | None:
@@ -179,7 +183,9 @@ def _whole(size: object) -> int | None:
 
 
 def _cannot_run(who: str, error: Exception) -> GraphError:
-    """One line of what a backend says; OpenVINO names its own source files first."""
+    """One line of what a backend says; OpenVINO names its own source files first, then a list."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    listed = [line.removeprefix("-- ") for line in lines if line.startswith("-- ")]
     told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return GraphError(f"{who} cannot run the graph ({(told or lines or ['no reason given'])[0]})")
+    (reason, *_) = [*listed, *told, *lines, type(error).__name__]
+    return GraphError(f"{who} cannot run the graph ({reason})")
