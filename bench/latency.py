@@ -1,6 +1,6 @@
 """Latency of one image: ours beside torch, ONNX Runtime and OpenVINO run directly; int8 accuracy.
 
-    python bench/latency.py DATA OUT.json [--rounds 20] [--calls 40] [--images 500]
+    python bench/latency.py DATA OUT.json [--rounds 20] [--calls 40] [--images 500] [--calibration 100]
 
 DATA holds han-2016, imagenet-500, imagenette-mini and imagenet-classes.tsv. Every runtime has a
 process of its own with two threads; they take turns, a few calls each, in an order that is drawn
@@ -257,13 +257,13 @@ def _log_softmax(logits: Floats) -> Any:
 # ---------------------------------------------------------------------------------- the whole run
 
 
-def prepared(network: Network, folder: Path, data: Path) -> Network:
+def prepared(network: Network, folder: Path, data: Path, count: int) -> Network:
     """Write the network in every form that a runtime takes; gives it with its ranges."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     paths = folders.split(data / "imagenette-mini", "train").paths
-    images = calibration_images(paths, network.metadata.preprocessing, IMAGES)
+    images = calibration_images(paths, network.metadata.preprocessing, count)
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -295,6 +295,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--calls", type=int, default=40)
     parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--calibration", type=int, default=IMAGES)
     args = parser.parse_args()
     networks = {
         "squeezenet-1.0 at 227": han.read(args.data / "han-2016" / "compressed_SqueezeNet.net"),
@@ -310,7 +311,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for number, (name, network) in enumerate(networks.items()):
             folder = Path(temporary) / str(number)
-            network = prepared(network, folder, args.data)
+            network = prepared(network, folder, args.data, args.calibration)
             size = network.metadata.preprocessing.crop
             figures[name] = latency(folder, size, args.rounds, args.calls)
             if number == 0:

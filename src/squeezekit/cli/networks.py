@@ -152,9 +152,7 @@ def _with_ranges(network: Network, data: Path | None) -> Network:
     network = fold_batch_norm(network)
     if data is None:
         if not network.metadata.activations:
-            raise InputError(
-                "the network has no activation ranges, which int8 needs: name images by --int8 --data DIR"
-            )
+            raise InputError("int8 needs ranges of activations: name images by --int8 --data DIR")
         return network
     images = calibration_images(images_of(data, "train").paths, network.metadata.preprocessing)
     with progress_shown() as progress:
