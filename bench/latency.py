@@ -1,6 +1,6 @@
 """Latency of one image: ours beside torch, ONNX Runtime and OpenVINO run directly; int8 accuracy.
 
-    python bench/latency.py DATA OUT.json [--rounds 20] [--calls 40] [--images 500] [--calibration 100]
+    python bench/latency.py DATA OUT.json [--rounds 20] [--calls 40] [--images 500]
 
 DATA holds han-2016, imagenet-500, imagenette-mini and imagenet-classes.tsv. Every runtime has a
 process of its own with two threads; they take turns, a few calls each, in an order that is drawn

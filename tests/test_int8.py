@@ -115,7 +115,7 @@ def one_layer(weight, bias):
 
 @settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.floats(-6, 3), st.floats(-6, 6))
-def test_stored_weights_are_the_nearest_codes(seed, weight_size, bias_size):
+def test_stored_weights_are_near_and_keep_their_sum(seed, weight_size, bias_size):
     rng = np.random.default_rng(seed)
     weight = (rng.normal(size=(5, 3, 2, 2)) * 10**weight_size).astype(np.float32)
     weight[0] = 0  # a filter that was pruned away
@@ -131,7 +131,9 @@ def test_stored_weights_are_the_nearest_codes(seed, weight_size, bias_size):
     assert (codes[name], codes[bias_name]) == (np.int8, np.int32)
     steps = numbers[f"{name}.step"].astype(np.float64)
     found = numbers[f"{name}.codes"] * steps.reshape(-1, 1, 1, 1)
-    assert np.all(np.abs(found - weight) <= 0.501 * steps.reshape(-1, 1, 1, 1))
+    errors = (found - weight) / steps.reshape(-1, 1, 1, 1)
+    assert np.all(np.abs(errors) <= 1.001)
+    assert np.all(np.abs(errors.sum(axis=(1, 2, 3))) <= 0.501)
     bias_steps = numbers[f"{bias_name}.step"].astype(np.float64)
     np.testing.assert_allclose(bias_steps, steps * 8 / 255, rtol=1e-6)
     found = numbers[f"{bias_name}.codes"] * bias_steps
