@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Full, Queue
 from typing import Literal, TypeVar, cast, get_args
 
 import numpy as np
@@ -19,6 +15,7 @@ from PIL import Image
 
 from squeezekit.errors import GraphError, InputError, UnsupportedError
 from squeezekit.runtime import backends
+from squeezekit.runtime.ahead import ahead
 from squeezekit.runtime.backends import Backend, BackendName
 from squeezekit.runtime.images import ImageSource, default_preprocessing, prepare, prepare_file
 from squeezekit.sqz.graph import attach
@@ -30,12 +27,9 @@ ONNX_METADATA_KEY = "squeezekit"
 
 Precision = Literal["float", "int8"]
 Source = TypeVar("Source", bound=Image.Image | ImageSource)
-_Decoded = TypeVar("_Decoded")
 
 _FLOAT_TYPES = ("float32", "float16")
 _DEFAULT_CROP = 224
-_MOST_AHEAD = 8
-"""Images that are decoded before they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -120,18 +114,18 @@ class Classifier:
             InputError: where the image cannot be read (see `open_image`), or `top` is not positive.
             GraphError: see `logits`.
         """
-        return self.predict_many([image], top)[0]
+        _check_top(top)
+        return self._predictions([self._prepared(image)], top)[0]
 
     def predict_many(
         self, images: Iterable[Image.Image | ImageSource], top: int = 5, batch: int = 16
     ) -> list[list[Prediction]]:
-        """Classify images, `batch` at a time; otherwise as calling the classifier with each."""
-        if top < 1:
-            raise InputError(f"top must be at least 1, not {top}")
+        """Classify images, `batch` at a time, while others are decoded; see `__call__`."""
+        _check_top(top)
         predictions: list[list[Prediction]] = []
         arrays: list[Floats] = []
-        for image in images:
-            arrays.append(self._prepared(image))
+        for _, array in ahead(self._prepared, images):
+            arrays.append(array)
             if len(arrays) == batch:
                 predictions += self._predictions(arrays, top)
                 arrays = []
@@ -140,7 +134,7 @@ class Classifier:
     def predict_each(
         self, images: Iterable[Source], top: int = 5
     ) -> Iterator[tuple[Source, list[Prediction] | InputError]]:
-        """Classify images as they come, each by itself; others are decoded meanwhile.
+        """Classify images as they come, each by itself, while others are decoded.
 
         Args:
             images: may be endless, and may take its time: an answer never waits for the next.
@@ -150,8 +144,10 @@ class Classifier:
             Each image, in order, with its predictions, or with the reason why it has none.
 
         Raises:
+            InputError: where `top` is not positive.
             GraphError: see `logits`.
         """
+        _check_top(top)
 
         def decoded(image: Source) -> Floats | InputError:
             try:
@@ -159,7 +155,7 @@ class Classifier:
             except InputError as error:
                 return error
 
-        for image, array in _ahead(decoded, images):
+        for image, array in ahead(decoded, images):
             if isinstance(array, InputError):
                 yield image, array
             else:
@@ -224,45 +220,9 @@ class Classifier:
             )
 
 
-def _ahead(
-    decode: Callable[[Source], _Decoded], images: Iterable[Source]
-) -> Iterator[tuple[Source, _Decoded]]:
-    """Decode images in threads, at most a few ahead of whoever asks for them.
-
-    Images are taken from the iterable by a thread of its own, which may wait for the next one for
-    ever; it is a daemon, so that Ctrl-C ends the program even then.
-    """
-    coming: Queue[tuple[Source, Future[_Decoded]] | BaseException | None] = Queue(_MOST_AHEAD)
-    stopped = threading.Event()
-
-    def put(item: tuple[Source, Future[_Decoded]] | BaseException | None) -> bool:
-        while not stopped.is_set():
-            try:
-                coming.put(item, timeout=0.1)
-                return True
-            except Full:
-                continue
-        return False
-
-    with ThreadPoolExecutor(min(_MOST_AHEAD, os.cpu_count() or 1)) as pool:
-
-        def feed() -> None:
-            try:
-                for image in images:
-                    if not put((image, pool.submit(decode, image))):
-                        return
-                put(None)
-            except BaseException as error:
-                put(error)
-
-        threading.Thread(target=feed, daemon=True).start()
-        try:
-            while (item := coming.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item[0], item[1].result()
-        finally:
-            stopped.set()
+def _check_top(top: int) -> None:
+    if top < 1:
+        raise InputError(f"top must be at least 1, not {top}")
 
 
 def softmax(logits: Floats) -> Floats:
