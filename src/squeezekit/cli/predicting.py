@@ -8,19 +8,39 @@ from typing import Annotated
 import typer
 
 from squeezekit.cli import quick
-from squeezekit.cli.common import Json, Threads
+from squeezekit.cli.common import Json, Precision, Threads
 from squeezekit.cli.output import note
 
 
 def predict(
     file: Annotated[Path, typer.Argument(help="A .sqz or .onnx file.", show_default=False)],
-    images: Annotated[list[Path], typer.Argument(help="Images.", show_default=False)],
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Images, and folders of images; - reads paths from stdin, a line each, and "
+            "answers each with a line of JSON.",
+            show_default=False,
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(help="How many classes to show.", min=1)] = 5,
+    stdin: Annotated[bool, typer.Option("--stdin", help="The same as -.")] = False,
+    camera: Annotated[
+        int | None,
+        typer.Option(help="Classify what this camera sees until Ctrl-C; needs opencv.", min=0),
+    ] = None,
     threads: Threads = None,
+    backend: Annotated[
+        str, typer.Option(help="onnxruntime, which starts quickest, or openvino.")
+    ] = "onnxruntime",
+    precision: Precision = None,
     as_json: Json = False,
 ) -> None:
     """Classify images; needs no torch."""
-    quick.predict(quick.Asked(file, tuple(images), top, threads, as_json))
+    quick.predict(
+        quick.Asked(
+            file, tuple(images or ()), top, threads, as_json, stdin, camera, backend, precision
+        )
+    )
 
 
 def serve(

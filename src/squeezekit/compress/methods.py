@@ -22,6 +22,7 @@ from squeezekit.compress.svd import factored, ranks_by_bytes, ranks_by_energy, s
 from squeezekit.errors import InputError
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import Progress
+from squeezekit.runtime.calibration import IMAGES, calibrated
 from squeezekit.sqz.container import CoderName
 from squeezekit.sqz.network import Network, unshared
 from squeezekit.train import recipe as recipes
@@ -168,6 +169,13 @@ def best(network: Network, asked: Asked, task: Task | None, progress: Progress) 
     if asked.epochs:
         step += f", after {asked.epochs} epochs of recovery"
     stages.add("coded", _with_step(point.network, step), asked.coder)
+    return stages.list
+
+
+def int8_stage(network: Network, coder: CoderName, task: Task, progress: Progress) -> list[Stage]:
+    """One more stage: the same file with ranges for int8, measured as it then runs."""
+    stages = Stages(task.measure)
+    stages.add("int8", calibrated(network, task.calibration(IMAGES), progress), coder)
     return stages.list
 
 
