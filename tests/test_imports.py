@@ -12,7 +12,9 @@ HEAVY = ("torch", "matplotlib", "sklearn", "scipy")
     "module",
     [
         "squeezekit",
+        "squeezekit.runtime.calibration",
         "squeezekit.runtime.classifier",
+        "squeezekit.runtime.int8",
         "squeezekit.evaluate",
         "squeezekit.data.folders",
         "squeezekit.models.catalogue",

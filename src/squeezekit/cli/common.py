@@ -63,13 +63,20 @@ Labels = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Of everything that is random.", min=0)]
 Threads = Annotated[int | None, typer.Option(help="Threads of the network; all cores if absent.")]
+Precision = Annotated[
+    str | None, typer.Option(help="float or int8; int8 if the file was calibrated for it.")
+]
 
 
-def open_weights(weights: Path, backend: str, threads: int | None) -> Evaluated:
+def open_weights(
+    weights: Path, backend: str | None, threads: int | None, precision: str | None
+) -> Evaluated:
     """A classifier of any weights; `.onnx` files run as they are, so that any of them can."""
     from squeezekit.interop.weights import load_network
 
     if backend == "torch":
+        if precision == "int8":
+            raise InputError("torch does not run int8 here: use onnxruntime or openvino")
         import torch
 
         from squeezekit.trainable import TorchClassifier
@@ -77,13 +84,11 @@ def open_weights(weights: Path, backend: str, threads: int | None) -> Evaluated:
         if threads is not None:
             torch.set_num_threads(threads)
         return TorchClassifier(load_network(weights))
-    if backend != "onnxruntime":
-        raise InputError(f"there is no backend {backend!r}: use onnxruntime or torch")
     from squeezekit.runtime.classifier import from_network, load
 
     if weights.suffix.lower() in (".sqz", ".onnx"):
-        return load(weights, threads)
-    return from_network(load_network(weights), threads)
+        return load(weights, threads, backend, precision)
+    return from_network(load_network(weights), threads, backend, precision)
 
 
 def images_of(data: Path, part: str) -> ImageSet:

@@ -14,6 +14,7 @@ from squeezekit.compress.svd import factored, ranks_by_bytes, ranks_by_energy, s
 from squeezekit.errors import InputError
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import Progress
+from squeezekit.runtime.calibration import IMAGES, calibrated
 from squeezekit.sqz.container import CoderName
 from squeezekit.sqz.network import Network
 from squeezekit.train import recipe as recipes
@@ -144,6 +145,13 @@ def best(network: Network, asked: Asked, task: Task | None, progress: Progress) 
         asked.on_curve(curve(rounder, task.measure))
     found = _with_step(point.network, f"rounded at {point.price:.2g} nats a bit")
     stages.add("coded", found, asked.coder)
+    return stages.list
+
+
+def int8_stage(network: Network, coder: CoderName, task: Task, progress: Progress) -> list[Stage]:
+    """One more stage: the same file with ranges for int8, measured as it then runs."""
+    stages = Stages(task.measure)
+    stages.add("int8", calibrated(network, task.calibration(IMAGES), progress), coder)
     return stages.list
 
 

@@ -240,6 +240,7 @@ def _about(file: FileContents) -> Text:
         f"{numbers.times(file.float_bytes / file.file_bytes)} smaller than as float32",
         f"input {p.crop}x{p.crop} {p.color}, images resized to {p.resize} ({p.resize_mode}); "
         f"{len(metadata.labels) or 'no'} labels; licence {metadata.licence or 'not stated'}",
+        *(["calibrated: runs in int8, and in float"] if metadata.activations else []),
         *(f"- {step}" for step in metadata.provenance),
     ]
     return Text("\n".join(numbers.shown(line) for line in lines) + "\n")
