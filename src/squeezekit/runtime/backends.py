@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args
@@ -79,11 +78,7 @@ def start(name: str, model: bytes | Path, threads: int | None) -> Backend:
     known = cast(BackendName, name)
     if not installed(known):
         raise InputError(f"{name} is not installed: pip install 'squeezekit[{name}]'")
-    make: Callable[[bytes | Path, int | None], Backend] = {
-        "onnxruntime": _OnnxRuntime,
-        "openvino": _OpenVino,
-    }[known]
-    return make(model, threads)
+    return _OnnxRuntime(model, threads) if known == "onnxruntime" else _OpenVino(model, threads)
 
 
 class _OnnxRuntime:

@@ -84,7 +84,7 @@ def int8_model(network: Network) -> bytes:
         raise GraphError(f"the file has no activation range of {missing[0]}, which int8 needs")
     scales = {name: _Scale.of(*ranges[of]) for name, of in plan.range_of.items()}
     _Writer(plan, values, scales).rewrite(model)
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 class _Plan:
@@ -243,10 +243,10 @@ class _Writer:
         inputs = [f"{name}.codes", f"{name}.step", f"{name}.zero"]
         stored = (codes, np.asarray(steps, np.float32), np.zeros(np.shape(steps), codes.dtype))
         self._stored |= dict(zip(inputs, stored, strict=True))
-        axis = {"axis": 0} if np.ndim(steps) else {}
-        self._nodes.append(
-            helper.make_node("DequantizeLinear", inputs, [f"{name}.rounded"], **axis)
-        )
+        node = helper.make_node("DequantizeLinear", inputs, [f"{name}.rounded"])
+        if np.ndim(steps):
+            node.attribute.append(helper.make_attribute("axis", 0))
+        self._nodes.append(node)
         self._rounded.add(name)
 
 
@@ -270,4 +270,4 @@ def _rounded(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     order = np.argsort(-gain, axis=1, kind="stable")
     rank = np.argsort(order, axis=1, kind="stable")
     turned = (rank < np.abs(missing)) & (gain > 0)
-    return codes + turned * np.sign(missing)
+    return np.where(turned, codes + np.sign(missing), codes)
