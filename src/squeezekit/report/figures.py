@@ -296,7 +296,7 @@ def lines(
     x_names: Sequence[str] = (),
     x_format: Callable[[float], str] = "{:g}".format,
     y_format: Callable[[float], str] = "{:g}%".format,
-    height: float = 2.9,
+    least_height: float = 0.0,
 ) -> str:
     """Several series in one figure.
 
@@ -310,14 +310,15 @@ def lines(
         x_names: names of x = 0, 1, ... where x is no number.
         x_format: how a number at the axis is written.
         y_format: the same.
-        height: in inches.
+        least_height: of the y axis, so that what is chance does not look like much.
     """
-    figure, axes = new_figure(height=height)
+    figure, axes = new_figure(height=2.9)
     for one in series:
         x, y = zip(*one.points, strict=True)
         axes.plot(
             x, y, color=AFTER if one.strong else BEFORE, label=one.name or None, linewidth=2,
-            linestyle="-" if one.joined else "none", marker="o", markersize=5.5,
+            linestyle="-" if one.joined else "none", marker="o",
+            markersize=5.5 if one.joined else 4, alpha=1.0 if one.joined else 0.5,
             zorder=3 if one.strong else 2,
         )  # fmt: skip
         for label, place in zip(one.labels, one.points, strict=False):
@@ -338,6 +339,9 @@ def lines(
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: y_format(y)))
     axes.margins(x=0.09, y=0.16)
+    low, high = axes.get_ylim()
+    missing = max(least_height - (high - low), 0.0)
+    axes.set_ylim(low - missing / 2, high + missing / 2)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)

@@ -219,8 +219,9 @@ def reproduce_table2(shop: Workshop, config: Table2, given: Given) -> Reproducti
         rows=table,
         notes=(
             f"Accuracy is that of each file on {rows[0].images} held-out images of "
-            f"{shop.data.resolve().name}; the paper's is of ImageNet. What compares is the change "
-            "against the same network as float32.",
+            f"{shop.data.resolve().name}, of which one is {100 / rows[0].images:.2g} points; the "
+            "paper's is of ImageNet. What compares is the change against the same network as "
+            "float32.",
             "Files are whole .sqz files, graph and labels included: float32 is stored as such, "
             "pruned weights as floats without the zeros, Deep Compression with the paper's "
             "Huffman coder.",
