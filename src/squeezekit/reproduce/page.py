@@ -145,7 +145,7 @@ def _kept_by_layer(result: Reproduction) -> Mapping[str, tuple[str, str]]:
         if row.name != "total"
     ]
     svg = figures.bytes_per_layer(layers, numbers.many)
-    return {"layers": ("Parameters of each module (pale), and what is left of them", svg)}
+    return {"layers": ("Parameters of each module, and what is left of them", svg)}
 
 
 def _size_against_loss(result: Reproduction) -> Mapping[str, tuple[str, str]]:
