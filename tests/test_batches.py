@@ -11,8 +11,8 @@ from PIL import Image
 
 from squeezekit.data.folders import scan
 from squeezekit.errors import InputError
-from squeezekit.runtime.images import open_image, prepare
-from squeezekit.sqz.network import Preprocessing
+from squeezekit.runtime.images import centre_crop, normalized, open_image, prepare, resized
+from squeezekit.sqz.network import CAFFE, TORCHVISION, Preprocessing
 from squeezekit.train import recipe as recipes
 from squeezekit.train.batches import TrainingData, varied
 from squeezekit.train.recipe import Augmentation, Recipe
@@ -47,7 +47,8 @@ def test_without_augmentation_images_are_as_in_use(image_set, color, resize_mode
     )  # fmt: skip
     data = TrainingData(image_set, preprocessing)
     recipe = dataclasses.replace(RECIPE, batch=13, augmentation=PLAIN)
-    ((images, targets),) = epoch(data, recipe)
+    ((pixels, targets),) = epoch(data, recipe)
+    images = data.inputs(pixels)
     expected = {
         prepare(open_image(path), preprocessing).tobytes(): target
         for path, target in zip(image_set.paths, image_set.targets, strict=True)
@@ -60,6 +61,17 @@ def test_without_augmentation_images_are_as_in_use(image_set, color, resize_mode
     assert targets.dtype == torch.int64
 
 
+@pytest.mark.parametrize("preprocessing", [CAFFE, TORCHVISION], ids=["caffe", "torchvision"])
+def test_inputs_are_normalized_as_in_use_to_the_last_bit(image_set, preprocessing):
+    """Each value of a pixel in each channel, and in an order that is not its own mirror."""
+    pixels = np.random.default_rng(0).permuted(
+        np.arange(6 * 256, dtype=np.uint8).reshape(6, 256), axis=1
+    ).reshape(2, 32, 8, 3)  # fmt: skip
+    inputs = TrainingData(image_set, preprocessing).inputs(torch.from_numpy(pixels))
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
+    assert np.array_equal(inputs.numpy(), normalized(pixels, preprocessing))
+
+
 def test_large_photos_are_decoded_quickly_unless_asked_otherwise(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
@@ -70,7 +82,8 @@ def test_large_photos_are_decoded_quickly_unless_asked_otherwise(tmp_path):
         epoch(TrainingData(scan(tmp_path), PREPROCESSING, quick_decoding=quick), recipe)[0][0]
         for quick in (False, True)
     )
-    expected = prepare(open_image(tmp_path / "cat" / "photo.jpg"), PREPROCESSING)
+    whole = resized(open_image(tmp_path / "cat" / "photo.jpg"), PREPROCESSING)
+    expected = np.asarray(centre_crop(whole, 8))
     assert np.array_equal(exact[0], expected)
     assert not np.array_equal(quick[0], expected)
 
@@ -97,6 +110,7 @@ def test_epochs_follow_from_the_seed_whatever_is_cached(image_set, cache_bytes):
     data = TrainingData(image_set, PREPROCESSING, cache_bytes=cache_bytes, threads=3)
     for number in (0, 1):
         assert same(epoch(whole, RECIPE, number), epoch(data, RECIPE, number))
+        assert same(epoch(whole, RECIPE, number), list(data.epoch(number, RECIPE, ahead=2)))
     assert not same(epoch(data, RECIPE, 0), epoch(data, RECIPE, 1))
     other = dataclasses.replace(RECIPE, seed=1)
     assert not same(epoch(data, RECIPE), epoch(data, other))
@@ -201,7 +215,7 @@ def test_strong_augmentation_follows_from_seed_and_place_alone(image_set):
         assert torch.equal(batch[0][1::2], two[0])
         assert torch.equal(batch[1][1::2], two[1])
     assert not same(whole, epoch(data, STRONG, 1))
-    assert whole[0][0].shape == (4, 3, 8, 8)
+    assert whole[0][0].shape == (4, 8, 8, 3)
 
 
 def test_progress_counts_the_decoded_images(image_set):
@@ -214,5 +228,5 @@ def test_grey_images_train_a_colour_network(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         Image.new("L", (12, 12), 128).save(tmp_path / name / "grey.png")
-    ((images, _),) = epoch(TrainingData(scan(tmp_path), PREPROCESSING))
-    assert images.shape == (2, 3, 8, 8)
+    ((pixels, _),) = epoch(TrainingData(scan(tmp_path), PREPROCESSING))
+    assert pixels.shape == (2, 8, 8, 3)

@@ -2,13 +2,17 @@
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from squeezekit.cli import app
+from squeezekit.compress import best
 from squeezekit.compress.best import BestConfig, Rounder, divergence_of, to_quality, to_size
 from squeezekit.compress.curvature import sensitivity, weight_fisher
 from squeezekit.compress.layers import layers_of, sampled
@@ -18,6 +22,7 @@ from squeezekit.compress.share import share
 from squeezekit.data.digits import write_digits
 from squeezekit.data.folders import split
 from squeezekit.errors import InputError
+from squeezekit.interop import safetensors_file
 from squeezekit.models import catalogue
 from squeezekit.sqz import container
 from squeezekit.sqz.network import SharedTensor
@@ -179,7 +184,7 @@ def digits(tmp_path_factory):
     data = TrainingData(split(folder, "train"), network.metadata.preprocessing)
     net = TrainableNetwork(network)
     fit(net, data, dataclasses.replace(recipes.digits(), epochs=2, precision="float32"))
-    x = torch.cat([batch[0] for batch in data.epoch(0, recipes.digits())])
+    x = torch.cat([data.inputs(pixels) for pixels, _ in data.epoch(0, recipes.digits())])
     return net.to_network(), x[:200].numpy()
 
 
@@ -239,3 +244,25 @@ def test_to_quality_takes_the_smallest_that_is_good(rounder):
 def test_prices_must_be_positive():
     with pytest.raises(InputError, match="price"):
         BestConfig(price=0.0)
+
+
+def test_the_command_draws_the_curve(make_images, tmp_path):
+    data = make_images({"cat": 6, "dog": 6})
+    safetensors_file.write(
+        catalogue.create("squeezenet-digits", labels=("cat", "dog")), tmp_path / "net.safetensors"
+    )
+    page, out = tmp_path / "curve.html", tmp_path / "small.sqz"
+    arguments = ["compress", str(tmp_path / "net.safetensors"), "--data", str(data), "-o", str(out)]
+    wrong = CliRunner().invoke(app, [*arguments, "--curve", str(page)])
+    assert "--method best" in str(wrong.exception)
+    arguments += ["--method", "best", "--curve", str(page), "--json"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    points = json.loads((tmp_path / "curve.json").read_text())["points"]
+    assert points == json.loads(done.stdout)["curve"]
+    prices, sizes = [p["price"] for p in points], [p["file_bytes"] for p in points]
+    assert prices == sorted(prices)
+    assert sizes == sorted(sizes, reverse=True)
+    usual = sizes[best.CURVE_FACTORS.index(1.0)]
+    assert abs(out.stat().st_size - usual) < 100  # its history tells the price
+    assert "Accuracy" in page.read_text(encoding="utf-8")

@@ -191,17 +191,29 @@ from squeezekit.data.folders import scan
 from squeezekit.train.batches import TrainingData
 from squeezekit.train.loop import fit
 from squeezekit.trainable import TrainableNetwork
-recipe = dataclasses.replace(RECIPE, epochs=17, batch=10)
+from squeezekit.train.recipe import Augmentation
 data = TrainingData(scan({root!r}), PREPROCESSING, threads=1)
-net = TrainableNetwork(small_network(dropout=0.0))
-results = fit(net, data, recipe)
+losses = []
+for recipe in (
+    dataclasses.replace(RECIPE, epochs=17, batch=10),
+    dataclasses.replace(RECIPE, epochs=17, batch=8, augmentation=Augmentation(mixup=1.0)),
+):
+    net = TrainableNetwork(small_network(dropout=0.0))
+    losses.append([result.loss for result in fit(net, data, recipe)])
 if os.environ.get("RANK", "0") == "0":
-    print(json.dumps([result.loss for result in results]))
+    print(json.dumps(losses))
+try:
+    fit(net, data, dataclasses.replace(recipe, batch=10))
+except Exception as error:
+    print(error, file=sys.stderr)
 """
 
 
 def test_two_processes_train_as_one(image_set, tmp_path):
-    """51 iterations by torchrun with gloo: the same losses as one process, same global batch."""
+    """51 iterations by torchrun with gloo: the same losses as one process, same global batch.
+
+    With mixup too, whose pairs of images must not be torn apart.
+    """
     import json
 
     script = tmp_path / "train.py"
@@ -218,5 +230,7 @@ def test_two_processes_train_as_one(image_set, tmp_path):
         capture_output=True, text=True, env=env, check=True,
     )  # fmt: skip
     losses = [json.loads(run.stdout.splitlines()[-1]) for run in (one, two)]
-    assert len(losses[0]) == 17
+    assert np.shape(losses[0]) == (2, 17)
     assert np.abs(np.subtract(*losses)).max() < 1e-4
+    assert not one.stderr
+    assert "mixup in 2 processes needs a batch that 4 divides, not 10" in two.stderr

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from squeezekit.interop.weights import load_network
 from squeezekit.models import catalogue
 from squeezekit.sqz import container
 
@@ -282,26 +281,3 @@ def test_ctrl_c_leaves_a_run_that_goes_on(photos, tmp_path):
     assert (out / "checkpoint.pt").exists()
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
     sentence(run(*train_command(photos, out, 500)[3:], code=2))
-
-
-def test_kill_9_at_any_moment_costs_nothing(photos, tmp_path):
-    """The weights are the same, bit for bit, as those of a run that was left alone."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(train_command(photos, whole, 4), check=True, capture_output=True)
-    random = np.random.default_rng(0)
-    kills = 0
-    while kills < 4:
-        process = subprocess.Popen(
-            [*train_command(photos, killed, 4), "--resume"],
-            stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        time.sleep(float(random.uniform(2.0, 7.0)))
-        if process.poll() is not None:
-            break
-        process.kill()
-        process.wait()
-        kills += 1
-    subprocess.run([*train_command(photos, killed, 4), "--resume"], check=True, capture_output=True)
-    first, second = (load_network(out).values() for out in (whole, killed))
-    for name, values in first.items():
-        assert np.array_equal(values, second[name]), name

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -122,6 +124,67 @@ def test_the_user_is_told_of_a_run_that_is_stuck(shapes, tmp_path):
     assert "training is stuck" in notes[0]
     assert "batch norm" in notes[0]
     assert "training is stuck" in (tmp_path / "run" / "results.csv").read_text()
+
+
+LOGGED = ("loss", "learning_rate", "train_top1", "val_top1")
+
+
+def logged_run(shapes, out):
+    """Two epochs, and the same again as a run that is resumed at its end; gives its results."""
+    network = squeezenet(TINY, labels=("across", "both", "down"))
+    recipe = dataclasses.replace(recipes.plain(), epochs=2, precision="float32")
+    for _ in range(2):
+        run = train_run(network, shapes, out, recipe, resume=True)
+    return run.results
+
+
+def test_each_epoch_is_logged_where_tensorboard_is_installed(shapes, tmp_path, monkeypatch):
+    """By a stand-in for its writer, which the real one's test needs installed."""
+    writers = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            self.folder, self.scalars, self.closed = folder, [], False
+            writers.append(self)
+
+        def add_scalar(self, name, value, step):
+            self.scalars.append((name, value, step))
+
+        def flush(self):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.closed = True
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    results = logged_run(shapes, tmp_path / "run")
+    for writer in writers:
+        assert writer.folder == str(tmp_path / "run" / "tensorboard")
+        assert writer.closed
+        assert writer.scalars == [
+            (name, getattr(result, name), result.epoch) for result in results for name in LOGGED
+        ]
+    assert len(writers) == 2
+
+
+def test_tensorboard_reads_what_is_logged(shapes, tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    results = logged_run(shapes, tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == set(LOGGED)
+    for name in LOGGED:
+        found = [(event.step, event.value) for event in events.Scalars(name)]
+        assert [step for step, _ in found] == [1, 2]
+        expected = [getattr(result, name) for result in results]
+        assert [value for _, value in found] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_network_of_the_same_labels_keeps_its_last_layer(shapes, tmp_path):

@@ -18,7 +18,6 @@ from squeezekit.report.classes import accuracy_interval, class_results, confused
 from squeezekit.report.compress_report import write_compress_report
 from squeezekit.report.model_card import in_words, model_card, settings
 from squeezekit.report.run_report import run_page, write_run_report
-from squeezekit.runtime.images import denormalized, normalized
 from squeezekit.sqz import container
 from squeezekit.sqz.network import CAFFE, TORCHVISION, Preprocessing
 from squeezekit.train import recipe as recipes
@@ -207,15 +206,6 @@ def test_preprocessing_in_words():
     for text in ("short side has 256", "224 x 224", "1/255", "0.485, 0.456, 0.406", "(N, 3, 224"):
         assert text in torchvision
     assert "greyscale" in in_words(Preprocessing(8, 8, color="L", mean=(0.5,), std=(1.0,)))[0]
-
-
-@pytest.mark.parametrize(
-    "preprocessing", [CAFFE, TORCHVISION, Preprocessing(8, 8, color="L", mean=(0.4,), std=(0.2,))]
-)
-def test_denormalized_is_the_inverse(preprocessing):
-    shape = (2, 5, 4) if preprocessing.color == "L" else (2, 5, 4, 3)
-    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    assert np.array_equal(denormalized(normalized(pixels, preprocessing), preprocessing), pixels)
 
 
 # --------------------------------------------------------------------------- never in the way

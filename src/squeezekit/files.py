@@ -8,6 +8,9 @@ from pathlib import Path
 
 from squeezekit.errors import InputError
 
+_PART = ".part"
+"""How the names of files end that are being written."""
+
 
 def read_bytes(path: Path | str) -> bytes:
     """A file's bytes, or one sentence about why there are none.
@@ -23,6 +26,12 @@ def read_bytes(path: Path | str) -> bytes:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def remove_half_written(folder: Path) -> None:
+    """Remove what crashes within `write_whole` left in a folder that nobody else writes to now."""
+    for part in folder.glob(f".*.????????{_PART}"):
+        part.unlink(missing_ok=True)
+
+
 def write_whole(path: Path | str, data: bytes) -> None:
     """Write a file through a temporary one beside it, so that no half-written file is ever seen.
 
@@ -31,7 +40,7 @@ def write_whole(path: Path | str, data: bytes) -> None:
     """
     path = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
     try:

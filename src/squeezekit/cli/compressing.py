@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,6 +28,9 @@ from squeezekit.cli.common import (
     typed_command,
 )
 from squeezekit.errors import InputError
+
+if TYPE_CHECKING:
+    from squeezekit.compress.best import CurvePoint
 
 
 def compress(
@@ -64,6 +67,10 @@ def compress(
     report: Annotated[
         Path | None, typer.Option(help="Write a page about it: stages, bytes, mistakes (.html).")
     ] = None,
+    curve: Annotated[
+        Path | None,
+        typer.Option(help="best: draw accuracy against bytes (.html), and a .json beside it."),
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -76,12 +83,18 @@ def compress(
     from squeezekit.sqz import container
 
     compressed = named(method)
-    asked = Asked(bits, density, energy, target_bytes, max_drop, epochs, coder_named(coder), seed)
+    if curve is not None and method != "best":
+        raise InputError("--curve goes with --method best")
+    points: list[CurvePoint] = []
+    asked = Asked(
+        bits, density, energy, target_bytes, max_drop, epochs, coder_named(coder), seed,
+        None if curve is None else points.extend,
+    )  # fmt: skip
     if out.suffix.lower() != ".sqz":
         raise InputError(f"{out}: the name of the file to write must end in .sqz")
-    check_writable(out)
-    if report is not None:
-        check_writable(report)
+    for path in (out, report, curve):
+        if path is not None:
+            check_writable(path)
     start = time.perf_counter()
     network = load_network(weights)
     images = None if data is None else images_of(data, "all")
@@ -98,6 +111,13 @@ def compress(
         container.write(stages[-1].network, out, asked.coder)
         if task is not None and report is not None:
             evaluation = task.measure(container.read(out))
+    if curve is not None:
+        from squeezekit.report.curve_report import write_curve_report
+
+        seconds = time.perf_counter() - start
+        write_curve_report(
+            curve, points, stages[0], network.metadata, command=typed_command(), seconds=seconds
+        )
     if report is not None:
         from squeezekit.report.compress_report import write_compress_report
 
@@ -109,6 +129,7 @@ def compress(
         print_json(
             {
                 "report": None if report is None else str(report),
+                "curve": None if curve is None else [dataclasses.asdict(p) for p in points],
                 "file_bytes": stages[-1].file_bytes,
                 "stages": [
                     {

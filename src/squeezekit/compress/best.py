@@ -21,6 +21,7 @@ from squeezekit.compress.rounding import Problem, Rounded, rounded
 from squeezekit.compress.share import rounded as with_mantissa
 from squeezekit.compress.share import with_rounded_tables
 from squeezekit.errors import InputError
+from squeezekit.evaluate import Evaluation
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz import container
@@ -35,13 +36,20 @@ _DAMPING = 0.01
 """Of a covariance, as a share of its mean variance: what the images at hand do not tell."""
 
 
+SURE, SURE_TEMPERATURE = 0.85, 2.0
+"""A network gives the images it was trained on such a probability, on average, or more. Its outputs
+then say too little of where it will doubt with other images, unless they are softened."""
+
+
 @dataclass(frozen=True)
 class BestConfig:
     """How a network is rounded.
 
     Attributes:
         price: of a bit, in nats of Kullback-Leibler divergence of the outputs; None takes 0.06
-            divided by the number of weights, which loses about a point of top-1.
+            divided by the number of weights, times the temperature's square.
+        temperature: that softens the outputs which are to stay as they are; None takes 1, or
+            SURE_TEMPERATURE where the network is SURE of the images.
         positions: of each layer's output that an image contributes to the statistics.
         sweeps: of coordinate descent.
         mantissa_bits: of the values of levels, and of biases, at most.
@@ -50,6 +58,7 @@ class BestConfig:
     """
 
     price: float | None = None
+    temperature: float | None = None
     positions: int = 200
     sweeps: int = 2
     mantissa_bits: int = 10
@@ -76,6 +85,28 @@ class Point:
     file_bytes: int
     price: float
     divergence: float
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """How good a network is at a number of bytes.
+
+    Attributes:
+        price: of a bit, in nats.
+        file_bytes: of its `.sqz`.
+        divergence: see `Point`.
+        top1, top5: accuracy on held-out images, in percent.
+    """
+
+    price: float
+    file_bytes: int
+    divergence: float
+    top1: float
+    top5: float
+
+
+CURVE_FACTORS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)
+"""On the usual price, for the points of a curve."""
 
 
 class Rounder:
@@ -108,15 +139,23 @@ class Rounder:
         self._layers = layers_of(self._net)
         if not self._layers:
             raise InputError(f"{network.metadata.name} has no layer whose weights can be rounded")
+        self.temperature = self.config.temperature or self._usual_temperature()
         self._fisher = weight_fisher(
-            self._net, self._layers, self._images,
+            self._net, self._layers, self._images, temperature=self.temperature,
             batch=self.config.batch, seed=self.config.seed, progress=progress,
         )  # fmt: skip
+
+    @torch.no_grad()
+    def _usual_temperature(self) -> float:
+        """By a few images, evenly spread."""
+        few = self._images[:: max(len(self._images) // self.config.batch, 1)][: self.config.batch]
+        sure = float(self._net(few).softmax(1).amax(1).mean())
+        return SURE_TEMPERATURE if sure > SURE else 1.0
 
     @property
     def usual_price(self) -> float:
         """What `BestConfig.price` is where it is None."""
-        return self.config.price or 0.06 / self.network.parameters
+        return self.config.price or 0.06 * self.temperature**2 / self.network.parameters
 
     @torch.no_grad()
     def round(self, price: float) -> Point:
@@ -273,6 +312,18 @@ def to_quality(
     if found is None:
         raise InputError("even fine rounding loses more than that; allow a larger drop")
     return found
+
+
+def curve(rounder: Rounder, measure: Callable[[Network], Evaluation]) -> list[CurvePoint]:
+    """Points of the rate-accuracy curve, the largest file first."""
+    points = []
+    for factor in CURVE_FACTORS:
+        point = rounder.round(factor * rounder.usual_price)
+        found = measure(point.network)
+        points.append(
+            CurvePoint(point.price, point.file_bytes, point.divergence, found.top1, found.top5)
+        )
+    return points
 
 
 def _next_price(prices: Sequence[float], sizes: Sequence[int], target: float) -> float:

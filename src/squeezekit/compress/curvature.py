@@ -18,6 +18,7 @@ def weight_fisher(
     layers: Mapping[str, Layer],
     images: Tensor,
     *,
+    temperature: float = 1.0,
     batch: int = 25,
     seed: int = 0,
     progress: Progress = silent,
@@ -34,6 +35,8 @@ def weight_fisher(
         net: in evaluation mode; its gradients are dropped.
         layers: of `net`, by output name.
         images: (N, C, H, W), prepared.
+        temperature: that softens the outputs; the divergence is multiplied by its square, as in
+            distillation.
         batch: images at a time.
         seed: of the drawn classes.
         progress: told of each batch.
@@ -45,8 +48,9 @@ def weight_fisher(
     generator = torch.Generator().manual_seed(seed)
     for done, part in enumerate(torch.split(images, batch)):
         inputs, outputs, logits = _traced(net, layers, part)
+        logits = logits / temperature
         classes = torch.multinomial(logits.detach().softmax(1), 1, generator=generator)[:, 0]
-        loss = F.cross_entropy(logits, classes, reduction="sum")
+        loss = temperature * F.cross_entropy(logits, classes, reduction="sum")
         gradients = torch.autograd.grad(loss, list(outputs.values()))
         for name, gradient in zip(outputs, gradients, strict=True):
             found = _filter_fisher(layers[name], inputs[name], gradient)

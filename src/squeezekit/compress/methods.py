@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from squeezekit.compress.best import BestConfig, Rounder, to_quality, to_size
+from squeezekit.compress.best import BestConfig, CurvePoint, Rounder, curve, to_quality, to_size
 from squeezekit.compress.deep import Stage, Stages, deep_compression, pruned, retrained
 from squeezekit.compress.on_folder import Task, deep_config
 from squeezekit.compress.svd import factored, ranks_by_bytes, ranks_by_energy, spectra
@@ -19,7 +19,11 @@ from squeezekit.sqz.network import Network
 from squeezekit.train import recipe as recipes
 
 CALIBRATION_IMAGES = 250
-"""That the method best looks at: more cost time, and tell little more."""
+"""The method best looks at so many images of 227 x 227 pixels, or at more that are smaller.
+
+What rounding must know is how the inputs of each weight vary together: that takes many thousands of
+places in images, and small images have few. 250 digits of 8 x 8 pixels are far too few.
+"""
 
 SVD_TIMES = 5
 """How much smaller SVD makes a network where nothing is asked for: as AlexNet in Table 2."""
@@ -38,6 +42,7 @@ class Asked:
         epochs: of each retraining.
         coder: of the file.
         seed: of the retraining.
+        on_curve: told of points of the rate-accuracy curve, which else are not measured.
     """
 
     bits: int | None = None
@@ -48,6 +53,7 @@ class Asked:
     epochs: int | None = None
     coder: CoderName = "entropy"
     seed: int = 0
+    on_curve: Callable[[list[CurvePoint]], None] | None = None
 
 
 Method = Callable[[Network, Asked, Task | None, Progress], list[Stage]]
@@ -125,7 +131,8 @@ def best(network: Network, asked: Asked, task: Task | None, progress: Progress) 
     stages = Stages(task.measure)
     stages.add("float32", fold_batch_norm(network), "dense")
     config = BestConfig(seed=asked.seed)
-    rounder = Rounder(network, task.calibration(CALIBRATION_IMAGES), config, progress)
+    images = CALIBRATION_IMAGES * max(227 // network.metadata.preprocessing.crop, 1) ** 2
+    rounder = Rounder(network, task.calibration(images), config, progress)
     if asked.target_bytes is not None:
         point = to_size(rounder, asked.target_bytes)
     elif asked.max_drop is not None:
@@ -133,6 +140,8 @@ def best(network: Network, asked: Asked, task: Task | None, progress: Progress) 
         point = to_quality(rounder, lambda found: task.measure(found).top1 >= least)
     else:
         point = rounder.round(rounder.usual_price)
+    if asked.on_curve is not None:
+        asked.on_curve(curve(rounder, task.measure))
     found = _with_step(point.network, f"rounded at {point.price:.2g} nats a bit")
     stages.add("coded", found, asked.coder)
     return stages.list

@@ -22,7 +22,6 @@ from squeezekit.report.mistakes import worst_mistakes
 from squeezekit.report.model_card import chosen_on_held_out, in_words, model_card, settings
 from squeezekit.report.page import Step
 from squeezekit.report.thumbnails import Thumbnail, thumbnail
-from squeezekit.runtime.images import denormalized
 
 if TYPE_CHECKING:  # only its fields are needed
     from squeezekit.train.run import Run
@@ -133,16 +132,16 @@ def _figures(run: Run) -> dict[str, str]:
 
 
 def _sample(run: Run) -> list[Seen]:
-    """A batch of the first epoch, after augmentation, made visible again."""
+    """A batch of the first epoch, after augmentation."""
     if run.recipe.epochs == 0:
         return []
     few = dataclasses.replace(run.recipe, batch=min(_SAMPLE_IMAGES, run.recipe.batch), accumulate=1)
-    metadata = run.network.metadata
-    images, targets = next(iter(run.data.epoch(0, few)))  # (n, C, H, W), (n,)
+    labels = run.network.metadata.labels
+    images, targets = next(iter(run.data.epoch(0, few)))  # (n, H, W, 3) or (n, H, W), (n,)
     return [
         Seen(
-            metadata.labels[int(target)],
-            thumbnail(Image.fromarray(denormalized(image.numpy(), metadata.preprocessing))),
+            labels[int(target)],
+            thumbnail(Image.fromarray(image.numpy())),
         )
         for image, target in zip(images, targets, strict=True)
     ]

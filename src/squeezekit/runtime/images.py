@@ -312,25 +312,6 @@ def normalized(pixels: Pixels, preprocessing: Preprocessing) -> Floats:
     return x
 
 
-def denormalized(x: Floats, preprocessing: Preprocessing) -> Pixels:
-    """The pixels that `normalized` made an input of, rounded: to look at what the network sees.
-
-    Args:
-        x: float32 (..., C, H, W).
-        preprocessing: as it was normalized with.
-
-    Returns:
-        uint8 (..., H, W, 3) in RGB order, or (..., H, W) for one channel.
-    """
-    std = np.array(preprocessing.std, np.float32)[:, np.newaxis, np.newaxis]
-    mean = np.array(preprocessing.mean, np.float32)[:, np.newaxis, np.newaxis]
-    planes = ((x * std + mean) / np.float32(preprocessing.scale)).round().clip(0, 255)
-    pixels = np.moveaxis(planes.astype(np.uint8), -3, -1)  # (..., H, W, C)
-    if preprocessing.color == "L":
-        return pixels[..., 0]
-    return pixels[..., ::-1] if preprocessing.color == "BGR" else pixels
-
-
 def to_array(image: Image.Image, preprocessing: Preprocessing) -> Floats:
     """A resized and cropped image as the network takes it.
 

@@ -86,7 +86,7 @@ def mixup_share(alpha: float, seed: int, step: int) -> float:
     """The share of each image itself in its mixture with another (Zhang et al. 2018, mixup).
 
     Drawn from Beta(alpha, alpha). Of the two shares this is the greater one, so that an image's
-    own label counts most; where a batch is mixed with its own reverse, both give the same mixtures.
+    own label counts most; where images are mixed in pairs, both give the same mixtures.
 
     Args:
         alpha: of the distribution; 0 mixes nothing.

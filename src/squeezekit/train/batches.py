@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -20,7 +21,6 @@ from squeezekit.progress import Progress, silent
 from squeezekit.runtime.images import (
     ImageFile,
     Pixels,
-    normalized,
     open_image,
     resized,
     resized_quickly,
@@ -30,12 +30,12 @@ from squeezekit.train.augment import randaugment, random_resized_crop
 from squeezekit.train.recipe import Augmentation, Recipe
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-"""Images (N, C, H, W) float32, and their targets (N,) int64."""
-
-_Sample = tuple[np.int64, npt.NDArray[np.float64], tuple[int, ...]]
-"""Index of an image, its draws (see `varied`), and the seed of any further ones."""
+"""Pixels (N, H, W, 3) or (N, H, W) uint8, for `TrainingData.inputs`; their targets (N,) int64."""
 
 CACHE_BYTES = 2_000_000_000
+
+_PARTS = 2
+"""Of a batch for each thread: images differ in size, and threads should be done together."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -83,6 +83,8 @@ class TrainingData:
         self._targets = image_set.targets
         self._cache: dict[int, Pixels] = {}
         self._broken: dict[int, str] = {}
+        crop = preprocessing.crop
+        self._shape = (crop, crop) if preprocessing.color == "L" else (crop, crop, 3)
         self.classes = int(image_set.targets.max(initial=-1)) + 1
         self._fill_cache(cache_bytes, progress)
         # What proves broken later stays in the order of the epochs, so that an epoch's order does
@@ -113,7 +115,14 @@ class TrainingData:
         return max(len(self._order) // batch, 1)
 
     def epoch(
-        self, epoch: int, recipe: Recipe, *, first: int = 0, rank: int = 0, processes: int = 1
+        self,
+        epoch: int,
+        recipe: Recipe,
+        *,
+        first: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+        ahead: int = 0,
     ) -> Iterator[Batch]:
         """Give the batches of one epoch; order and crops follow from the seed alone.
 
@@ -123,53 +132,108 @@ class TrainingData:
             first: batches to leave out, because they were trained on before an interruption.
             rank: number of this process; it gets its share of each batch.
             processes: that train together.
+            ahead: batches to prepare while the caller uses one, for callers that compute on another
+                device. On the same cores, two that take turns are faster than two that compete.
 
         Yields:
             `steps(recipe.batch) - first` batches of equal size, or smaller by the images that prove
             broken.
         """
-        random = np.random.default_rng((recipe.seed, epoch))
+        seed = (recipe.seed, epoch)
+        random = np.random.default_rng(seed)
         order = random.permutation(self._order)[: self.steps(recipe.batch) * recipe.batch]
         draws = random.random((len(order), 3))
 
-        def prepare(places: range) -> Batch:
-            samples = [
-                (order[place], draws[place], (recipe.seed, epoch, place)) for place in places
+        def fill(rows: Pixels, places: range) -> list[bool]:
+            """Write these images, and tell which of them could be read."""
+            return [
+                self._write(row, order[place], recipe.augmentation, draws[place], (*seed, place))
+                for row, place in zip(rows, places, strict=True)
             ]
-            return self._batch(samples, recipe.augmentation)
 
         starts = range(first * recipe.batch, len(order), recipe.batch)
         ends = [min(start + recipe.batch, len(order)) for start in starts]
-        tasks = [
+        shares = [
             range(start + rank, end, processes) for start, end in zip(starts, ends, strict=True)
         ]
-        yield from _ahead(prepare, tasks, self._threads)
+        with _pool(self._threads) as pool:
 
-    def _batch(self, samples: Sequence[_Sample], augmentation: Augmentation) -> Batch:
-        """Images (n, C, crop, crop) and targets (n,), without those that are broken."""
-        images, kept = [], []
-        for index, draw, seed in samples:
-            pixels = self._pixels(int(index))
-            if pixels is not None:
-                pixels = augmented(pixels, self._preprocessing.crop, augmentation, draw, seed)
-                images.append(torch.from_numpy(normalized(pixels, self._preprocessing)))
-                kept.append(index)
-        if not kept:
-            return torch.empty(0), torch.empty(0, dtype=torch.int64)
-        return torch.stack(images), torch.from_numpy(self._targets[kept])
+            def start(places: range) -> Callable[[], Batch]:
+                pixels = np.empty((len(places), *self._shape), np.uint8)
+                size = max(math.ceil(len(places) / (_PARTS * self._threads)), 1)
+                parts = [
+                    pool.submit(fill, pixels[i : i + size], places[i : i + size])
+                    for i in range(0, len(places), size)
+                ]
+
+                def finish() -> Batch:
+                    kept = np.array([could for part in parts for could in part.result()], bool)
+                    targets = self._targets[order[places]]
+                    if not kept.all():
+                        return torch.from_numpy(pixels[kept]), torch.from_numpy(targets[kept])
+                    return torch.from_numpy(pixels), torch.from_numpy(targets)
+
+                return finish
+
+            yield from _ahead(start, shares, ahead)
+
+    def inputs(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalize the pixels of a batch, on the device that they are on.
+
+        Args:
+            pixels: uint8 (N, H, W, 3) in RGB order, or (N, H, W) for one channel.
+
+        Returns:
+            float32 (N, C, H, W), channels last in memory: the very numbers that
+            `runtime.images.normalized` gives.
+        """
+        how, device = self._preprocessing, pixels.device
+        count, height, width, channels = (*pixels.shape, 1)[:4]
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=device).repeat(width)
+            for values in (how.mean, how.std)
+        )
+        # In rows of pixels, as broadcasting over an axis of three is slow; on a CPU image by image,
+        # which its cache holds.
+        x = torch.empty(count, height, width * channels, device=device)
+        size = 1 if device.type == "cpu" else max(count, 1)
+        for some, out in zip(torch.split(pixels, size), torch.split(x, size), strict=True):
+            ordered = some.flip(3) if how.color == "BGR" else some
+            torch.mul(ordered.reshape(out.shape), how.scale, out=out).sub_(mean).div_(std)
+        return x.view(count, height, width, channels).permute(0, 3, 1, 2)
+
+    def _write(
+        self,
+        out: Pixels,
+        index: int,
+        augmentation: Augmentation,
+        draw: npt.NDArray[np.float64],
+        seed: tuple[int, ...],
+    ) -> bool:
+        """Write one image, augmented, unless it is broken."""
+        pixels = self._pixels(index)
+        if pixels is None:
+            return False
+        out[...] = augmented(pixels, self._preprocessing.crop, augmentation, draw, seed)
+        return True
 
     def _fill_cache(self, cache_bytes: int, progress: Progress) -> None:
         if cache_bytes <= 0:
             return
         count = len(self._paths)
-        for index, pixels in enumerate(_ahead(self._pixels, range(count), self._threads)):
-            progress("decode", index + 1, count)
-            if pixels is None:
-                continue
-            if pixels.nbytes > cache_bytes:
-                return
-            self._cache[index] = pixels
-            cache_bytes -= pixels.nbytes
+        with _pool(self._threads) as pool:
+
+            def start(index: int) -> Callable[[], Pixels | None]:
+                return pool.submit(self._pixels, index).result
+
+            for index, pixels in enumerate(_ahead(start, range(count), self._threads)):
+                progress("decode", index + 1, count)
+                if pixels is None:
+                    continue
+                if pixels.nbytes > cache_bytes:
+                    return
+                self._cache[index] = pixels
+                cache_bytes -= pixels.nbytes
 
     def _pixels(self, index: int) -> Pixels | None:
         """The resized image, (H, W, 3) or (H, W), from the cache or its file; None if broken."""
@@ -244,16 +308,24 @@ def varied(
     return cut[:, ::-1] if augmentation.mirror and draw[2] < 0.5 else cut
 
 
-def _ahead(function: Callable[[_T], _R], tasks: Iterable[_T], threads: int) -> Iterator[_R]:
-    """Like map, but threads work on the next results while the caller uses one."""
+@contextmanager
+def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads whose remaining work is dropped where the caller stops early."""
     pool = ThreadPoolExecutor(threads)
-    waiting: deque[Future[_R]] = deque()
     try:
-        remaining = iter(tasks)
-        waiting.extend(pool.submit(function, task) for task in islice(remaining, threads + 1))
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(pool.submit(function, task) for task in islice(remaining, 1))
-            yield result
-    finally:  # also where the caller stops early
+        yield pool
+    finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _ahead(
+    start: Callable[[_T], Callable[[], _R]], tasks: Iterable[_T], count: int
+) -> Iterator[_R]:
+    """The results of tasks, in order; `count` more are started before each is waited for."""
+    waiting: deque[Callable[[], _R]] = deque()
+    for task in tasks:
+        waiting.append(start(task))
+        if len(waiting) > count:
+            yield waiting.popleft()()
+    for finish in waiting:
+        yield finish()

@@ -38,6 +38,9 @@ Validate = Callable[[TrainableNetwork], Evaluation]
 STUCK_EPOCHS = 3
 """After so many epochs, warm-up apart, without learning anything a warning is due."""
 
+BATCHES_AHEAD = 2
+"""That the CPU prepares while a GPU computes; on a CPU, batches and steps take turns."""
+
 _FABRIC_PRECISION: dict[str, Any] = {
     "float32": "32-true",
     "bf16": "bf16-mixed",
@@ -142,13 +145,22 @@ class _Run:
         self.net, self.data, self.recipe, self.progress = net, data, recipe, progress
         self.checkpoints = checkpoints
         self.fabric = _fabric(recipe)
-        if recipe.batch % (recipe.accumulate * self.fabric.world_size):
+        processes = self.fabric.world_size
+        if recipe.batch % (recipe.accumulate * processes):
             raise InputError(
-                f"a batch of {recipe.batch} cannot be divided among {self.fabric.world_size} "
+                f"a batch of {recipe.batch} cannot be divided among {processes} "
                 f"processes and {recipe.accumulate} accumulated parts"
             )
-        if recipe.precision != "float32":  # the layout that half-precision convolutions want
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.augmentation.mixup and processes > 1 and recipe.batch % (2 * processes):
+            # A process has every so many-th image; half a batch on must be one of its own.
+            raise InputError(
+                f"mixup in {processes} processes needs a batch that {2 * processes} divides, "
+                f"not {recipe.batch}"
+            )
+        # Channels last is the layout that half-precision convolutions want.
+        half = recipe.precision != "float32"
+        self.layout = torch.channels_last if half else torch.contiguous_format
+        net.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.module, self.optimizer = self._set_up()
         self.teacher = None if teacher is None else self._as_teacher(teacher)
         self.epoch_steps = data.steps(recipe.batch)
@@ -178,11 +190,12 @@ class _Run:
         self.module.train()
         first = self.done - number * self.epoch_steps
         rank, processes = self.fabric.global_rank, self.fabric.world_size
-        for images, targets in self.data.epoch(
-            number, self.recipe, first=first, rank=rank, processes=processes
+        ahead = 0 if self.fabric.device.type == "cpu" else BATCHES_AHEAD
+        for pixels, targets in self.data.epoch(
+            number, self.recipe, first=first, rank=rank, processes=processes, ahead=ahead
         ):
-            if len(images):  # not where all of them are broken
-                self._step(images, targets)
+            if len(pixels):  # not where all of them are broken
+                self._step(pixels, targets)
             self.done += 1
             self.progress("train", self.done, self.steps)
             stop = interrupted()
@@ -226,24 +239,26 @@ class _Run:
 
     # ------------------------------------------------------------------------------- one iteration
 
-    def _step(self, images: Tensor, targets: Tensor) -> None:
+    def _step(self, pixels: Tensor, targets: Tensor) -> None:
         # Dropout draws from a generator that depends on nothing but the seed and the iteration.
         place = (self.recipe.seed, self.done, self.fabric.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(self.done) * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
-        images, targets = self.fabric.to_device((images, targets))
-        if self.recipe.precision != "float32":
-            images = images.contiguous(memory_format=torch.channels_last)
+        pixels, targets = self.fabric.to_device((pixels, targets))
+        images = self.data.inputs(pixels).contiguous(memory_format=self.layout)  # (N, C, H, W)
         own = mixup_share(self.recipe.augmentation.mixup, self.recipe.seed, self.done)
+        half = len(images) // 2
         if own < 1.0:
-            images = images.lerp(images.flip(0), 1.0 - own)  # each with its mirror in the batch
+            images = images.lerp(
+                images.roll(half, 0), 1.0 - own
+            )  # each with the one half a batch on
         parts = list(
             zip(
                 images.chunk(self.recipe.accumulate),
                 targets.chunk(self.recipe.accumulate),
-                targets.flip(0).chunk(self.recipe.accumulate),
+                targets.roll(half).chunk(self.recipe.accumulate),
                 strict=True,
             )
         )
@@ -311,8 +326,7 @@ class _Run:
         return module, optimizer
 
     def _as_teacher(self, teacher: TrainableNetwork) -> TrainableNetwork:
-        if self.recipe.precision != "float32":
-            teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        teacher.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.fabric.to_device(teacher.eval())
         return teacher
 

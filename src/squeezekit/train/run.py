@@ -7,11 +7,12 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from squeezekit.data.folders import imbalance_warning, known_classes, match, req
 from squeezekit.data.labelling import with_labels
 from squeezekit.errors import InputError
 from squeezekit.evaluate import Evaluation, evaluate, outputs
-from squeezekit.files import write_whole
+from squeezekit.files import remove_half_written, write_whole
 from squeezekit.interop import safetensors_file
 from squeezekit.interop.weights import RUN_WEIGHTS, load_network
 from squeezekit.models import catalogue
@@ -200,35 +201,35 @@ def train_run(
     if masked:
         net.mask_zeros()
     results: list[EpochResult] = []
-    board = _tensorboard(out) if writes else None
 
     def measure(net: TrainableNetwork) -> Evaluation:
         # ONNX Runtime: several times as quick as torch, and what the network will be used with.
         return evaluate(from_network(net.to_network()), held_out, progress=progress)
 
-    def on_epoch(result: EpochResult) -> None:
-        results.append(result)
-        if not writes:
-            return
-        _write_results(out / "results.csv", results)
-        if board is not None:
-            _log(board, result)
-        if result.warning:
-            note(result.warning)
-
     if writes:
         settings = json.dumps(dataclasses.asdict(recipe), indent=2)
         write_whole(out / "recipe.json", settings.encode())
-    fit(
-        net,
-        training,
-        recipe,
-        validate=measure if validates else None,
-        teacher=None if teacher is None else TrainableNetwork(teacher),
-        checkpoints=Checkpoints(out / FILE_NAME, resume=resume),
-        progress=progress,
-        on_epoch=on_epoch,
-    )
+    with _tensorboard(out if writes else None) as log:
+
+        def on_epoch(result: EpochResult) -> None:
+            results.append(result)
+            if not writes:
+                return
+            _write_results(out / "results.csv", results)
+            log(result)
+            if result.warning:
+                note(result.warning)
+
+        fit(
+            net,
+            training,
+            recipe,
+            validate=measure if validates else None,
+            teacher=None if teacher is None else TrainableNetwork(teacher),
+            checkpoints=Checkpoints(out / FILE_NAME, resume=resume),
+            progress=progress,
+            on_epoch=on_epoch,
+        )
     step = f"trained on {data.resolve().name}: {training.images} images, {len(results)} epochs"
     trained = net.to_network()
     trained = dataclasses.replace(trained, metadata=trained.metadata.with_step(step))
@@ -258,6 +259,8 @@ def _check_teacher(teacher: Network, network: Network) -> None:
 
 
 def _make_folder(out: Path, resume: bool) -> None:
+    if resume:
+        remove_half_written(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not out.is_dir() or not (out / "recipe.json").exists():
             raise InputError(f"{out} exists and is not an empty folder: name another one")
@@ -269,20 +272,29 @@ def _make_folder(out: Path, resume: bool) -> None:
         raise InputError(f"{out} cannot be made ({error.strerror})") from None
 
 
-def _tensorboard(out: Path) -> Any | None:  # noqa: ANN401 - a SummaryWriter, untyped
+@contextmanager
+def _tensorboard(out: Path | None) -> Iterator[Callable[[EpochResult], None]]:
+    """What logs a result for TensorBoard, if that is installed and there is a folder to log to."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        return None
-    return SummaryWriter(str(out / "tensorboard"))
+        out = None
+    if out is None:
+        yield lambda result: None
+        return
+    folder = out / "tensorboard"
+    # A resumed run tells its earlier results again; logged twice they would be drawn twice.
+    shutil.rmtree(folder, ignore_errors=True)
+    with SummaryWriter(str(folder)) as board:
 
+        def log(result: EpochResult) -> None:
+            for name in ("loss", "learning_rate", "train_top1", "val_top1"):
+                value = getattr(result, name)
+                if value is not None:
+                    board.add_scalar(name, value, result.epoch)
+            board.flush()
 
-def _log(board: Any, result: EpochResult) -> None:  # noqa: ANN401
-    for name in ("loss", "learning_rate", "train_top1", "val_top1"):
-        value = getattr(result, name)
-        if value is not None:
-            board.add_scalar(name, value, result.epoch)
-    board.flush()
+        yield log
 
 
 def _write_results(path: Path, results: list[EpochResult]) -> None:

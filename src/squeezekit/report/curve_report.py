@@ -1,0 +1,82 @@
+"""The page of `squeezekit compress --curve`: accuracy against the bytes of the file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from squeezekit.files import write_whole
+from squeezekit.report import figures, numbers
+from squeezekit.report.html import render
+from squeezekit.report.made import how_it_was_made
+from squeezekit.report.tables import StageFigures
+from squeezekit.sqz.network import Metadata
+
+if TYPE_CHECKING:  # only its fields are needed, and torch is not
+    from squeezekit.compress.best import CurvePoint
+
+
+def write_curve_report(
+    page: Path,
+    points: Sequence[CurvePoint],
+    original: StageFigures,
+    metadata: Metadata,
+    *,
+    command: str,
+    seconds: float,
+) -> None:
+    """Write the page, and the points as JSON beside it.
+
+    Args:
+        page: ends in .html; the other file has its name with .json.
+        points: of the curve, the largest file first.
+        original: the network before, measured.
+        metadata: of the network.
+        command: that was typed.
+        seconds: that it took.
+
+    Raises:
+        InputError: where they cannot be written.
+    """
+    before = original.top1
+    assert before is not None
+    html = render(
+        "curve.html.jinja",
+        metadata=metadata,
+        original=original,
+        points=points,
+        figures={"curve": Markup(_drawn(points, before))},  # noqa: S704
+        made=how_it_was_made(command, seconds),
+        next_title="Next: choose a size",
+        next_lead="Each point can be had by its bytes: --target-bytes.",
+        next_steps=[],
+    )
+    content = {
+        "original": {"file_bytes": original.file_bytes, "top1": before, "top5": original.top5},
+        "points": [dataclasses.asdict(point) for point in points],
+    }
+    write_whole(page.with_suffix(".json"), (json.dumps(content, indent=2) + "\n").encode())
+    write_whole(page, html.encode())
+
+
+def _drawn(points: Sequence[CurvePoint], before: float) -> str:
+    ends = points[0].file_bytes, points[-1].file_bytes
+    sizes = "; ".join(f"{numbers.size(p.file_bytes)}, {p.top1:.1f}%" for p in points)
+    return figures.lines(
+        "curve",
+        [
+            figures.Series(
+                f"before: {before:.1f}%", [(end, before) for end in ends], strong=False
+            ),
+            figures.Series("top-1 of the file", [(p.file_bytes, p.top1) for p in points]),
+        ],
+        "bytes of the file",
+        "top-1",
+        f"Top-1 accuracy by size of the file: {sizes}.",
+        x_format=numbers.size,
+    )  # fmt: skip
