@@ -14,13 +14,9 @@ from typing import Any
 
 def record(out: Path, figures: dict[str, Any]) -> None:
     """Write the figures and their circumstances as JSON."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True
-    )
     content = {
         "command": " ".join(["python", *(Path(a).name for a in sys.argv)]),
-        "commit": commit.stdout.strip() + (" with changes" if changed.stdout.strip() else ""),
+        "commit": commit(),
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "processor": _processor(),
@@ -35,6 +31,15 @@ def record(out: Path, figures: dict[str, Any]) -> None:
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def commit() -> str:
+    """What is checked out, and whether it was changed since."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True
+    )
+    return head.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
 
 
 def _processor() -> str:

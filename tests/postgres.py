@@ -42,7 +42,7 @@ def cluster() -> Iterator[str]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=600,  # of a machine with much else to do
         )
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr}")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from foreign import Maker, images, resnet, run
 
+from squeezekit.models.alexnet import AlexNetConfig, alexnet
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.models.squeezenet import digits, squeezenet, v1_0, v1_1
 from squeezekit.sqz.graph import parse, split
@@ -63,6 +64,27 @@ def test_folding_is_exact_where_float32_is():
     expected = (network.tensors[old_bias].astype(float) - mean) * factor + bias
     assert np.array_equal(new[old_bias], expected.astype(np.float32))
     assert list(new) == [weight, old_bias]
+
+
+def test_linear_layers_fold_too():
+    network = alexnet(AlexNetConfig(classes=3, input_size=67, hidden=16, batch_norm=True))
+    network = with_random_statistics(network)
+    folded = fold_batch_norm(network)
+    assert "BatchNormalization" not in operators(folded)
+    np.testing.assert_allclose(
+        run(folded, images(2, 3, 67)), run(network, images(2, 3, 67)), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "attributes", [{}, {"transB": 1, "alpha": 2.0}, {"transA": 1, "transB": 1}]
+)
+def test_matrix_products_that_do_more_stay(attributes):
+    m = Maker()
+    x = m.node("Gemm", "input", m.tensor(np.eye(3)), **attributes)
+    scale, bias, mean, var = ([4.0, 0.5, 1.0], [1.0, -2.0, 0.0], [0.5, 8.0, 0.0], [3.0, 0.5, 1.0])
+    x = m.node("BatchNormalization", x, *map(m.tensor, (scale, bias, mean, var)))
+    assert "BatchNormalization" in operators(fold_batch_norm(imported(m.model(x))))
 
 
 def test_foreign_networks():

@@ -189,8 +189,9 @@ def sensitivity(
         raise InputError(f"{out}: the name of the file to write must end in .json")
     start = time.perf_counter()
     network = fold_batch_norm(load_network(weights))
-    metadata = labelled(from_network(network), labels, images_of(data, "all"), data)
-    images = matched(images_of(data, "val"), metadata)
+    held_out = images_of(data, "val")
+    metadata = labelled(from_network(network), labels, held_out, data)
+    images = matched(held_out, metadata)
     with progress_shown() as progress:
         found = sensitivity_of(
             network,

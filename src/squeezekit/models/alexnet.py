@@ -25,8 +25,9 @@ class AlexNetConfig:
         groups: of conv2, conv4 and conv5 (two: the authors' pair of graphics cards).
         hidden: outputs of fc6 and fc7.
         dropout: ratio dropped after fc6 and fc7.
-        batch_norm: normalise after every convolution, in place of the local response
-            normalisation, with first weights and preprocessing to suit (`models.fold` removes it).
+        batch_norm: normalise after every convolution and hidden layer, in place of the local
+            response normalisation, with first weights and preprocessing to suit (`models.fold`
+            removes it).
     """
 
     name: str = "alexnet"
@@ -76,10 +77,9 @@ def alexnet(
     x = _conv(net, c, "conv5", x, 256, 3, pad=1, groups=c.groups, bias=1.0)
     x = net.max_pool("pool5", x, 3, 2)  # (N, 256, 6, 6)
     x = net.flatten("flatten", x)  # (N, 9216)
-    init, bias = (he, 0.0) if c.batch_norm else (gaussian(0.005), 1.0)
-    for name, drop in (("fc6", "drop6"), ("fc7", "drop7")):
-        x = net.relu(f"{name}.relu", net.linear(name, x, c.hidden, bias=bias, init=init))
-        x = net.dropout(drop, x, c.dropout)
+    x = _hidden(net, c, "fc6", x)  # (N, 4096)
+    x = _hidden(net, c, "fc7", net.dropout("drop6", x, c.dropout))
+    x = net.dropout("drop7", x, c.dropout)
     x = net.linear("fc8", x, c.classes, init=gaussian(0.01))  # (N, classes)
     return net.build(x, Metadata(c.name, preprocessing, labels), seed)
 
@@ -104,6 +104,15 @@ def _conv(
     )  # fmt: skip
     if c.batch_norm:
         x = net.batch_norm(f"{name}.bn", x)
+    return net.relu(f"{name}.relu", x)
+
+
+def _hidden(net: GraphBuilder, c: AlexNetConfig, name: str, x: str) -> str:
+    """A fully connected layer and its ReLU, with a batch norm between them where asked for."""
+    if c.batch_norm:
+        x = net.batch_norm(f"{name}.bn", net.linear(name, x, c.hidden, bias=None, init=he))
+    else:
+        x = net.linear(name, x, c.hidden, bias=1.0, init=gaussian(0.005))
     return net.relu(f"{name}.relu", x)
 
 

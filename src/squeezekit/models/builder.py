@@ -195,12 +195,17 @@ class GraphBuilder:
         return self._node("Flatten", name, [x], (math.prod(self.shape(x)),), axis=1)
 
     def linear(
-        self, name: str, x: str, features: int, *, bias: float = 0.0, init: Init = xavier
+        self, name: str, x: str, features: int, *, bias: float | None = 0.0, init: Init = xavier
     ) -> str:
-        """A fully connected layer on a flat value; its weight is (features, inputs)."""
+        """A fully connected layer on a flat value; its weight is (features, inputs).
+
+        `bias` is the first value of its biases; None leaves them out.
+        """
         self._weight(f"{name}.weight", (features, *self.shape(x)), init)
-        self._weight(f"{name}.bias", (features,), constant(bias))
-        inputs = [x, f"{name}.weight", f"{name}.bias"]
+        inputs = [x, f"{name}.weight"]
+        if bias is not None:
+            self._weight(f"{name}.bias", (features,), constant(bias))
+            inputs.append(f"{name}.bias")
         return self._node("Gemm", name, inputs, (features,), transB=1)
 
     def build(self, output: str, metadata: Metadata, seed: int = 0) -> Network:

@@ -1,4 +1,4 @@
-"""Folds batch norms into the convolutions before them: the same network with fewer nodes."""
+"""Folds batch norms into the layers before them: the same network with fewer nodes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from onnx import NodeProto
+from onnx import NodeProto, helper
 
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import Floats, Network, Tensor, tensor_values
@@ -16,14 +16,16 @@ from squeezekit.sqz.network import Floats, Network, Tensor, tensor_values
 EPSILON = 1e-5
 """ONNX's default of what is added to the variance."""
 
+_GEMM = {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0}  # ONNX's defaults
+
 
 def fold_batch_norm(network: Network) -> Network:
-    """Fold every BatchNormalization that follows a convolution into its weight and bias.
+    """Fold every BatchNormalization after a convolution or linear layer into its weight and bias.
 
-    y = scale * (W x + b - mean) / sqrt(var + eps) + bias is again a convolution: with
+    y = scale * (W x + b - mean) / sqrt(var + eps) + bias is again such a layer: with
     f = scale / sqrt(var + eps) per filter, its weight is f W and its bias f (b - mean) + bias.
 
-    Batch norms elsewhere stay, as do those whose convolution has a second user. A folded weight
+    Batch norms elsewhere stay, as do those whose layer has a second user. A folded weight
     that was shared becomes a plain one: the factors differ from filter to filter.
     """
     model = parse(network.graph)
@@ -54,11 +56,17 @@ def _foldable(
 ) -> bool:
     own = [*conv.input[1:], *norm.input[1:]]
     return (
-        conv.op_type == "Conv"
+        (conv.op_type == "Conv" or _is_linear_layer(conv))
         and len(norm.output) == 1
         and uses[conv.output[0]] == 1
         and all(name in tensors and uses[name] <= 1 for name in own if name)
     )
+
+
+def _is_linear_layer(node: NodeProto) -> bool:
+    """Whether it is a Gemm whose weight is (outputs, inputs), and which does nothing else."""
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    return node.op_type == "Gemm" and {**_GEMM, **attributes} == {**_GEMM, "transB": 1}
 
 
 def _fold(conv: NodeProto, norm: NodeProto, tensors: dict[str, Tensor]) -> None:

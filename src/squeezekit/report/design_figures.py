@@ -13,21 +13,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from squeezekit.report import numbers
-from squeezekit.report.figures import (
-    _AFTER,
-    _BEFORE,
-    _GRID,
-    _INK,
-    _MUTED,
-    _PAPER,
-    _STYLE,
-    _WIDTH,
-    _bare,
-    _svg,
+from squeezekit.report.drawing import (
+    AFTER,
+    BEFORE,
+    GRID,
+    INK,
+    MUTED,
+    PAPER,
+    STYLE,
+    WIDTH,
+    as_svg,
+    bare,
 )
 from squeezekit.report.tables import DesignFigures
 
-_WIDE = 2 * _WIDTH
+_WIDE = 2 * WIDTH
 _MOST_LABELS = 12
 CLOSE = 3.0
 """Points of top-1 below the best up to which a design counts as a good one."""
@@ -36,7 +36,7 @@ _BAND = 12.0
 """Points of top-1 below the best that are drawn: what is worse is not what one looks for."""
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def pareto_front(results: Sequence[DesignFigures], varied: str | None = None) -> str:
     """Bytes of the file (log scale) against top-1; dots are as large as their MACs are many.
 
@@ -52,39 +52,39 @@ def pareto_front(results: Sequence[DesignFigures], varied: str | None = None) ->
         f"on the Pareto front, from {numbers.size(least.file_bytes)} and {least.top1:.1f}% to "
         f"{numbers.size(best.file_bytes)} and {best.top1:.1f}%."
     )
-    return _svg(figure, "pareto", alt)
+    return as_svg(figure, "pareto", alt)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def pareto_figure(results: Sequence[DesignFigures], varied: str | None = None) -> Figure:
     """The same as a figure of matplotlib, which can be saved as a picture."""
     figure = Figure(figsize=(_WIDE, 5.0), layout="constrained")
     axes = figure.add_subplot()
-    _bare(axes)
+    bare(axes)
     axes.set_facecolor("none")
     best, worst = max(r.top1 for r in results), min(r.top1 for r in results)
     lowest = max(worst, best - _BAND)
     shown = [r for r in results if r.top1 >= lowest]
     largest = max(math.log(r.macs + 2) for r in results)
     groups = (
-        ("searched", [r for r in shown if not r.given and not r.on_front], _BEFORE, "o", 2),
-        ("Pareto front of top-1, bytes and MACs", _searched_front(shown), _AFTER, "o", 4),
-        ("the paper's metaparameters", [r for r in shown if r.given], _INK, "s", 5),
+        ("searched", [r for r in shown if not r.given and not r.on_front], BEFORE, "o", 2),
+        ("Pareto front of top-1, bytes and MACs", _searched_front(shown), AFTER, "o", 4),
+        ("the paper's metaparameters", [r for r in shown if r.given], INK, "s", 5),
     )
     for label, group, color, marker, order in groups:
         if group:
             sizes = [130 * (math.log(r.macs + 2) / largest) ** 4 for r in group]
             axes.scatter(
                 [r.file_bytes for r in group], [r.top1 for r in group], s=sizes, color=color,
-                marker=marker, label=label, zorder=order, edgecolor=_PAPER, linewidth=0.8,
+                marker=marker, label=label, zorder=order, edgecolor=PAPER, linewidth=0.8,
             )  # fmt: skip
-    _staircase(axes, [r for r in shown if not r.given] or shown, _AFTER, "-")
-    _staircase(axes, [r for r in shown if r.given], _INK, ":")
+    _staircase(axes, [r for r in shown if not r.given] or shown, AFTER, "-")
+    _staircase(axes, [r for r in shown if r.given], INK, ":")
     if varied is not None and len(shown) <= _MOST_LABELS:
         for r in shown:
             axes.annotate(
                 written(r.values[varied]), (r.file_bytes, r.top1), (0, 10),
-                textcoords="offset points", ha="center", fontsize=10.5, color=_INK,
+                textcoords="offset points", ha="center", fontsize=10.5, color=INK,
             )  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(mpl.ticker.LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
@@ -93,12 +93,12 @@ def pareto_figure(results: Sequence[DesignFigures], varied: str | None = None) -
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}%" if y <= 100 else ""))
     axes.set_ylim(lowest - 0.06 * (best - lowest) - 0.1, best + 0.12 * (best - lowest) + 0.1)
-    axes.grid(color=_GRID, linewidth=0.8)
+    axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     hidden = len(results) - len(shown)
     axes.set_xlabel("file" + (f" ({hidden} trials lie below)" if hidden else ""))
     axes.set_ylabel("top-1 of the file")
-    legend = axes.legend(loc="lower right", frameon=False, labelcolor=_INK, fontsize=10.5)
+    legend = axes.legend(loc="lower right", frameon=False, labelcolor=INK, fontsize=10.5)
     for handle in legend.legend_handles:
         handle.set_sizes([55])  # type: ignore[union-attr]
     return figure
@@ -121,7 +121,7 @@ def _staircase(axes: Axes, results: Sequence[DesignFigures], color: str, style: 
         )  # fmt: skip
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def parallel_coordinates(results: Sequence[DesignFigures], names: Sequence[str]) -> str:
     """A line a trial through an axis a metaparameter, and what came of it.
 
@@ -146,13 +146,13 @@ def parallel_coordinates(results: Sequence[DesignFigures], names: Sequence[str])
     )
     for r, line in zip(results, places, strict=True):
         if r.given:
-            axes.plot(line, color=_INK, linewidth=1.2, linestyle=":", zorder=3)
+            axes.plot(line, color=INK, linewidth=1.2, linestyle=":", zorder=3)
         elif r.on_front and r.top1 >= close:
-            axes.plot(line, color=_AFTER, linewidth=1.3, alpha=0.85, zorder=2)
+            axes.plot(line, color=AFTER, linewidth=1.3, alpha=0.85, zorder=2)
         else:
-            axes.plot(line, color=_BEFORE, linewidth=0.9, alpha=0.6, zorder=1)
+            axes.plot(line, color=BEFORE, linewidth=0.9, alpha=0.6, zorder=1)
     for place, (name, values) in enumerate(axes_of.items()):
-        axes.axvline(place, color=_GRID, linewidth=1.0, zorder=0)
+        axes.axvline(place, color=GRID, linewidth=1.0, zorder=0)
         _ends(axes, place, name, values)
     axes.set_xlim(-0.35, len(axes_of) - 0.65)
     axes.set_ylim(-0.09, 1.09)
@@ -162,7 +162,7 @@ def parallel_coordinates(results: Sequence[DesignFigures], names: Sequence[str])
         f"Parallel coordinates of {len(names)} metaparameters of {len(results)} trials, {near} of "
         f"them on the Pareto front within {CLOSE:g} points of the best."
     )
-    return _svg(figure, "parallel", alt)
+    return as_svg(figure, "parallel", alt)
 
 
 def _places(values: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -190,14 +190,14 @@ def _ends(axes: Axes, place: int, name: str, values: Sequence[Any]) -> None:
         else (min(values), max(values))
     )
     for y, text, align in ((-0.035, least, "top"), (1.035, most, "bottom")):
-        axes.text(place, y, written(text), ha="center", va=align, fontsize=9.5, color=_MUTED)
+        axes.text(place, y, written(text), ha="center", va=align, fontsize=9.5, color=MUTED)
     axes.text(
         place, -0.12, name.replace("_", "\n", 1) if len(name) > 6 else name,
-        ha="center", va="top", fontsize=10, color=_INK,
+        ha="center", va="top", fontsize=10, color=INK,
     )  # fmt: skip
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def importances(shares: Mapping[str, Mapping[str, float]]) -> str:
     """Bars: what share each metaparameter has in the differences of each result.
 
@@ -212,35 +212,35 @@ def importances(shares: Mapping[str, Mapping[str, float]]) -> str:
     figure = Figure(figsize=(_WIDE, 0.9 + 0.27 * len(names)), layout="constrained")
     panels = figure.subplots(1, len(shares), sharey=True, squeeze=False)[0]
     for axes, (result, of_result) in zip(panels, shares.items(), strict=True):
-        _bare(axes)
+        bare(axes)
         widths = [of_result.get(name, 0.0) for name in names]
-        axes.barh(names, widths, height=0.7, color=_AFTER)
+        axes.barh(names, widths, height=0.7, color=AFTER)
         for name, width in zip(names, widths, strict=True):
             axes.annotate(
                 f"{100 * width:.0f}%", (width, name), (5, 0), textcoords="offset points",
-                va="center", fontsize=10, color=_MUTED,
+                va="center", fontsize=10, color=MUTED,
             )  # fmt: skip
-        axes.set_title(result, fontsize=11.5, color=_INK, loc="left")
+        axes.set_title(result, fontsize=11.5, color=INK, loc="left")
         axes.set_xlim(0, 1.2 * max(max(widths), 0.01))
         axes.set_xticks([])
-        axes.tick_params(axis="y", labelcolor=_INK)
+        axes.tick_params(axis="y", labelcolor=INK)
         axes.spines["bottom"].set_visible(False)
     alt = "; ".join(
         f"{result} depends most on {max(of_result, key=lambda n: of_result[n])}"
         for result, of_result in shares.items()
     )
-    return _svg(figure, "importance", f"Importance of {len(names)} metaparameters: {alt}.")
+    return as_svg(figure, "importance", f"Importance of {len(names)} metaparameters: {alt}.")
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def sweep(results: Sequence[DesignFigures], varied: str) -> str:
     """A grid's metaparameter against top-1 and, below, bytes: the paper's figure 3."""
-    figure = Figure(figsize=(_WIDTH, 3.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     above, below = figure.subplots(2, sharex=True, height_ratios=(3, 2))
     ordered = sorted(results, key=lambda r: _sortable(r.values[varied]))
     ticks = [written(r.values[varied]) for r in ordered]
-    above.plot(ticks, [r.top1 for r in ordered], color=_AFTER, linewidth=2, marker="o")
-    below.bar(ticks, [r.file_bytes for r in ordered], width=0.6, color=_BEFORE)
+    above.plot(ticks, [r.top1 for r in ordered], color=AFTER, linewidth=2, marker="o")
+    below.bar(ticks, [r.file_bytes for r in ordered], width=0.6, color=BEFORE)
     above.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     above.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}%"))
     below.yaxis.set_major_locator(MaxNLocator(2))
@@ -249,15 +249,15 @@ def sweep(results: Sequence[DesignFigures], varied: str) -> str:
     below.set_ylabel("file")
     below.set_xlabel(varied)
     for axes in (above, below):
-        _bare(axes)
-        axes.grid(axis="y", color=_GRID, linewidth=0.8)
+        bare(axes)
+        axes.grid(axis="y", color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
     figure.align_ylabels()
     points = "; ".join(
         f"{tick} {r.top1:.1f}%, {numbers.size(r.file_bytes)}"
         for tick, r in zip(ticks, ordered, strict=True)
     )
-    return _svg(figure, "sweep", f"Top-1 and bytes by {varied}: {points}.")
+    return as_svg(figure, "sweep", f"Top-1 and bytes by {varied}: {points}.")
 
 
 def _round_size(file_bytes: float) -> str:

