@@ -15,7 +15,6 @@ from PIL import Image
 
 from squeezekit.errors import GraphError, InputError, UnsupportedError
 from squeezekit.runtime import backends
-from squeezekit.runtime.ahead import ahead
 from squeezekit.runtime.backends import Backend, BackendName
 from squeezekit.runtime.images import ImageSource, default_preprocessing, prepare, prepare_file
 from squeezekit.sqz.graph import attach
@@ -121,6 +120,8 @@ class Classifier:
         self, images: Iterable[Image.Image | ImageSource], top: int = 5, batch: int = 16
     ) -> list[list[Prediction]]:
         """Classify images, `batch` at a time, while others are decoded; see `__call__`."""
+        from squeezekit.runtime.ahead import ahead
+
         _check_top(top)
         predictions: list[list[Prediction]] = []
         arrays: list[Floats] = []
@@ -155,7 +156,15 @@ class Classifier:
             except InputError as error:
                 return error
 
-        for image, array in ahead(decoded, images):
+        if isinstance(images, list) and len(images) == 1:  # nothing to do meanwhile
+            decodings: Iterable[tuple[Source, Floats | InputError]] = [
+                (images[0], decoded(images[0]))
+            ]
+        else:
+            from squeezekit.runtime.ahead import ahead
+
+            decodings = ahead(decoded, images)
+        for image, array in decodings:
             if isinstance(array, InputError):
                 yield image, array
             else:
