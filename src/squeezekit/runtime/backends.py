@@ -61,6 +61,11 @@ def installed(name: BackendName) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
+def load_onnxruntime() -> None:
+    """Import it, so that the first network starts sooner."""
+    import onnxruntime  # noqa: F401
+
+
 def start(name: str, model: bytes | Path, threads: int | None) -> Backend:
     """Make a network ready to run.
 

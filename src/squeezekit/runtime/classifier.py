@@ -284,14 +284,26 @@ def load(
         raise InputError(f"{path} does not exist")
     suffix = path.suffix.lower()
     if suffix == ".sqz":
-        from squeezekit.sqz.container import read
-
-        classifier = from_network(read(path), threads, backend, precision)
+        classifier = from_network(_read_sqz(path, backend), threads, backend, precision)
         classifier.file_bytes = _file_bytes(path)
         return classifier
     if suffix == ".onnx":
         return _load_onnx(path, threads, backend, precision)
     raise InputError(f"{path} is neither a .sqz nor an .onnx file")
+
+
+def _read_sqz(path: Path, backend: str | None) -> Network:
+    """Read a file, and meanwhile load what will be needed next: decoding leaves Python's lock."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from squeezekit.sqz.container import read
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read, path)
+        if backend != "openvino":
+            backends.load_onnxruntime()
+        Image.preinit()  # the decoders of usual images
+        return reading.result()
 
 
 def from_network(
