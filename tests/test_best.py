@@ -269,7 +269,7 @@ def test_the_command_draws_the_curve(make_images, tmp_path):
 
 
 def test_a_size_between_two_tried_ones_is_found_though_sizes_jump():
-    """Sizes that fall in steps of 3%, with noise: still within a hundredth of the target, or less."""
+    """Sizes that fall in steps, with noise: still no more than the target, and 1% less at most."""
     random = np.random.default_rng(0)
 
     class Jumping:
