@@ -27,7 +27,7 @@ from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.images import open_image, prepare
 from squeezekit.sqz import container
 
-PRICES = (1.2e-8, 1.8e-8, 4e-8, 1e-7)
+PRICES = (1.2e-8, 1.55e-8, 3.8e-8, 1e-7)
 
 
 def main(data: Path, out: Path) -> None:

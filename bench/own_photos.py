@@ -17,6 +17,7 @@ from pathlib import Path
 from record import record
 
 TARGET_BYTES = 120_000
+EPOCHS = 4
 WITHOUT_TORCH = (
     "import sys; sys.modules['torch'] = None\n"
     "import squeezekit; print(squeezekit.load(sys.argv[1])(sys.argv[2])[0].label)"
@@ -41,7 +42,7 @@ def main(shared: Path, out: Path) -> None:
         )
         small = squeezekit(
             "compress", run, "--method", "best", "--data", photos,
-            "--target-bytes", TARGET_BYTES, "-o", file,
+            "--target-bytes", TARGET_BYTES, "--epochs", EPOCHS, "-o", file,
         )  # fmt: skip
         measured = squeezekit("evaluate", file, "--data", photos)
         photo = sorted((photos / "val").rglob("*.JPEG"))[0]

@@ -1,9 +1,9 @@
 """The web page in headless Chromium against ONNX Runtime: same answers, how fast, how many bytes.
 
-python bench/web_page.py DATA_DIR [--images 100]. DATA_DIR holds han-2016, imagenet-500 and
-imagenet-classes.tsv. Needs playwright and chromium. Every image is handed to the page as a PNG, so
-that both sides see the same pixels; then once more as the JPEG that it is, decoded by the browser.
-Writes bench/results/web_page.json.
+python bench/web_page.py DATA [OUT.json] [--images 100]. DATA holds han-2016, imagenet-500 and
+imagenet-classes.tsv; OUT is bench/results/web_page.json where it is not given. Needs playwright and
+chromium. Every image is handed to the page as a PNG, so that both sides see the same pixels; then
+once more as the JPEG that it is, decoded by the browser.
 """
 
 import argparse
@@ -37,8 +37,8 @@ def png(image):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path, nargs="?", default=ROOT / "bench/results/web_page.json")
     parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--out", type=Path, default=ROOT / "bench/results/web_page.json")
     args = parser.parse_args()
     network = load_network(args.data / "han-2016" / "compressed_SqueezeNet.net")
     labels, ids = read_labels(args.data / "imagenet-classes.tsv")

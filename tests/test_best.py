@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from squeezekit.cli import app
+from squeezekit.cli.verbs import app
 from squeezekit.compress import best
 from squeezekit.compress.best import BestConfig, Rounder, divergence_of, to_quality, to_size
 from squeezekit.compress.curvature import sensitivity, weight_fisher
@@ -266,3 +266,19 @@ def test_the_command_draws_the_curve(make_images, tmp_path):
     usual = sizes[best.CURVE_FACTORS.index(1.0)]
     assert abs(out.stat().st_size - usual) < 100  # its history tells the price
     assert "Accuracy" in page.read_text(encoding="utf-8")
+
+
+def test_a_size_between_two_tried_ones_is_found_though_sizes_jump():
+    """Sizes that fall in steps of 3%, with noise: still within a hundredth of the target, or less."""
+    random = np.random.default_rng(0)
+
+    class Jumping:
+        usual_price = 1e-7
+
+        def round(self, price):
+            smooth = 30_000 * (price / 1e-7) ** -0.3 * (1 + random.uniform(-0.004, 0.004))
+            return best.Point(None, int(1.003 ** round(np.log(smooth) / np.log(1.003))), price, 0.0)
+
+    for target in (50_000, 31_000, 12_345):
+        found = to_size(Jumping(), target)
+        assert 0.99 * target <= found.file_bytes <= target

@@ -155,6 +155,69 @@ def test_torch_is_not_loaded(trained, tmp_path, photos):
     run("cost", "squeezenet-1.0", env=env)
 
 
+# ------------------------------------------------------------------------------ int8 and streams
+
+
+def test_int8(trained, photos, tmp_path):
+    """Compressed with ranges it runs in int8, and in float as before; export adds ranges, too."""
+    sqz, onnx, again = (tmp_path / name for name in ("small.sqz", "small.onnx", "again.sqz"))
+    result = run_json(
+        "compress", trained, "-o", sqz, "--data", photos, "--method", "best", "--int8"
+    )  # fmt: skip
+    *_, coded, in_int8 = result["stages"]
+    assert (coded["stage"], in_int8["stage"]) == ("coded", "int8")
+    assert result["file_bytes"] == in_int8["file_bytes"] == sqz.stat().st_size
+    assert 0 < in_int8["file_bytes"] - coded["file_bytes"] < 600
+    assert abs(in_int8["top1"] - coded["top1"]) <= 10
+    run("export", sqz, onnx, "--int8")
+    by_all = {
+        run_json("evaluate", file, "--data", photos, *options)["top1"]
+        for file in (sqz, onnx)
+        for options in ([], ["--backend", "onnxruntime"])
+    }
+    assert max(by_all) - min(by_all) <= 2.5
+    in_float = run_json("evaluate", sqz, "--data", photos, "--precision", "float")
+    assert in_float["top1"] >= 80
+    run("export", trained, again, "--int8", "--data", photos)
+    assert len(run_json("info", again)["metadata"]["activations"]) > 3
+
+
+def test_predict_of_folders(tiny, photos):
+    dark = sorted((photos / "dark").iterdir())
+    answer = run_json("predict", tiny, photos, dark[0])
+    assert len(answer["predictions"]) == 81
+    assert [image["image"] for image in answer["predictions"][40:80]] == [str(p) for p in dark]
+    one_by_one = run_json("predict", tiny, *dark)
+    assert answer["predictions"][40:80] == one_by_one["predictions"]
+
+
+def test_predict_answers_a_stream_as_it_comes(tiny, photos):
+    """Each path is answered before the next is there, broken ones with a reason; Ctrl-C ends it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "squeezekit", "predict", tiny, "-"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    first, *rest = sorted((photos / "dark").iterdir())
+    for path in (first, photos / "gone.png", rest[0]):
+        print(path, file=process.stdin, flush=True)
+        answer = json.loads(process.stdout.readline())
+        assert answer["image"] == str(path)
+        assert ("error" in answer) == (path.name == "gone.png")
+        assert len(answer.get("top", [])) == (0 if "error" in answer else 2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode not in (0, -signal.SIGABRT)
+    assert "Traceback" not in errors
+    assert "Fatal" not in errors
+    listed = "\n".join(map(str, [first, *rest])) + "\n"
+    ended = subprocess.run(
+        [sys.executable, "-m", "squeezekit", "predict", tiny, "--stdin"],
+        input=listed, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = [json.loads(line)["image"] for line in ended.stdout.splitlines()]
+    assert lines == [str(path) for path in [first, *rest]]
+
+
 # ------------------------------------------------------------------------------------- bad input
 
 
@@ -213,7 +276,15 @@ def test_damaged_file_in_time(tiny, tmp_path):
         (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--density", "table1"], "Table 1"),
         (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--method", "magic"], "magic"),
         (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--coder", "morse"], "morse"),
+        (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--int8"], "needs --data"),
         (["export", "{tiny}", "{tmp}/out.pdf"], "must end in"),
+        (["export", "{tiny}", "{tmp}/out.onnx", "--int8"], "--int8 --data"),
+        (["predict", "{tiny}"], "name images"),
+        (["predict", "{tiny}", "-", "{tmp}/one/a/1.png"], "stands alone"),
+        (["predict", "{tiny}", "{tmp}/one/a/1.png", "--stdin"], "name images"),
+        (["predict", "{tiny}", "{tmp}/empty"], "no image"),
+        (["predict", "{tiny}", "{tmp}/one/a/1.png", "--backend", "tensorrt"], "tensorrt"),
+        (["predict", "{tiny}", "{tmp}/one/a/1.png", "--precision", "int8"], "no activation ranges"),
         (["export", "{tmp}/one/a/1.png", "{tmp}/out.sqz"], "not a file that squeezekit reads"),
     ],
 )  # fmt: skip

@@ -12,13 +12,18 @@ HEAVY = ("torch", "matplotlib", "sklearn", "scipy")
     "module",
     [
         "squeezekit",
+        "squeezekit.runtime.calibration",
         "squeezekit.runtime.classifier",
+        "squeezekit.runtime.int8",
         "squeezekit.evaluate",
         "squeezekit.data.folders",
+        "squeezekit.serve",
         "squeezekit.models.catalogue",
+        "squeezekit.report.answers",
         "squeezekit.report.tables",
         "squeezekit.report.contents",
         "squeezekit.report.progress_bar",
+        "squeezekit.speed.race",
     ],
 )
 def test_loads_nothing_heavy(module):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from squeezekit.cli import app
+from squeezekit.cli.verbs import app
 from squeezekit.compress import deep, methods
 from squeezekit.compress.methods import METHODS, Asked, named
 from squeezekit.compress.on_folder import deep_config

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rich.cells import cell_len
 from rich.console import Console
+from rich.text import Text
 
 from squeezekit.compress.prune import prune, uniform
 from squeezekit.compress.share import share
@@ -19,7 +21,7 @@ from squeezekit.errors import NotSqzError
 from squeezekit.evaluate import Evaluation
 from squeezekit.models import catalogue
 from squeezekit.models.cost import cost
-from squeezekit.report import figures, numbers, tables
+from squeezekit.report import answers, figures, numbers, tables
 from squeezekit.report.contents import contents
 from squeezekit.report.mistakes import worst_mistakes
 from squeezekit.report.page import Report, Step, page, write_page
@@ -164,14 +166,26 @@ def test_stage_table():
     assert re.search(r"coded +25 +40.0x +- +90.0 +-", rows[4])
 
 
-def test_predictions_table():
-    predictions = [Prediction(NASTY, "", 3, 0.75), Prediction("b\x1b]0;x", "", 4, 0.2)]
-    text = printed(tables.predictions_table("[bold]photo.jpg", predictions))
-    assert "[bold]photo.jpg" in text
-    assert "75.0%" in text
+def test_predictions_text():
+    predictions = [
+        Prediction(NASTY, "", 3, 0.75), Prediction("b\x1b]0;x", "", 4, 0.2),
+        Prediction("金魚" * 15, "", 5, 0.05), Prediction("c", "", 6, 0.0),
+    ]  # fmt: skip
+    text = answers.predictions_text("[bold]photo.jpg\x1b[2J", predictions, colored=False)
+    first, *lines = text.splitlines()
+    assert first.startswith("[bold]photo.jpg")
+    assert "75.0%" in lines[0]
     assert "\x1b" not in text
-    bars = [line.count("█") for line in text.splitlines()[1:]]
-    assert bars == [18, 4]  # of 24
+    assert [line.count("█") for line in lines] == [18, 4, 1, 0]  # of 24
+    # rich, which knows the width of every character, sees straight columns of at most 40.
+    ends = {cell_len(line.partition("%")[0]) for line in lines}
+    assert len(ends) == 1
+    assert ends.pop() <= 46
+    assert "魚金…" in text
+    colored = answers.predictions_text("photo.jpg", predictions, colored=True)
+    plain = answers.predictions_text("photo.jpg", predictions, colored=False)
+    assert Text.from_ansi(colored).plain.split() == plain.split()
+    assert colored.count("\x1b") == colored.count("\x1b[")  # colours only
 
 
 def test_evaluation_table():

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from squeezekit.cli import app
+from squeezekit.cli.verbs import app
 from squeezekit.data.dataset import split
 from squeezekit.errors import InputError
 from squeezekit.evaluate import evaluate

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from squeezekit.cli import app
+from squeezekit.cli.verbs import app
 from squeezekit.errors import InputError
 from squeezekit.interop.weights import load_network
 from squeezekit.models.fold import fold_batch_norm

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from squeezekit.cli import app
+from squeezekit.cli.verbs import app
 from squeezekit.compress.on_folder import deep_config
 from squeezekit.compress.prune import prune
 from squeezekit.compress.sensitivity import Sensitivity, sensitivity

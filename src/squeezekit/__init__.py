@@ -19,8 +19,13 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 
-def load(path: Path | str, threads: int | None = None) -> Classifier:
+def load(
+    path: Path | str,
+    threads: int | None = None,
+    backend: str | None = None,
+    precision: str | None = None,
+) -> Classifier:
     """Open a `.sqz` or `.onnx` file as a classifier; see `runtime.classifier.load`."""
     from squeezekit.runtime.classifier import load as load_classifier
 
-    return load_classifier(path, threads)
+    return load_classifier(path, threads, backend, precision)

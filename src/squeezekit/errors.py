@@ -9,6 +9,10 @@ class InputError(SqueezekitError):
     """Something handed in (an image, a folder, an option, a weights file) cannot be used."""
 
 
+class TooManyPixelsError(InputError):
+    """An image has more pixels than may be decoded."""
+
+
 class UnsupportedError(SqueezekitError):
     """The input is well formed, but asks for an operator or a feature that is not supported."""
 

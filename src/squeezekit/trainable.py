@@ -204,7 +204,7 @@ class TrainableNetwork(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         model = parse(network.graph)
-        self.metadata: Metadata = network.metadata
+        self.metadata: Metadata = network.metadata.uncalibrated()
         self._graph = network.graph
         self.input_name = model.graph.input[0].name
         self.output_name = model.graph.output[0].name

@@ -1,75 +1,48 @@
-"""The command line: verbs only; each imports what it needs when it runs."""
+"""The command line: plain predictions go straight through, everything else by way of the verbs."""
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
 
-import typer
-
-from squeezekit import __version__
-from squeezekit.cli import (
-    compressing,
-    exploring,
-    networks,
-    predicting,
-    reproducing,
-    training,
-)
-from squeezekit.cli.common import BAD_INPUT, app
+from squeezekit.cli.output import BAD_INPUT, INTERRUPTED
 from squeezekit.errors import SqueezekitError
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on stderr and exit code 2."""
+    from squeezekit.cli.quick import plainly_asked, predict
+
     try:
-        app()
+        asked = plainly_asked(sys.argv[1:])
+        if asked is None:
+            from squeezekit.cli.verbs import app
+
+            app()
+        else:
+            predict(asked)
+            sys.stdout.flush()
     except SqueezekitError as error:
         print(f"squeezekit: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in _TRAINING_PACKAGES | _EXPLORING_PACKAGES:
+        if missing not in _EXTRA_OF:
             raise
-        extra = "train" if missing in _TRAINING_PACKAGES else "explore"
-        needs = f"this needs {missing}: pip install 'squeezekit[{extra}]'"
+        needs = f"this needs {missing}: pip install 'squeezekit[{_EXTRA_OF[missing]}]'"
         print(f"squeezekit: {needs}", file=sys.stderr)
         sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # who reads has had enough; nothing is left to flush when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
-_TRAINING_PACKAGES = {"torch", "matplotlib", "sklearn", "jinja2", "safetensors"}
-_EXPLORING_PACKAGES = {"optuna", "sqlalchemy"}
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        print(f"squeezekit {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
-    ] = False,
-) -> None:
-    pass
-
-
-for verb in (
-    training.demo,
-    networks.models,
-    networks.cost,
-    training.train,
-    training.evaluate,
-    compressing.compress,
-    compressing.sensitivity,
-    exploring.explore,
-    networks.info,
-    predicting.predict,
-    networks.export,
-    reproducing.reproduce,
-):
-    app.command()(verb)
+_EXTRA_OF = {
+    **dict.fromkeys(("torch", "matplotlib", "sklearn", "jinja2", "safetensors"), "train"),
+    **dict.fromkeys(("optuna", "sqlalchemy"), "explore"),
+    **dict.fromkeys(("aiohttp", "prometheus_client"), "serve"),
+}

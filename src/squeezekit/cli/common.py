@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from contextlib import AbstractContextManager
@@ -11,25 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
+from squeezekit.cli.output import BAD_INPUT as BAD_INPUT
+from squeezekit.cli.output import INTERRUPTED as INTERRUPTED
+from squeezekit.cli.output import note as note
+from squeezekit.cli.output import print_json as print_json
+from squeezekit.cli.output import terminal as terminal
 from squeezekit.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from squeezekit.data.folders import ImageSet
     from squeezekit.evaluate import Evaluated, Evaluation
     from squeezekit.progress import Progress
     from squeezekit.sqz.container import CoderName
     from squeezekit.sqz.network import Metadata
     from squeezekit.train.run import Run
-
-_PIPE_WIDTH = 140
-
-BAD_INPUT = 2
-"""Exit code where something that was handed in cannot be used."""
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 app = typer.Typer(
     help="Train a small image classifier, shrink it to a few hundred kilobytes, ship it anywhere.",
@@ -63,13 +57,20 @@ Labels = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Of everything that is random.", min=0)]
 Threads = Annotated[int | None, typer.Option(help="Threads of the network; all cores if absent.")]
+Precision = Annotated[
+    str | None, typer.Option(help="float or int8; int8 if the file was calibrated for it.")
+]
 
 
-def open_weights(weights: Path, backend: str, threads: int | None) -> Evaluated:
+def open_weights(
+    weights: Path, backend: str | None, threads: int | None, precision: str | None
+) -> Evaluated:
     """A classifier of any weights; `.onnx` files run as they are, so that any of them can."""
     from squeezekit.interop.weights import load_network
 
     if backend == "torch":
+        if precision == "int8":
+            raise InputError("torch does not run int8 here: use onnxruntime or openvino")
         import torch
 
         from squeezekit.trainable import TorchClassifier
@@ -77,13 +78,11 @@ def open_weights(weights: Path, backend: str, threads: int | None) -> Evaluated:
         if threads is not None:
             torch.set_num_threads(threads)
         return TorchClassifier(load_network(weights))
-    if backend != "onnxruntime":
-        raise InputError(f"there is no backend {backend!r}: use onnxruntime or torch")
     from squeezekit.runtime.classifier import from_network, load
 
     if weights.suffix.lower() in (".sqz", ".onnx"):
-        return load(weights, threads)
-    return from_network(load_network(weights), threads)
+        return load(weights, threads, backend, precision)
+    return from_network(load_network(weights), threads, backend, precision)
 
 
 def images_of(data: Path, part: str) -> ImageSet:
@@ -171,21 +170,3 @@ def progress_shown() -> AbstractContextManager[Progress]:
     from squeezekit.report.progress_bar import progress_bar
 
     return progress_bar()
-
-
-def terminal(*, quiet: bool = False) -> Console:
-    """Where tables go."""
-    from rich.console import Console
-
-    # A pipe or a file has no width of its own: give the tables the room that they need.
-    return Console(quiet=quiet, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-
-
-def note(text: str) -> None:
-    """One line on stderr."""
-    print(text, file=sys.stderr)
-
-
-def print_json(content: dict[str, Any]) -> None:
-    """One JSON object on stdout."""
-    print(json.dumps(content, ensure_ascii=False, allow_nan=False))

@@ -62,7 +62,12 @@ def compress(
         float | None, typer.Option(help="best: points of top-1 that may be lost.", min=0)
     ] = None,
     coder: Annotated[str, typer.Option(help="entropy, or huffman as in the paper.")] = "entropy",
-    epochs: Annotated[int | None, typer.Option(help="Of retraining after each pruning.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Of each retraining; best retrains only with it.")
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Calibrate on --data, so that the file runs in int8.")
+    ] = False,
     labels: Labels = None,
     report: Annotated[
         Path | None, typer.Option(help="Write a page about it: stages, bytes, mistakes (.html).")
@@ -75,7 +80,7 @@ def compress(
     as_json: Json = False,
 ) -> None:
     """Shrink a network to one .sqz file; with --data it is retrained and measured."""
-    from squeezekit.compress.methods import Asked, named
+    from squeezekit.compress.methods import Asked, int8_stage, named
     from squeezekit.compress.on_folder import folder_task
     from squeezekit.interop.weights import load_network
     from squeezekit.report import tables
@@ -95,8 +100,12 @@ def compress(
     for path in (out, report, curve):
         if path is not None:
             check_writable(path)
+    if int8 and data is None:
+        raise InputError("--int8 needs --data: images to calibrate on, labels do not matter")
     start = time.perf_counter()
     network = load_network(weights)
+    # Ranges that it may have are those of the weights as they were.
+    network = dataclasses.replace(network, metadata=network.metadata.uncalibrated())
     images = None if data is None else images_of(data, "all")
     network = dataclasses.replace(
         network, metadata=labelled(from_network(network), labels, images, data)
@@ -108,6 +117,8 @@ def compress(
             by_class = method != "best"  # which needs no labels
             task = folder_task(network.metadata, data, seed, progress, note, by_class=by_class)
         stages = compressed(network, asked, task, progress)
+        if int8 and task is not None:
+            stages += int8_stage(stages[-1].network, asked.coder, task, progress)
         container.write(stages[-1].network, out, asked.coder)
         if task is not None and report is not None:
             evaluation = task.measure(container.read(out))

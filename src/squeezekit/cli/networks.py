@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from squeezekit.cli.common import Json, Labels, Weights, coder_named, labelled, print_json, terminal
+from squeezekit.cli.common import (
+    Json,
+    Labels,
+    Weights,
+    coder_named,
+    images_of,
+    labelled,
+    print_json,
+    progress_shown,
+    terminal,
+)
 from squeezekit.errors import FormatError, InputError
+
+if TYPE_CHECKING:
+    from squeezekit.sqz.network import Network
 
 
 def models(as_json: Json = False) -> None:
@@ -84,6 +97,12 @@ def export(
     prototxt: Annotated[
         Path | None, typer.Option(help="Of a .caffemodel; the one beside it if absent.")
     ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Ranges for int8 in a .sqz; an .onnx runs in int8.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Images to calibrate int8 on; any will do.")
+    ] = None,
 ) -> None:
     """Write the same network in another format, without loss; a .sqz has batch norms folded.
 
@@ -98,8 +117,10 @@ def export(
         from squeezekit.interop import caffe
 
         network = caffe.read(weights, prototxt)
-    metadata = labelled(from_network(network), labels, None, None)
+    metadata = labelled(from_network(network, precision="float"), labels, None, None)
     network = dataclasses.replace(network, metadata=metadata)
+    if int8:
+        network = _with_ranges(network, data)
     match out.suffix.lower():
         case ".sqz" | ".html":
             from squeezekit.interop import page_file
@@ -113,7 +134,7 @@ def export(
         case ".onnx":
             from squeezekit.interop import onnx_file
 
-            onnx_file.write(network, out)
+            onnx_file.write(network, out, int8=int8)
         case ".safetensors":
             from squeezekit.interop import safetensors_file
 
@@ -121,3 +142,18 @@ def export(
         case _:
             raise InputError(f"{out}: must end in .sqz, .onnx, .safetensors or .html")
     terminal().print(f"{out}: {out.stat().st_size:,} bytes", soft_wrap=True)
+
+
+def _with_ranges(network: Network, data: Path | None) -> Network:
+    """The network with ranges for int8: those that it has, or measured on images."""
+    from squeezekit.models.fold import fold_batch_norm
+    from squeezekit.runtime.calibration import calibrated, calibration_images
+
+    network = fold_batch_norm(network)
+    if data is None:
+        if not network.metadata.activations:
+            raise InputError("int8 needs ranges of activations: name images by --int8 --data DIR")
+        return network
+    images = calibration_images(images_of(data, "train").paths, network.metadata.preprocessing)
+    with progress_shown() as progress:
+        return calibrated(network, images, progress)

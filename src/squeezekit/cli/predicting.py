@@ -1,49 +1,74 @@
-"""The verbs that use a finished file: predict."""
+"""The verbs that use a finished file: predict, serve."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from squeezekit.cli.common import Json, Threads, note, print_json, terminal
-from squeezekit.errors import InputError
+from squeezekit.cli import quick
+from squeezekit.cli.common import Json, Precision, Threads
+from squeezekit.cli.output import note
 
 
 def predict(
     file: Annotated[Path, typer.Argument(help="A .sqz or .onnx file.", show_default=False)],
-    images: Annotated[list[Path], typer.Argument(help="Images.", show_default=False)],
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Images, and folders of images; - reads paths from stdin, a line each, and "
+            "answers each with a line of JSON.",
+            show_default=False,
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(help="How many classes to show.", min=1)] = 5,
+    stdin: Annotated[bool, typer.Option("--stdin", help="The same as -.")] = False,
+    camera: Annotated[
+        int | None,
+        typer.Option(help="Classify what this camera sees until Ctrl-C; needs opencv.", min=0),
+    ] = None,
     threads: Threads = None,
+    backend: Annotated[
+        str, typer.Option(help="onnxruntime, which starts quickest, or openvino.")
+    ] = "onnxruntime",
+    precision: Precision = None,
     as_json: Json = False,
 ) -> None:
     """Classify images; needs no torch."""
-    from squeezekit.runtime.classifier import load
-
-    classifier = load(file, threads)
-    answers, failed = [], 0
-    for image in images:
-        try:
-            answers.append((image, classifier(image, top)))
-        except InputError as error:
-            failed += 1
-            note(str(error))
-    if as_json:
-        print_json(
-            {
-                "file": str(file),
-                "predictions": [
-                    {"image": str(image), "top": [dataclasses.asdict(p) for p in found]}
-                    for image, found in answers
-                ],
-            }
+    quick.predict(
+        quick.Asked(
+            file, tuple(images or ()), top, threads, as_json, stdin, camera, backend, precision
         )
-    else:
-        from squeezekit.report import tables
+    )
 
-        for image, found in answers:
-            terminal().print(tables.predictions_table(str(image), found))
-    if failed:
-        raise InputError(f"{failed} of {len(images)} images could not be classified")
+
+def serve(
+    file: Annotated[Path, typer.Argument(help="A .sqz or .onnx file.", show_default=False)],
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65535)] = 8000,
+    workers: Annotated[
+        int | None, typer.Option(help="Images classified at once; all cores if absent.", min=1)
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads of the network for each.", min=1)] = 1,
+    max_bytes: Annotated[int, typer.Option(help="Of a request's body.", min=1)] = 16 * 2**20,
+    max_pixels: Annotated[int, typer.Option(help="Of an image.", min=2)] = 50_000_000,
+    max_waiting: Annotated[
+        int, typer.Option(help="Images at work or waiting, beyond which 503.", min=1)
+    ] = 64,
+    timeout: Annotated[float, typer.Option(help="Seconds to send a request in.", min=0.1)] = 10.0,
+) -> None:
+    """Classify images over HTTP, until Ctrl-C."""
+    from squeezekit.runtime.classifier import load
+    from squeezekit.serve import Limits
+    from squeezekit.serve import serve as serve_http
+
+    serve_http(
+        load(file, threads),
+        file.name,
+        Limits(max_bytes, max_pixels, timeout, max_waiting),
+        host=host,
+        port=port,
+        workers=workers,
+        ready=lambda url: note(f"{file.name} answers at {url} (Ctrl-C stops it)"),
+    )

@@ -13,6 +13,7 @@ from squeezekit.cli.common import (
     Data,
     Json,
     Labels,
+    Precision,
     Seed,
     Threads,
     Weights,
@@ -150,7 +151,11 @@ def evaluate(
         str, typer.Option(help="train, val, test or all; auto: val if DIR is split, else all.")
     ] = "auto",
     labels: Labels = None,
-    backend: Annotated[str, typer.Option(help="onnxruntime or torch.")] = "onnxruntime",
+    backend: Annotated[
+        str | None,
+        typer.Option(help="onnxruntime, openvino (quicker for int8) or torch."),
+    ] = None,
+    precision: Precision = None,
     limit: Annotated[int | None, typer.Option(help="Evaluate this many images.")] = None,
     threads: Threads = None,
     as_json: Json = False,
@@ -162,7 +167,7 @@ def evaluate(
     from squeezekit.report import tables
 
     images = images_of(data, part)
-    classifier = open_weights(weights, backend, threads)
+    classifier = open_weights(weights, backend, threads, precision)
     metadata = labelled(classifier, labels, images, data)
     with progress_shown() as progress:
         result = evaluate_on(classifier, matched(images, metadata), limit=limit, progress=progress)

@@ -327,14 +327,24 @@ def curve(rounder: Rounder, measure: Callable[[Network], Evaluation]) -> list[Cu
 
 
 def _next_price(prices: Sequence[float], sizes: Sequence[int], target: float) -> float:
-    """By the slope of log(bytes) over log(price) between the two sizes next to the target."""
-    known = sorted(zip(sizes, prices, strict=True), key=lambda known: abs(known[0] - target))[:2]
+    """Between the two sizes next to the target, or from the nearest towards it, on log scales."""
+    known = sorted(zip(sizes, prices, strict=True))
+    less = [point for point in known if point[0] <= target]
+    more = [point for point in known if point[0] > target]
+    if less and more:
+        (small, high), (large, low) = less[-1], more[0]
+        share = math.log(large / target) / math.log(large / small)
+        share = min(max(share, 0.1), 0.9)  # sizes are no smooth function of the price
+        return low * math.pow(high / low, share)
+    nearest, *others = known if more else known[::-1]
     slope = -0.2
-    if len(known) == 2 and known[0][0] != known[1][0]:
-        slope = math.log(known[0][0] / known[1][0]) / math.log(known[0][1] / known[1][1])
-        slope = min(max(slope, -1.0), -0.05)
-    step = math.log(target / known[0][0]) / slope
-    return known[0][1] * math.exp(min(max(step, -3.0), 3.0))
+    if others:
+        (size, price), (other_size, other_price) = nearest, others[0]
+        if size != other_size and price != other_price:
+            slope = math.log(size / other_size) / math.log(price / other_price)
+            slope = min(max(slope, -1.0), -0.05)
+    step = math.log(target / nearest[0]) / slope
+    return nearest[1] * math.exp(min(max(step, -3.0), 3.0))
 
 
 def _stretches(

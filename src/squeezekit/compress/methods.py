@@ -7,15 +7,24 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from squeezekit.compress.best import BestConfig, CurvePoint, Rounder, curve, to_quality, to_size
+from squeezekit.compress.best import (
+    BestConfig,
+    CurvePoint,
+    Point,
+    Rounder,
+    curve,
+    to_quality,
+    to_size,
+)
 from squeezekit.compress.deep import Stage, Stages, deep_compression, pruned, retrained
 from squeezekit.compress.on_folder import Task, deep_config
 from squeezekit.compress.svd import factored, ranks_by_bytes, ranks_by_energy, spectra
 from squeezekit.errors import InputError
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import Progress
+from squeezekit.runtime.calibration import IMAGES, calibrated
 from squeezekit.sqz.container import CoderName
-from squeezekit.sqz.network import Network
+from squeezekit.sqz.network import Network, unshared
 from squeezekit.train import recipe as recipes
 
 CALIBRATION_IMAGES = 250
@@ -39,7 +48,7 @@ class Asked:
         energy: share of each weight's squares that SVD keeps.
         target_bytes: of the file.
         max_drop: points of top-1 that may be lost on the held-out images.
-        epochs: of each retraining.
+        epochs: of each retraining; the method best does none without.
         coder: of the file.
         seed: of the retraining.
         on_curve: told of points of the rate-accuracy curve, which else are not measured.
@@ -123,27 +132,50 @@ def svd(network: Network, asked: Asked, task: Task | None, progress: Progress) -
 
 
 def best(network: Network, asked: Asked, task: Task | None, progress: Progress) -> list[Stage]:
-    """Round by second-order information for the fewest bytes; no labels, no training."""
+    """Round by second-order information for the fewest bytes; no labels.
+
+    With epochs, the weights that the rounding leaves learn to answer as the original does, and are
+    rounded again.
+    """
     if task is None:
         raise InputError("the method best needs --data: a few hundred images, labels do not matter")
     if asked.target_bytes is not None and asked.max_drop is not None:
         raise InputError("ask for --target-bytes or for --max-drop, not for both")
     stages = Stages(task.measure)
-    stages.add("float32", fold_batch_norm(network), "dense")
+    original = stages.add("float32", fold_batch_norm(network), "dense")
     config = BestConfig(seed=asked.seed)
-    images = CALIBRATION_IMAGES * max(227 // network.metadata.preprocessing.crop, 1) ** 2
-    rounder = Rounder(network, task.calibration(images), config, progress)
-    if asked.target_bytes is not None:
-        point = to_size(rounder, asked.target_bytes)
-    elif asked.max_drop is not None:
-        least = (stages.list[0].top1 or 0.0) - asked.max_drop
-        point = to_quality(rounder, lambda found: task.measure(found).top1 >= least)
-    else:
-        point = rounder.round(rounder.usual_price)
+    count = CALIBRATION_IMAGES * max(227 // network.metadata.preprocessing.crop, 1) ** 2
+    images = task.calibration(count)
+    rounder = Rounder(network, images, config, progress)
+
+    def found() -> Point:
+        if asked.target_bytes is not None:
+            return to_size(rounder, asked.target_bytes)
+        if asked.max_drop is not None:
+            least = (stages.list[0].top1 or 0.0) - asked.max_drop
+            return to_quality(rounder, lambda rounded: task.measure(rounded).top1 >= least)
+        return rounder.round(rounder.usual_price)
+
+    point = found()
+    if asked.epochs:
+        rounded = stages.add("rounded", point.network, asked.coder)
+        recipe = dataclasses.replace(recipes.recover(), epochs=asked.epochs, seed=asked.seed)
+        left = retrained(unshared(rounded), task.data, recipe, original, progress=progress)
+        rounder = Rounder(left, images, config, progress)
+        point = found()
     if asked.on_curve is not None:
         asked.on_curve(curve(rounder, task.measure))
-    found = _with_step(point.network, f"rounded at {point.price:.2g} nats a bit")
-    stages.add("coded", found, asked.coder)
+    step = f"rounded at {point.price:.2g} nats a bit"
+    if asked.epochs:
+        step += f", after {asked.epochs} epochs of recovery"
+    stages.add("coded", _with_step(point.network, step), asked.coder)
+    return stages.list
+
+
+def int8_stage(network: Network, coder: CoderName, task: Task, progress: Progress) -> list[Stage]:
+    """One more stage: the same file with ranges for int8, measured as it then runs."""
+    stages = Stages(task.measure)
+    stages.add("int8", calibrated(network, task.calibration(IMAGES), progress), coder)
     return stages.list
 
 

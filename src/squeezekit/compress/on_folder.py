@@ -5,11 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-
-import numpy as np
 
 from squeezekit.compress.deep import DeepConfig, alexnet, standard
 from squeezekit.compress.prune import table1, weight_names
@@ -20,8 +17,8 @@ from squeezekit.errors import InputError
 from squeezekit.evaluate import Evaluation, evaluate
 from squeezekit.files import read_bytes
 from squeezekit.progress import Progress
+from squeezekit.runtime.calibration import calibration_images
 from squeezekit.runtime.classifier import from_network
-from squeezekit.runtime.images import ImageFile, open_image, prepare
 from squeezekit.sqz.container import CoderName
 from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing
 from squeezekit.train.batches import TrainingData
@@ -58,19 +55,7 @@ class Task:
         Raises:
             InputError: where none can be read.
         """
-        paths = self._training.paths[:: max(len(self._training) // count, 1)][:count]
-
-        def prepared(path: ImageFile) -> Floats | None:
-            try:
-                return prepare(open_image(path), self._preprocessing)
-            except InputError:
-                return None
-
-        with ThreadPoolExecutor() as pool:
-            images = [image for image in pool.map(prepared, paths) if image is not None]
-        if not images:
-            raise InputError(f"none of {len(paths)} images can be read")
-        return np.stack(images)
+        return calibration_images(self._training.paths, self._preprocessing, count)
 
     def measure(self, network: Network) -> Evaluation:
         """Accuracy on the held-out images."""

@@ -13,6 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from squeezekit.errors import HeadError, InputError, UnsupportedError
 from squeezekit.files import read_bytes, write_whole
 from squeezekit.models.squeezenet import default_preprocessing
+from squeezekit.runtime.int8 import int8_model
 from squeezekit.sqz.graph import attach, split
 from squeezekit.sqz.metadata_json import from_json, to_json
 from squeezekit.sqz.network import Metadata, Network
@@ -65,14 +66,23 @@ def read(path: Path | str, *, input_size: int | None = None) -> Network:
     return Network(graph, dict(tensors), metadata)
 
 
-def write(network: Network, path: Path | str) -> None:
+def write(network: Network, path: Path | str, *, int8: bool = False) -> None:
     """Write a network as an ONNX file that any runtime reads; shared weights become plain floats.
 
+    Args:
+        network: any.
+        path: of the `.onnx`.
+        int8: with QuantizeLinear and DequantizeLinear around every layer and int8 weights, by the
+            ranges in `metadata.activations`: runtimes that know the pattern compute in integers.
+
     Raises:
-        InputError: where the file cannot be written.
+        InputError: where the file cannot be written, or the network has no ranges for int8.
+        UnsupportedError: where its operator set is too old for int8.
     """
-    model = onnx.load_model_from_string(attach(network.graph, network.values()))
-    model.metadata_props.add(key=METADATA_KEY, value=to_json(network.metadata))
+    metadata = network.metadata.uncalibrated() if int8 else network.metadata
+    whole = int8_model(network) if int8 else attach(network.graph, network.values())
+    model = onnx.load_model_from_string(whole)
+    model.metadata_props.add(key=METADATA_KEY, value=to_json(metadata))
     onnx.checker.check_model(model)
     write_whole(path, model.SerializeToString(deterministic=True))
 

@@ -47,7 +47,8 @@ def fold_batch_norm(network: Network) -> Network:
     order = [name for node in model.graph.node for name in node.input if name in tensors]
     tensors = {name: tensors[name] for name in dict.fromkeys(order)}
     graph = model.SerializeToString(deterministic=True)
-    return dataclasses.replace(network, graph=graph, tensors=tensors)
+    metadata = network.metadata.uncalibrated() if folded else network.metadata
+    return dataclasses.replace(network, graph=graph, tensors=tensors, metadata=metadata)
 
 
 def _foldable(

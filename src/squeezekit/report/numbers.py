@@ -57,6 +57,18 @@ def duration(seconds: float) -> str:
     return f"{whole} s" if whole < 120 else f"{whole // 60} min {whole % 60} s"
 
 
+def brief(seconds: float) -> str:
+    """A short time in three digits: 1.25 s, 43.2 ms."""
+    if seconds >= 0.9995:
+        return f"{_three_digits(seconds)} s"
+    return f"{_three_digits(1000 * seconds)} ms"
+
+
+def rate(number: float) -> str:
+    """How many a second in three digits: 7.57, 43.5, 1,234."""
+    return f"{number:,.0f}" if number >= 99.95 else _three_digits(number)
+
+
 def shown(text: str) -> str:
     """A text from a file or a folder, without what could steer a terminal or fool the eye."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

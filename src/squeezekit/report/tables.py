@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich import box
-from rich.bar import Bar
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from squeezekit.report import numbers
 
-if TYPE_CHECKING:  # the tables need their fields only, and `predict` starts quicker without
+if TYPE_CHECKING:  # the tables need their fields only
     from squeezekit.evaluate import Evaluation
     from squeezekit.models.cost import Cost, ModuleCost
     from squeezekit.report.contents import FileContents
-    from squeezekit.runtime.classifier import Prediction
 
-_BAR_WIDTH = 24
 _MOST_PARTS = 4
 
 
@@ -240,6 +237,7 @@ def _about(file: FileContents) -> Text:
         f"{numbers.times(file.float_bytes / file.file_bytes)} smaller than as float32",
         f"input {p.crop}x{p.crop} {p.color}, images resized to {p.resize} ({p.resize_mode}); "
         f"{len(metadata.labels) or 'no'} labels; licence {metadata.licence or 'not stated'}",
+        *(["calibrated: runs in int8, and in float"] if metadata.activations else []),
         *(f"- {step}" for step in metadata.provenance),
     ]
     return Text("\n".join(numbers.shown(line) for line in lines) + "\n")
@@ -283,21 +281,46 @@ def evaluation_table(evaluation: Evaluation, file_bytes: int | None = None) -> T
     return table
 
 
-def predictions_table(image: str, predictions: Sequence[Prediction]) -> Group:
-    """What an image may show, most probable first, with a bar a class."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(overflow="ellipsis", no_wrap=True, max_width=40)
-    table.add_column(justify="right")
-    table.add_column(width=_BAR_WIDTH)
-    for rank, prediction in enumerate(predictions):
-        style = "bold" if rank == 0 else ""
-        color = "green" if rank == 0 else "bright_black"
-        table.add_row(
-            Text(numbers.shown(prediction.label), style),
-            Text(f"{100 * prediction.probability:.1f}%", style),
-            Bar(1.0, 0.0, prediction.probability, width=_BAR_WIDTH, color=color),
+def speed_table(figures: Mapping[str, Mapping[str, float]], ours: str) -> Table:
+    """Runtimes side by side: each figure, how many times ours it is, and the best in bold.
+
+    Args:
+        figures: by runtime, then by measure, as `speed.race.Figures.summary` names these.
+        ours: which of the runtimes the others are compared to.
+    """
+    best = {
+        measure: (max if measure == "images_per_second" else min)(
+            (found[measure] for found in figures.values() if measure in found), default=None
         )
-    return Group(Text(numbers.shown(image), "cyan"), table)
+        for measure in _MEASURES
+    }
+    shown = {measure: what for measure, what in _MEASURES.items() if best[measure] is not None}
+    table = _table("", *(title for title, _ in shown.values()))
+    for name, found in figures.items():
+        cells = []
+        for measure, (_, written) in shown.items():
+            if measure not in found:
+                cells.append(Text("-"))
+                continue
+            value = found[measure]
+            text = Text(written(value), "bold green" if value == best[measure] else "")
+            if name != ours:
+                text.append(f"\n{numbers.rate(value / figures[ours][measure])}x", "not bold dim")
+            cells.append(text)
+        table.add_row(Text(name, "bold" if name == ours else ""), *cells)
+    return table
+
+
+_MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "file_bytes": ("File", numbers.size),
+    "install_bytes": ("Install", numbers.size),
+    "cold_start_seconds": ("Cold\nstart", numbers.brief),
+    "load_seconds": ("Load", numbers.brief),
+    "latency_p50_seconds": ("p50", numbers.brief),
+    "latency_p99_seconds": ("p99", numbers.brief),
+    "images_per_second": ("Images\n/s", numbers.rate),
+    "peak_bytes": ("Memory", numbers.size),
+}
 
 
 def _table(first: str, *others: str) -> Table:

@@ -1,19 +1,21 @@
-"""From a network's file to predictions: one ONNX Runtime session, preprocessing and labels."""
+"""From a network's file to predictions: a backend that runs it, preprocessing and labels."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeVar, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from PIL import Image
 
 from squeezekit.errors import GraphError, InputError, UnsupportedError
+from squeezekit.runtime import backends
+from squeezekit.runtime.backends import Backend, BackendName
 from squeezekit.runtime.images import ImageSource, default_preprocessing, prepare, prepare_file
 from squeezekit.sqz.graph import attach
 from squeezekit.sqz.metadata_json import from_json
@@ -22,9 +24,11 @@ from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing
 ONNX_METADATA_KEY = "squeezekit"
 """The key among an ONNX model's metadata_props under which `metadata_json.to_json` is kept."""
 
-_FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+Precision = Literal["float", "int8"]
+Source = TypeVar("Source", bound=Image.Image | ImageSource)
+
+_FLOAT_TYPES = ("float32", "float16")
 _DEFAULT_CROP = 224
-_SILENT = 4  # every error that ONNX Runtime would log is raised as well
 
 
 @dataclass(frozen=True)
@@ -49,23 +53,29 @@ class Classifier:
 
     Attributes:
         metadata: labels, preprocessing and provenance.
+        precision: that the network runs in.
         file_bytes: size on disk of the file it was loaded from, or None.
     """
 
     def __init__(
         self,
-        session: onnxruntime.InferenceSession,
+        backend: Backend,
         metadata: Metadata,
+        precision: Precision = "float",
         file_bytes: int | None = None,
     ) -> None:
         self.metadata = metadata
+        self.precision = precision
         self.file_bytes = file_bytes
-        self._session = session
-        image = session.get_inputs()[0]
-        self._input_name: str = image.name
-        self._input_type = _FLOAT_TYPES[image.type]
-        self._fixed_batch = _whole(image.shape[0])
-        self._output_name: str = session.get_outputs()[0].name
+        self._backend = backend
+        (image,) = backend.inputs
+        self._input_type = np.dtype(image.type)
+        self._fixed_batch = image.shape[0]
+
+    @property
+    def backend(self) -> BackendName:
+        """What runs the network."""
+        return self._backend.name
 
     def logits(self, batch: Floats) -> Floats:
         """Run the network.
@@ -78,7 +88,7 @@ class Classifier:
             a softmax gives them back.
 
         Raises:
-            GraphError: where ONNX Runtime fails, the outputs are not one number a class, or one
+            GraphError: where the backend fails, the outputs are not one number a class, or one
                 of them is not a number.
         """
         outputs = self._run(batch)
@@ -103,22 +113,62 @@ class Classifier:
             InputError: where the image cannot be read (see `open_image`), or `top` is not positive.
             GraphError: see `logits`.
         """
-        return self.predict_many([image], top)[0]
+        _check_top(top)
+        return self._predictions([self._prepared(image)], top)[0]
 
     def predict_many(
         self, images: Iterable[Image.Image | ImageSource], top: int = 5, batch: int = 16
     ) -> list[list[Prediction]]:
-        """Classify images, `batch` at a time; otherwise as calling the classifier with each."""
-        if top < 1:
-            raise InputError(f"top must be at least 1, not {top}")
+        """Classify images, `batch` at a time, while others are decoded; see `__call__`."""
+        from squeezekit.runtime.ahead import ahead
+
+        _check_top(top)
         predictions: list[list[Prediction]] = []
         arrays: list[Floats] = []
-        for image in images:
-            arrays.append(self._prepared(image))
+        for _, array in ahead(self._prepared, images):
+            arrays.append(array)
             if len(arrays) == batch:
                 predictions += self._predictions(arrays, top)
                 arrays = []
         return predictions + self._predictions(arrays, top)
+
+    def predict_each(
+        self, images: Iterable[Source], top: int = 5
+    ) -> Iterator[tuple[Source, list[Prediction] | InputError]]:
+        """Classify images as they come, each by itself, while others are decoded.
+
+        Args:
+            images: may be endless, and may take its time: an answer never waits for the next.
+            top: how many classes to return for each.
+
+        Yields:
+            Each image, in order, with its predictions, or with the reason why it has none.
+
+        Raises:
+            InputError: where `top` is not positive.
+            GraphError: see `logits`.
+        """
+        _check_top(top)
+
+        def decoded(image: Source) -> Floats | InputError:
+            try:
+                return self._prepared(image)
+            except InputError as error:
+                return error
+
+        if isinstance(images, list) and len(images) == 1:  # nothing to do meanwhile
+            decodings: Iterable[tuple[Source, Floats | InputError]] = [
+                (images[0], decoded(images[0]))
+            ]
+        else:
+            from squeezekit.runtime.ahead import ahead
+
+            decodings = ahead(decoded, images)
+        for image, array in decodings:
+            if isinstance(array, InputError):
+                yield image, array
+            else:
+                yield image, self._predictions([array], top)[0]
 
     def _prepared(self, image: Image.Image | ImageSource) -> Floats:
         if isinstance(image, Image.Image):
@@ -159,11 +209,7 @@ class Classifier:
         if self._fixed_batch:
             missing = self._fixed_batch - len(images)
             padded = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        inputs = {self._input_name: padded.astype(self._input_type, copy=False)}
-        try:
-            (outputs,) = self._session.run([self._output_name], inputs)
-        except Exception as error:  # ONNX Runtime has no common base class of its errors
-            raise GraphError(f"ONNX Runtime cannot run the graph ({_first_line(error)})") from None
+        outputs = self._backend.run(padded.astype(self._input_type, copy=False))
         shape = outputs.shape
         classes = math.prod(shape[1:])
         if shape[:1] != (len(padded),) or classes == 0:
@@ -181,6 +227,11 @@ class Classifier:
             raise GraphError(
                 f"the network has {outputs.shape[1]} outputs, but its file names {names} classes"
             )
+
+
+def _check_top(top: int) -> None:
+    if top < 1:
+        raise InputError(f"top must be at least 1, not {top}")
 
 
 def softmax(logits: Floats) -> Floats:
@@ -202,7 +253,12 @@ def ranked(scores: Floats, top: int) -> npt.NDArray[np.int64]:
     return np.argsort(-scores, axis=1, kind="stable")[:, :top]
 
 
-def load(path: Path | str, threads: int | None = None) -> Classifier:
+def load(
+    path: Path | str,
+    threads: int | None = None,
+    backend: str | None = None,
+    precision: str | None = None,
+) -> Classifier:
     """Open a `.sqz` or `.onnx` file.
 
     An ONNX file that squeezekit did not write has no labels, and is given torchvision's
@@ -210,10 +266,14 @@ def load(path: Path | str, threads: int | None = None) -> Classifier:
 
     Args:
         path: the file.
-        threads: how many threads ONNX Runtime may use for one batch; all cores where None.
+        threads: how many threads one batch may use; all cores where None.
+        backend: "onnxruntime" or "openvino". Where None, the one that will answer quickest once it
+            has started: OpenVINO for int8, if it is installed, else ONNX Runtime.
+        precision: "int8" or "float"; where None, int8 if the file was calibrated for it.
 
     Raises:
-        InputError: where the file is missing or is neither.
+        InputError: where the file is missing or is neither, the backend is not installed, or int8
+            is asked of a file that was not calibrated.
         FormatError: where it is damaged.
         UnsupportedError: where its input is not one batch of square images.
     """
@@ -224,52 +284,89 @@ def load(path: Path | str, threads: int | None = None) -> Classifier:
         raise InputError(f"{path} does not exist")
     suffix = path.suffix.lower()
     if suffix == ".sqz":
-        from squeezekit.sqz.container import read
-
-        network = read(path)
-        return Classifier(_network_session(network, threads), network.metadata, _file_bytes(path))
+        classifier = from_network(_read_sqz(path, backend), threads, backend, precision)
+        classifier.file_bytes = _file_bytes(path)
+        return classifier
     if suffix == ".onnx":
-        return _load_onnx(path, threads)
+        return _load_onnx(path, threads, backend, precision)
     raise InputError(f"{path} is neither a .sqz nor an .onnx file")
 
 
-def from_network(network: Network, threads: int | None = None) -> Classifier:
+def _read_sqz(path: Path, backend: str | None) -> Network:
+    """Read a file, and meanwhile load what will be needed next: decoding leaves Python's lock."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from squeezekit.sqz.container import read
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read, path)
+        if backend != "openvino":
+            backends.load_onnxruntime()
+        Image.preinit()  # the decoders of usual images
+        return reading.result()
+
+
+def from_network(
+    network: Network,
+    threads: int | None = None,
+    backend: str | None = None,
+    precision: str | None = None,
+) -> Classifier:
     """A classifier that runs a network held in memory.
 
     Args:
         network: any network; shared weights are expanded.
         threads: see `load`.
+        backend: see `load`.
+        precision: see `load`.
 
     Raises:
-        GraphError: where ONNX Runtime does not take the graph, or its input does not fit the
+        InputError: see `load`.
+        GraphError: where the backend does not take the graph, or its input does not fit the
             preprocessing.
         UnsupportedError: see `load`.
     """
-    return Classifier(_network_session(network, threads), network.metadata)
+    if precision is None:
+        chosen: Precision = "int8" if network.metadata.activations else "float"
+    elif precision in get_args(Precision):
+        chosen = cast(Precision, precision)
+    else:
+        raise InputError(f"there is no precision {precision!r}: use float or int8")
+    if chosen == "int8":
+        from squeezekit.runtime.int8 import int8_model
+
+        model = int8_model(network)
+    else:
+        model = attach(network.graph, network.values())
+    running = _started(model, threads, backend or _quickest(chosen))
+    _check_preprocessing(_input_size(running), network.metadata.preprocessing)
+    return Classifier(running, network.metadata, chosen)
 
 
-def _network_session(network: Network, threads: int | None) -> onnxruntime.InferenceSession:
-    session = _session(attach(network.graph, network.values()), threads)
-    _check_preprocessing(_input_size(session), network.metadata.preprocessing)
-    return session
+def _quickest(precision: Precision) -> BackendName:
+    """Where both are installed, int8 is all that OpenVINO is quicker at; it starts more slowly."""
+    return "openvino" if precision == "int8" and backends.installed("openvino") else "onnxruntime"
 
 
-def _load_onnx(path: Path, threads: int | None) -> Classifier:
+def _load_onnx(
+    path: Path, threads: int | None, backend: str | None, precision: str | None
+) -> Classifier:
+    if precision not in (None, "float"):
+        raise InputError(f"{path}: an .onnx file runs as it is; choose a precision for a .sqz")
     try:
-        # By its path, so that ONNX Runtime finds weights kept in a file beside it.
-        session = _session(str(path), threads)
+        running = _started(path, threads, backend or "onnxruntime")
     except GraphError as error:
         raise InputError(f"{path} is not a usable ONNX model: {error}") from None
-    size = _input_size(session)
-    text = session.get_modelmeta().custom_metadata_map.get(ONNX_METADATA_KEY)
+    size = _input_size(running)
+    text = running.model_metadata(ONNX_METADATA_KEY)
     if text is None:
         metadata = Metadata(path.stem, default_preprocessing(size.crop, size.channels))
-        if _gives_probabilities(Classifier(session, metadata)):
+        if _gives_probabilities(Classifier(running, metadata)):
             metadata = dataclasses.replace(metadata, output="probabilities")
     else:
         metadata = from_json(text)
         _check_preprocessing(size, metadata.preprocessing)
-    return Classifier(session, metadata, _file_bytes(path))
+    return Classifier(running, metadata, file_bytes=_file_bytes(path))
 
 
 def _file_bytes(path: Path) -> int:
@@ -278,20 +375,12 @@ def _file_bytes(path: Path) -> int:
     return path.stat().st_size + (beside.stat().st_size if beside.is_file() else 0)
 
 
-def _session(model: bytes | str, threads: int | None) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = _SILENT
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has no common base class of its errors
-        raise GraphError(f"ONNX Runtime cannot run the graph ({_first_line(error)})") from None
-    output = session.get_outputs()[0]
+def _started(model: bytes | Path, threads: int | None, backend: str) -> Backend:
+    running = backends.start(backend, model, threads)
+    output = running.outputs[0]
     if output.type not in _FLOAT_TYPES:
-        raise UnsupportedError(f"the graph gives {output.type}: it must be tensor(float)")
-    return session
+        raise UnsupportedError(f"the graph gives {output.type}: it must be float32")
+    return running
 
 
 @dataclass(frozen=True)
@@ -313,26 +402,23 @@ class _InputSize:
         )
 
 
-def _input_size(session: onnxruntime.InferenceSession) -> _InputSize:
-    inputs = session.get_inputs()
-    if len(inputs) != 1:
-        raise UnsupportedError(f"the graph takes {len(inputs)} inputs: it must be one, the images")
-    (image,) = inputs
+def _input_size(backend: Backend) -> _InputSize:
+    if len(backend.inputs) != 1:
+        raise UnsupportedError(
+            f"the graph takes {len(backend.inputs)} inputs: it must be one, the images"
+        )
+    (image,) = backend.inputs
     if image.type not in _FLOAT_TYPES:
-        raise UnsupportedError(f"the graph takes {image.type} images: they must be tensor(float)")
-    if len(image.shape) != 4 or (_whole(image.shape[1]) or 3) not in (1, 3):
+        raise UnsupportedError(f"the graph takes {image.type} images: they must be float32")
+    if len(image.shape) != 4 or (image.shape[1] or 3) not in (1, 3):
         raise UnsupportedError(
             f"the graph takes images of shape {image.shape}: "
             "it must be (N, channels, height, width) with 1 or 3 channels"
         )
-    channels, height, width = (_whole(size) for size in image.shape[1:])
+    channels, height, width = image.shape[1:]
     if height and width and height != width:
         raise UnsupportedError(f"the graph takes {height} x {width} images: they must be square")
     return _InputSize(channels or 3, height, width)
-
-
-def _whole(size: object) -> int | None:
-    return size if isinstance(size, int) and size > 0 else None
 
 
 def _check_preprocessing(size: _InputSize, preprocessing: Preprocessing) -> None:
@@ -354,7 +440,3 @@ def _gives_probabilities(classifier: Classifier) -> bool:
     noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     outputs = classifier.logits(noise)
     return bool((outputs >= 0).all() and abs(float(outputs.sum()) - 1) < 1e-3)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

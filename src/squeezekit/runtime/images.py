@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from squeezekit.errors import InputError, UnsupportedError
+from squeezekit.errors import InputError, TooManyPixelsError, UnsupportedError
 from squeezekit.sqz.network import TORCHVISION, Floats, Preprocessing
 
 Pixels = npt.NDArray[np.uint8]
@@ -82,9 +82,10 @@ def open_image(source: ImageSource) -> Image.Image:
         The decoded image, in mode "L" or "RGB".
 
     Raises:
+        TooManyPixelsError: where it is larger than Pillow's decompression bomb limit (179 million
+            pixels, unless `Image.MAX_IMAGE_PIXELS` is set: it is half of that).
         InputError: one sentence that names the file, where it is missing, empty, no image,
-            damaged, cut short, larger than Pillow's decompression bomb limit (179 million pixels),
-            or has floating-point or 32-bit pixels.
+            damaged, cut short, or has floating-point or 32-bit pixels.
     """
 
     def read(stream: BinaryIO, name: str) -> Image.Image:
@@ -157,7 +158,7 @@ def _explained(
     except InputError:
         raise
     except (Image.DecompressionBombError, MemoryError):
-        raise InputError(
+        raise TooManyPixelsError(
             f"{name} has too many pixels to be safely decoded: scale it down"
         ) from None
     except Exception as error:  # broken files make Pillow raise nearly everything

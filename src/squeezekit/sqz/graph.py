@@ -63,21 +63,26 @@ def attach(graph: bytes, tensors: Mapping[str, Floats]) -> bytes:
     GraphProto with initializers adds them to the graph. So this needs no protobuf library, and
     the way from a `.sqz` to a session stays short.
     """
-    fields = []
+    parts: list[bytes | memoryview] = []  # joined once: every copy of the weights takes its time
     for name, values in tensors.items():
-        dims = b"".join(varint(d) for d in values.shape)
+        raw = np.ascontiguousarray(values, "<f4").reshape(-1).view(np.uint8)
         tensor = (
-            _field(1, dims)
+            _field(1, b"".join(varint(d) for d in values.shape))
             + bytes([2 << 3, FLOAT])
             + _field(8, name.encode())
-            + _field(9, np.ascontiguousarray(values, "<f4").tobytes())
+            + _start(9, len(raw))
         )
-        fields.append(_field(5, tensor))  # GraphProto.initializer
-    return graph + _field(7, b"".join(fields))  # ModelProto.graph
+        parts += [_start(5, len(tensor) + len(raw)), tensor, raw.data]  # GraphProto.initializer
+    return b"".join([graph, _start(7, sum(map(len, parts))), *parts])  # ModelProto.graph
 
 
 def _field(number: int, payload: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(payload)) + payload
+    return _start(number, len(payload)) + payload
+
+
+def _start(number: int, size: int) -> bytes:
+    """What stands before a field's payload of so many bytes."""
+    return varint(number << 3 | 2) + varint(size)
 
 
 def parse(graph: bytes) -> onnx.ModelProto:

@@ -7,12 +7,14 @@ import json
 from typing import Any, cast
 
 from squeezekit.errors import HeadError
-from squeezekit.sqz.network import Metadata, Preprocessing
+from squeezekit.sqz.network import Metadata, Preprocessing, Range
 
 
 def to_json(metadata: Metadata) -> str:
     """The metadata as one JSON object: compact, keys in the order of the fields, not escaped."""
     fields = dataclasses.asdict(metadata)
+    if not metadata.activations:
+        del fields["activations"]  # files that were not calibrated stay what they always were
     return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -51,6 +53,7 @@ def from_json(text: str) -> Metadata:
             output=cast(Any, metadata.string("output", default="logits")),
             licence=metadata.string("licence", default=""),
             provenance=metadata.strings("provenance"),
+            activations=metadata.ranges("activations"),
         )
     except ValueError as error:
         raise HeadError(f"the metadata is not usable: {error}") from None
@@ -95,6 +98,18 @@ class _Object:
         if not isinstance(value, list):
             raise self._wrong(key, "a list of strings")
         return tuple(self._string(key, item) for item in value)
+
+    def ranges(self, key: str) -> dict[str, Range]:
+        if key not in self._fields:
+            return {}
+        ranges = _Object(self._fields[key], f"{key!r} in {self._what}")
+        return {name: ranges.pair(name) for name in ranges._fields}
+
+    def pair(self, key: str) -> tuple[float, float]:
+        numbers = self.numbers(key)
+        if len(numbers) != 2:
+            raise self._wrong(key, "a pair of numbers")
+        return numbers[0], numbers[1]
 
     def _number(self, key: str, value: object) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.int32]
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +149,8 @@ class Metadata:
         output: whether the graph ends in "logits" (softmax follows) or "probabilities".
         licence: SPDX id or text of the weights' licence; empty where unknown.
         provenance: where the weights come from and what was done to them, a line each.
+        activations: by the name of a tensor between layers, the least and the largest value that
+            it has in int8 (see `runtime.int8`); empty where the network was not calibrated.
     """
 
     name: str
@@ -156,8 +160,12 @@ class Metadata:
     output: Literal["logits", "probabilities"] = "logits"
     licence: str = ""
     provenance: tuple[str, ...] = ()
+    activations: Mapping[str, Range] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        for name, (low, high) in self.activations.items():
+            if not -math.inf < low <= 0 <= high < math.inf or low == high:
+                raise ValueError(f"the activations of {name} cannot range from {low} to {high}")
         if self.output not in ("logits", "probabilities"):
             raise ValueError(f"output {self.output!r} is neither logits nor probabilities")
         if self.labels and self.label_ids and len(self.labels) != len(self.label_ids):
@@ -166,6 +174,10 @@ class Metadata:
     def with_step(self, step: str) -> Metadata:
         """The same with one more line of provenance."""
         return dataclasses.replace(self, provenance=(*self.provenance, step))
+
+    def uncalibrated(self) -> Metadata:
+        """The same without ranges of activations: those of other weights are others."""
+        return dataclasses.replace(self, activations={}) if self.activations else self
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +202,8 @@ class Network:
     def with_tensors(self, changed: Mapping[str, Tensor]) -> Network:
         """The same network with some tensors replaced; shapes must stay.
 
+        Ranges of activations go: they were measured with the old ones.
+
         Raises:
             KeyError: where a name is not one of the network's tensors.
             ValueError: where a shape differs.
@@ -199,7 +213,9 @@ class Network:
                 raise ValueError(
                     f"tensor {name} has shape {self.tensors[name].shape}, not {tensor.shape}"
                 )
-        return dataclasses.replace(self, tensors={**self.tensors, **changed})
+        return dataclasses.replace(
+            self, tensors={**self.tensors, **changed}, metadata=self.metadata.uncalibrated()
+        )
 
     def values(self) -> dict[str, Floats]:
         """Every tensor as float32."""
@@ -230,7 +246,7 @@ def share_equal_values(network: Network) -> Network:
         minus_zeros = np.signbit(tensor) & (tensor == 0.0)
         if _DISTINCT_PAYS * distinct <= tensor.size and not minus_zeros.any():
             found[name] = SharedTensor.from_values(tensor)
-    return network.with_tensors(found)
+    return dataclasses.replace(network, tensors={**network.tensors, **found})
 
 
 _DISTINCT_PAYS = 8

@@ -26,6 +26,7 @@ _REASONS = {
     -3: "the payload holds values that cannot be",
 }
 _local = threading.local()
+_compiling = threading.Lock()
 
 
 @cache
@@ -54,7 +55,8 @@ class Coders:
     def __init__(self) -> None:
         import wasmtime
 
-        engine, module = _module()
+        with _compiling:  # once, however many threads ask for it first
+            engine, module = _module()
         self._store = wasmtime.Store(engine)
         self._exports = wasmtime.Instance(self._store, module, []).exports(self._store)
         self._memory: Any = self._exports["memory"]

@@ -1,0 +1,125 @@
+"""`squeezekit serve` with the published network: mixed requests, good and bad, from eight clients.
+
+    python bench/serve.py DATA OUT.json [--requests 1000]
+
+DATA holds han-2016/compressed_SqueezeNet.net, imagenet-500 and imagenet-classes.tsv. One image of
+25 is enlarged to 12 megapixels. Every answer is compared with the classifier run directly, every
+refusal with the reason it should have; memory is that of the server's process, after every hundred
+requests. About two minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.metadata
+import io
+import json
+import os
+import sys
+import tempfile
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from record import record
+
+from squeezekit.interop import han
+from squeezekit.runtime.classifier import load
+from squeezekit.runtime.labels import read_labels
+from squeezekit.sqz import container
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from mixed_requests import mixed, resident_bytes, send_all, server, stopped
+
+MOST_BYTES, MOST_PIXELS, SECONDS, CLIENTS, BLOCK = 16 * 2**20, 50_000_000, 2, 8, 100
+
+
+def write_published(data: Path, path: Path) -> None:
+    network = han.read(data / "han-2016" / "compressed_SqueezeNet.net")
+    labels, label_ids = read_labels(data / "imagenet-classes.tsv")
+    metadata = dataclasses.replace(network.metadata, labels=labels, label_ids=label_ids)
+    container.write(dataclasses.replace(network, metadata=metadata), path)
+
+
+def enlarged(path: Path) -> bytes:
+    buffer = io.BytesIO()
+    Image.open(path).convert("RGB").resize((4000, 3000)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def main(data: Path, out: Path, count: int) -> None:
+    paths = sorted((data / "imagenet-500").glob("*/*"))[: count * 3 // 5]
+    images = [path.read_bytes() if i % 25 else enlarged(path) for i, path in enumerate(paths)]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "published.sqz"
+        write_published(data, file)
+        classifier = load(file, 1)
+        tops = [classifier(image) for image in images]
+        expected = [([p.index for p in top], [p.probability for p in top]) for top in tops]
+        requests = mixed(count, images, expected, most_bytes=MOST_BYTES, most_pixels=MOST_PIXELS)
+        options = ("--timeout", SECONDS, "--max-bytes", MOST_BYTES, "--max-pixels", MOST_PIXELS)
+        outcomes = []
+        with server(file, *options) as (process, address):
+            resident = [resident_bytes(process)]
+            for start in range(0, count, BLOCK):
+                outcomes += send_all(address, requests[start : start + BLOCK], CLIENTS)
+                resident.append(resident_bytes(process))
+                print(f"{len(outcomes)} of {count}: {resident[-1] / 1e6:.0f} MB", file=sys.stderr)
+            with urllib.request.urlopen("http://{}:{}/metrics".format(*address)) as response:
+                metrics = response.read().decode()
+            exit_status, said = stopped(process)
+    good = [outcome.seconds for outcome in outcomes if outcome.kind == "good"]
+    p50, p90, p99 = np.percentile(good, [50, 90, 99])
+    kinds = sorted({outcome.kind for outcome in outcomes})
+    record(
+        out,
+        {
+            "aiohttp": importlib.metadata.version("aiohttp"),
+            "requests": count,
+            "clients": CLIENTS,
+            "limits": {"body_bytes": MOST_BYTES, "pixels": MOST_PIXELS, "seconds": SECONDS},
+            "load_average": os.getloadavg()[0],
+            "as_wanted": sum(outcome.as_wanted for outcome in outcomes),
+            "kinds": {kind: _kind([o for o in outcomes if o.kind == kind]) for kind in kinds},
+            "good_milliseconds": {
+                "p50": round(1000 * p50, 1),
+                "p90": round(1000 * p90, 1),
+                "p99": round(1000 * p99, 1),
+                "largest": round(1000 * max(good), 1),
+            },
+            "resident_bytes": {
+                "start": resident[0],
+                "after_100": resident[1],
+                "end": resident[-1],
+                "after_every_100": resident[1:],
+            },
+            "server_counts": {
+                line.split('"')[1]: int(float(line.split()[-1]))
+                for line in metrics.splitlines()
+                if line.startswith("squeezekit_requests_total{")
+            },
+            "server_exit_status": exit_status,
+            "server_said": said,
+        },
+    )
+    print(json.dumps(json.loads(out.read_text()), indent=2))
+
+
+def _kind(outcomes: list) -> dict[str, object]:
+    statuses = Counter(str(o.status or "closed") for o in outcomes)
+    wrong = [o.answer for o in outcomes if not o.as_wanted][:3]
+    right = sum(o.as_wanted for o in outcomes)
+    counted = {"requests": len(outcomes), "as_wanted": right, "statuses": dict(statuses)}
+    return counted | ({"first_wrong": wrong} if wrong else {})
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--requests", type=int, default=1000)
+    arguments = parser.parse_args()
+    main(arguments.data, arguments.out, arguments.requests)

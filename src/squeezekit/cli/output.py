@@ -1,0 +1,44 @@
+"""How the command line speaks: tables, JSON, notes, exit codes; without the parser of its verbs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PIPE_WIDTH = 140
+
+BAD_INPUT = 2
+"""Exit code where something that was handed in cannot be used."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def terminal(*, quiet: bool = False) -> Console:
+    """Where tables go."""
+    from rich.console import Console
+
+    # A pipe or a file has no width of its own: give the tables the room that they need.
+    return Console(quiet=quiet, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def has_colors() -> bool:
+    """Whether standard output shows colours, and may (https://no-color.org)."""
+    shows = os.name != "nt" or "WT_SESSION" in os.environ  # old consoles of Windows do not
+    asked_not_to = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and shows and not asked_not_to
+
+
+def note(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr)
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(content, ensure_ascii=False, allow_nan=False))

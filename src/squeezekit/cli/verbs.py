@@ -1,0 +1,55 @@
+"""The verbs of the command line; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from squeezekit import __version__
+from squeezekit.cli import (
+    benchmarking,
+    compressing,
+    exploring,
+    networks,
+    predicting,
+    reproducing,
+    training,
+)
+from squeezekit.cli.common import app
+
+__all__ = ["app"]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"squeezekit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+for verb in (
+    training.demo,
+    networks.models,
+    networks.cost,
+    training.train,
+    training.evaluate,
+    compressing.compress,
+    compressing.sensitivity,
+    exploring.explore,
+    networks.info,
+    predicting.predict,
+    predicting.serve,
+    networks.export,
+    reproducing.reproduce,
+    benchmarking.bench,
+):
+    app.command()(verb)
