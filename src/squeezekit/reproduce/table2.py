@@ -118,7 +118,8 @@ class Table2:
             dataclasses.replace(
                 recipes.modern(), batch=32, learning_rate=0.05, warmup_epochs=2, ema=0.98
             ),
-            retrain_epochs=5,
+            retrain_epochs=10,
+            retrain_rate=0.005,
             centroid_epochs=2,
         )
     )
@@ -127,7 +128,7 @@ class Table2:
     fc_density: float = 0.06
     fc_bits: int = 5
     conv_bits: int = 8
-    squeezenet_density: float | None = 0.22
+    squeezenet_density: float | None = 0.24
     seed: int = 0
 
 
