@@ -3,9 +3,9 @@
 import dataclasses
 import os
 import signal
-import threading
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
