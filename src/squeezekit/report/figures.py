@@ -336,6 +336,8 @@ def lines(
         axes.tick_params(axis="x", labelcolor=INK)
     else:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: x_format(x)))
+        if not log:
+            axes.xaxis.set_major_locator(MaxNLocator(5))  # as many as long numbers leave room for
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: y_format(y)))
     axes.margins(x=0.09, y=0.16)
