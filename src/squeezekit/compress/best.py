@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -174,7 +173,8 @@ class Rounder:
             layer = self._layers.get(nodes[0].output)
             if layer is not None:
                 found = self._rounded(layer, original, ours, rounded_net, price, generator)
-                tensors[layer.weight] = _as_tensor(found, layer)
+                values = layer.stored(found.weights()).numpy()
+                tensors[layer.weight] = SharedTensor.from_values(values)
                 done += 1
                 self._progress("round", done, len(self._layers))
             self._advance(self._net, nodes, original, needed)
@@ -401,14 +401,3 @@ def _with_mantissa(values: Tensor, bits: int) -> Tensor:
 
 def _set(net: TrainableNetwork, name: str, values: Tensor) -> None:
     next(iter([*net.weights[name].parameters(), *net.weights[name].buffers()])).copy_(values)
-
-
-def _as_tensor(found: Rounded, layer: Layer) -> SharedTensor:
-    """Levels and those of their values that occur."""
-    levels = layer.stored(found.levels).numpy().astype(np.int32)
-    used, index = np.unique(np.append(levels, 0), return_inverse=True)
-    zero = int(np.searchsorted(used, 0))
-    centroids = found.values.numpy()[used + found.most].astype(np.float32)
-    centroids[zero] = 0.0
-    compact = (index[:-1] - zero).astype(np.int32).reshape(levels.shape)
-    return SharedTensor(compact, centroids, zero)
