@@ -250,10 +250,8 @@ class _Run:
         images = self.data.inputs(pixels).contiguous(memory_format=self.layout)  # (N, C, H, W)
         own = mixup_share(self.recipe.augmentation.mixup, self.recipe.seed, self.done)
         half = len(images) // 2
-        if own < 1.0:
-            images = images.lerp(
-                images.roll(half, 0), 1.0 - own
-            )  # each with the one half a batch on
+        if own < 1.0:  # each with the one half a batch on
+            images = images.lerp(images.roll(half, 0), 1.0 - own)
         parts = list(
             zip(
                 images.chunk(self.recipe.accumulate),
