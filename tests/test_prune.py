@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper
 
 from squeezekit.compress.prune import (
+    by_kernel,
     kept_count,
     prune,
     prune_tensor,
@@ -17,6 +18,7 @@ from squeezekit.compress.prune import (
     weight_names,
 )
 from squeezekit.errors import InputError
+from squeezekit.models.catalogue import create
 from squeezekit.sqz.network import TORCHVISION, Metadata, Network, SharedTensor
 
 floats = hnp.arrays(
@@ -111,6 +113,15 @@ def test_only_what_multiplies_is_a_weight():
 
 def test_uniform_spares_the_first_layer_and_tiny_ones():
     assert uniform(small_network(), 0.25) == {"conv2.weight": 0.25}
+
+
+def test_large_kernels_may_keep_another_share():
+    network = create("squeezenet-1.0")
+    densities = by_kernel(network, 0.5, 0.2)
+    assert "conv1.weight" not in densities
+    for name, density in densities.items():
+        assert density == (0.2 if "3x3" in name else 0.5)
+    assert len(densities) == 25  # three in each of eight fires, and conv10
 
 
 def test_only_named_tensors_change():

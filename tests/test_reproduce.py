@@ -9,11 +9,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from squeezekit.cli.verbs import app
+from squeezekit.compress.prune import prune, uniform
 from squeezekit.data.dataset import split
 from squeezekit.errors import InputError
 from squeezekit.evaluate import evaluate
-from squeezekit.interop import han
+from squeezekit.interop import han, safetensors_file
 from squeezekit.models.catalogue import create
+from squeezekit.models.fold import fold_batch_norm
 from squeezekit.reproduce import figure3, table1, table2, table3, workshop
 from squeezekit.reproduce.from_scratch import as_listed, imagenet_mebibytes
 from squeezekit.reproduce.result import Value
@@ -21,6 +23,7 @@ from squeezekit.reproduce.table2 import Family, Given, Table2, reproduce_table2
 from squeezekit.reproduce.workshop import Workshop
 from squeezekit.runtime.classifier import load
 from squeezekit.sqz import container
+from squeezekit.train import recipe as recipes
 from squeezekit.train.recipe import Augmentation, Recipe
 
 TINY = Recipe(
@@ -160,6 +163,41 @@ def test_table_2_measures_files_and_goes_on_after_an_interruption(photos, tmp_pa
     shared = container.read(tmp_path / "alexnet-deep.sqz").tensors
     assert len(shared["fc6.weight"].centroids) <= 32
     assert len(shared["conv2.weight"].centroids) > 32
+
+
+def test_what_knows_the_classes_teaches_and_its_zeros_stay(photos, tmp_path, monkeypatch):
+    config = tiny_table2(monkeypatch)
+    start = table2.catalogue.create("squeezenet-1.1", labels=("bright", "dark"))
+    start = fold_batch_norm(start)
+    start = prune(start, uniform(start, 0.5))
+    path = tmp_path / "start.safetensors"
+    safetensors_file.write(start, path)
+    told = {}
+    train_run = workshop.train_run
+
+    def seen(network, data, out, recipe, **settings):
+        told[out.name] = (recipe, settings["teacher"], settings["masked"])
+        return train_run(network, data, out, recipe, **settings)
+
+    monkeypatch.setattr(workshop, "train_run", seen)
+    fast = {"epochs": 1, "batch": 8, "precision": "float32"}
+    family = dataclasses.replace(
+        config.squeezenet,
+        finetune=dataclasses.replace(recipes.finetune(), **fast),
+        recover=dataclasses.replace(recipes.recover(), **fast),
+    )
+    config = dataclasses.replace(config, squeezenet=family)
+    shop = Workshop(tmp_path / "out", photos, {})
+    reproduce_table2(shop, config, Given(init_squeezenet=path))
+    recipe, teacher, masked = told["squeezenet"]
+    assert recipe == family.finetune
+    assert masked
+    same = start.tensors["conv10.weight"], teacher.tensors["conv10.weight"]
+    np.testing.assert_array_equal(*same)
+    assert told["squeezenet-pruned-1"][0] == family.recover
+    zeros = start.tensors["fire2.expand3x3.weight"] == 0
+    trained = container.read(tmp_path / "out" / "squeezenet.sqz")
+    assert not trained.tensors["fire2.expand3x3.weight"][zeros].any()
 
 
 def test_other_settings_do_not_mix(photos, tmp_path):

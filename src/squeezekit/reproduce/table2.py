@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from squeezekit.compress import deep
-from squeezekit.compress.prune import prune, table1, uniform, weight_names
+from squeezekit.compress.prune import by_kernel, prune, table1, weight_names
 from squeezekit.compress.share import share, with_rounded_tables
 from squeezekit.compress.svd import factored, ranks_by_bytes, spectra
 from squeezekit.data.dataset import split
@@ -21,7 +21,7 @@ from squeezekit.reproduce.workshop import Measured, Workshop
 from squeezekit.sqz.network import Network
 from squeezekit.train import recipe as recipes
 from squeezekit.train.recipe import Augmentation, Recipe
-from squeezekit.train.run import start_of
+from squeezekit.train.run import is_pruned, start_of
 
 MEGABYTE = 1_000_000
 
@@ -60,12 +60,6 @@ def alexnet_recipe() -> Recipe:
     )  # fmt: skip
 
 
-def _retraining(recipe: Recipe, epochs: int, rate: float) -> Recipe:
-    return dataclasses.replace(
-        recipe, epochs=epochs, learning_rate=rate, warmup_epochs=0, ema=0.0, body_rate=1.0
-    )
-
-
 @dataclass(frozen=True)
 class Family:
     """How one of the two networks is trained, and made small.
@@ -74,8 +68,11 @@ class Family:
         model: name in the catalogue, where it is trained from scratch.
         train: the float32 network, from scratch.
         finetune: the same, from weights.
+        recover: retraining of a network that came from weights. They know more than a small data
+            set can teach, so it learns from their answers alone.
         rounds: of pruning and retraining.
-        retrain_epochs, retrain_rate: of each round, otherwise as it was trained.
+        retrain_epochs: of each round.
+        retrain_rate: of each round from scratch, otherwise as it was trained.
         factored_epochs, factored_rate: after SVD.
         centroid_epochs: after sharing.
     """
@@ -83,12 +80,30 @@ class Family:
     model: str
     train: Recipe
     finetune: Recipe = field(default_factory=recipes.finetune)
+    recover: Recipe = field(default_factory=recipes.recover)
     rounds: int = 3
     retrain_epochs: int = 10
     retrain_rate: float = 0.002
     factored_epochs: int = 15
     factored_rate: float = 0.002
     centroid_epochs: int = 3
+
+    def retraining(self, init: Path | None, epochs: int, rate: float) -> Recipe:
+        """Of a compressed network, whose float32 network started from `init` or from scratch."""
+        if init is not None:
+            return dataclasses.replace(self.recover, epochs=epochs)
+        return dataclasses.replace(
+            self.train, epochs=epochs, learning_rate=rate, warmup_epochs=0, ema=0.0, body_rate=1.0
+        )
+
+    def with_recipes(self, change: Callable[[Recipe], Recipe]) -> Family:
+        """The same with each of its recipes changed."""
+        return dataclasses.replace(
+            self,
+            train=change(self.train),
+            finetune=change(self.finetune),
+            recover=change(self.recover),
+        )
 
 
 @dataclass(frozen=True)
@@ -102,8 +117,8 @@ class Table2:
         fc_density: of AlexNet's fc6 and fc7; the other layers have Han et al.'s densities. They
             had 0.09, which leaves a file 33 times smaller where fc8 has ten classes only.
         fc_bits, conv_bits: of AlexNet under Deep Compression.
-        squeezenet_density: of SqueezeNet's layers, conv1 excepted; None for Table 1's, which prune
-            conv10 most: with few classes there is little of it.
+        squeezenet_densities: of SqueezeNet's 1x1 and 3x3 filters, conv1 excepted; None for Table
+            1's, which prune conv10 most: with few classes there is little of it.
         seed: of everything.
     """
 
@@ -118,7 +133,7 @@ class Table2:
             dataclasses.replace(
                 recipes.modern(), batch=32, learning_rate=0.05, warmup_epochs=2, ema=0.98
             ),
-            retrain_epochs=10,
+            retrain_epochs=4,
             retrain_rate=0.005,
             centroid_epochs=2,
         )
@@ -128,7 +143,7 @@ class Table2:
     fc_density: float = 0.06
     fc_bits: int = 5
     conv_bits: int = 8
-    squeezenet_density: float | None = 0.24
+    squeezenet_densities: tuple[float, float] | None = (0.42, 0.2)
     seed: int = 0
 
 
@@ -163,16 +178,14 @@ def with_settings(
         settings: "key=value" of `recipe.with_settings`, for all trainings.
     """
 
-    def changed(family: Family) -> Family:
-        train, finetune = (
-            recipes.with_settings(recipe, settings or [])
-            for recipe in (family.train, family.finetune)
-        )
+    def applied(family: Family) -> Family:
+        family = family.with_recipes(lambda recipe: recipes.with_settings(recipe, settings or []))
         if epochs is not None:
-            train, finetune = (
-                dataclasses.replace(recipe, epochs=epochs) for recipe in (train, finetune)
+            family = dataclasses.replace(
+                family,
+                train=dataclasses.replace(family.train, epochs=epochs),
+                finetune=dataclasses.replace(family.finetune, epochs=epochs),
             )
-        family = dataclasses.replace(family, train=train, finetune=finetune)
         if retrain_epochs is not None:
             family = dataclasses.replace(
                 family, retrain_epochs=retrain_epochs, factored_epochs=retrain_epochs,
@@ -181,7 +194,7 @@ def with_settings(
         return family
 
     return dataclasses.replace(
-        config, alexnet=changed(config.alexnet), squeezenet=changed(config.squeezenet)
+        config, alexnet=applied(config.alexnet), squeezenet=applied(config.squeezenet)
     )
 
 
@@ -238,11 +251,7 @@ def _with_seed(config: Table2) -> Table2:
     """The seed in every recipe, so that all of them split an unsplit folder alike."""
 
     def seeded(family: Family) -> Family:
-        train, finetune = (
-            dataclasses.replace(recipe, seed=config.seed)
-            for recipe in (family.train, family.finetune)
-        )
-        return dataclasses.replace(family, train=train, finetune=finetune)
+        return family.with_recipes(lambda recipe: dataclasses.replace(recipe, seed=config.seed))
 
     return dataclasses.replace(
         config, alexnet=seeded(config.alexnet), squeezenet=seeded(config.squeezenet)
@@ -277,8 +286,7 @@ def _alexnet_rows(shop: Workshop, config: Table2, given: Given) -> list[Measured
         ranks = ranks_by_bytes(
             network, spectra(network), int(4 * network.parameters / config.svd_times)
         )
-        recipe = _retraining(_as_trained(family, given.init_alexnet), family.factored_epochs,
-                             family.factored_rate)  # fmt: skip
+        recipe = family.retraining(given.init_alexnet, family.factored_epochs, family.factored_rate)
         return shop.trained("alexnet-svd", factored(network, ranks), recipe, teacher=network)
 
     def pruned() -> Network:
@@ -312,8 +320,9 @@ def _squeezenet_rows(shop: Workshop, config: Table2, given: Given) -> list[Measu
 
     def pruned() -> Network:
         network = base()
-        density = config.squeezenet_density
-        densities = table1() if density is None else uniform(network, density)
+        densities = table1()
+        if config.squeezenet_densities is not None:
+            densities = by_kernel(network, *config.squeezenet_densities)
         return _pruned(shop, "squeezenet", family, network, densities, given.init_squeezenet)
 
     def deep_compressed(bits: int) -> Callable[[], Network]:
@@ -353,18 +362,24 @@ def _baseline(
         if set(network.metadata.labels) != set(classes):
             raise InputError(f"{given} has other labels than {shop.data}: use --init-{name}")
         return network
-    recipe = _as_trained(family, init)
-    if init is not None:
-        network = start_of(shop.data, init=init, seed=config.seed).network
-    else:
+    if init is None:
         network = catalogue.create(
             family.model,
             input_size=config.input_size,
             labels=split(shop.data, "train", config.seed).classes,
             seed=config.seed,
-            variant=recipe.variant,
+            variant=family.train.variant,
         )
-    return shop.trained(name, network, recipe)
+        return shop.trained(name, network, family.train)
+    # As `squeezekit train --init` does.
+    start = start_of(shop.data, init=init, seed=config.seed)
+    return shop.trained(
+        name,
+        start.network,
+        family.finetune,
+        teacher=start.network if start.knows_classes else None,
+        masked=is_pruned(start.network),
+    )
 
 
 def _pruned(
@@ -376,7 +391,7 @@ def _pruned(
     init: Path | None,
 ) -> Network:
     """In rounds of equal ratios (Han et al. 2015, section 3.4)."""
-    recipe = _retraining(_as_trained(family, init), family.retrain_epochs, family.retrain_rate)
+    recipe = family.retraining(init, family.retrain_epochs, family.retrain_rate)
     teacher = network
     for i in range(1, family.rounds + 1):
         done = {tensor: d ** (i / family.rounds) for tensor, d in densities.items()}
