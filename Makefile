@@ -2,7 +2,7 @@
 #   make demo    train, compress and evaluate on the built-in digits; report in demo/report.html
 #   make test    run the tests
 #   make check   everything a reviewer would run: linters, types, layers, tests
-#   make wasm    rebuild the WebAssembly of coders and web page (needs clang and wasm-ld)
+#   make wasm    rebuild what is compiled of coders and web page (needs clang and lld)
 #   make clean   remove what these made
 
 PYTHON ?= python3
@@ -26,10 +26,12 @@ lint: $(VENV)/.dev
 
 check: lint test
 
+CODERS := $(CURDIR)/src/squeezekit/sqz/coders
 PAGE := $(CURDIR)/src/squeezekit/interop/page
 
 wasm:
-	native/build.sh coders "$(CURDIR)/src/squeezekit/sqz/coders/coders.wasm"
+	native/build.sh coders "$(CODERS)/coders.wasm"
+	native/build.sh coders-x86_64-linux "$(CODERS)/coders-x86_64-linux.so"
 	native/build.sh page "$(PAGE)/runtime.wasm"
 	native/build.sh page-scalar "$(PAGE)/runtime-scalar.wasm"
 	$(PYTHON) native/pack.py "$(PAGE)/runtime.packed" "$(PAGE)/runtime.wasm" \

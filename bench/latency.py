@@ -36,9 +36,10 @@ from squeezekit.data.labelling import matched
 from squeezekit.interop import han, onnx_file
 from squeezekit.models.catalogue import create
 from squeezekit.runtime.calibration import IMAGES, calibrated, calibration_images
-from squeezekit.runtime.classifier import from_network, load, ranked
+from squeezekit.runtime.classifier import from_network, ranked
 from squeezekit.runtime.images import prepare_file
 from squeezekit.runtime.labels import read_labels
+from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.sqz.network import Floats, Network
 

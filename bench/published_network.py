@@ -24,8 +24,9 @@ from squeezekit.data import folders
 from squeezekit.data.labelling import matched
 from squeezekit.evaluate import evaluate
 from squeezekit.interop import han
-from squeezekit.runtime.classifier import from_network, load
+from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.labels import read_labels
+from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.trainable import TorchClassifier
 

@@ -27,8 +27,8 @@ from PIL import Image
 from record import record
 
 from squeezekit.interop import han
-from squeezekit.runtime.classifier import load
 from squeezekit.runtime.labels import read_labels
+from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

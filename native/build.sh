@@ -1,11 +1,12 @@
 #!/bin/sh
-# Builds native/ to WebAssembly (needs clang and wasm-ld): build.sh coders|page|page-scalar OUT.wasm
-#   coders       the coders, for Python
+# Builds native/ (needs clang and lld): build.sh coders|coders-x86_64-linux|page|page-scalar OUT
+#   coders       the coders, for Python, to WebAssembly
+#   coders-x86_64-linux  the same as a shared library that needs nothing, where that starts sooner
 #   page         decoder and runtime with SIMD, for the web page
 #   page-scalar  the same for browsers without SIMD
 set -eu
 cd "$(dirname "$0")"
-compile="clang --target=wasm32 -ffreestanding -nostdlib -Wall -Wextra -Werror"
+wasm="clang --target=wasm32 -ffreestanding -nostdlib -Wall -Wextra -Werror"
 link="-Wl,--no-entry -Wl,--strip-all"
 
 page() {
@@ -18,16 +19,23 @@ page() {
   objects=$(mktemp -d)
   trap 'rm -rf "$objects"' EXIT
   for source in page.c sqz/*.c; do
-    $compile -std=c99 -Oz -flto -fno-unroll-loops -fvisibility=hidden "$@" -c "$source" \
+    $wasm -std=c99 -Oz -flto -fno-unroll-loops -fvisibility=hidden "$@" -c "$source" \
       -o "$objects/$(echo "$source" | tr / _).o"
   done
-  $compile $link $exports -flto -Wl,--compress-relocations -Wl,-z,stack-size=65536 -o "$out" "$objects"/*.o
+  $wasm $link $exports -flto -Wl,--compress-relocations -Wl,-z,stack-size=65536 -o "$out" "$objects"/*.o
 }
 
 case $1 in
 coders)
-  exec $compile $link -O2 -std=c11 -Wl,--export=__heap_base -Wl,--export=floats -Wl,--export=shared \
-    -Wl,--export=huffman_encode -Wl,--export=huffman_decode -o "$2" coder.c huffman.c
+  exec $wasm $link -O2 -std=c11 -Wl,--export=__heap_base -Wl,--export=model_bytes -Wl,--export=floats \
+    -Wl,--export=shared -Wl,--export=codes_bytes -Wl,--export=huffman_encode \
+    -Wl,--export=huffman_decode -o "$2" coder.c huffman.c
+  ;;
+coders-x86_64-linux)
+  # For any x86-64, without libc.
+  exec clang --target=x86_64-unknown-linux-gnu -ffreestanding -nostdlib -Wall -Wextra -Werror \
+    -std=c11 -O2 -fPIC -fvisibility=hidden -shared -fuse-ld=lld \
+    -Wl,--strip-all -Wl,--build-id=none -Wl,-z,norelro -o "$2" coder.c huffman.c
   ;;
 page) page "$2" -msimd128 ;;
 page-scalar) page "$2" ;;

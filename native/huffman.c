@@ -15,24 +15,29 @@ typedef unsigned long long u64;
 
 enum { OUT_OF_SPACE = -1, OUT_OF_INPUT = -2, OUT_OF_RANGE = -3, LONGEST = 15, MOST = 1 << 15 };
 
-static u32 first[LONGEST + 2], offset[LONGEST + 2], number[LONGEST + 2], code[MOST];
-static u16 sorted[MOST];
+/* The caller's memory; what it holds between calls does not matter. */
+typedef struct {
+    u32 first[LONGEST + 2], offset[LONGEST + 2], number[LONGEST + 2], code[MOST];
+    u16 sorted[MOST];
+} Codes;
+
+EXPORT i32 codes_bytes(void) { return sizeof(Codes); }
 
 /* Assigns the codes; an over-full set of lengths is refused, one short of full is not. */
-static i32 assign(const u8 *lengths, u32 alphabet) {
+static i32 assign(Codes *codes, const u8 *lengths, u32 alphabet) {
     if (alphabet > MOST) return OUT_OF_RANGE;
-    for (u32 n = 0; n <= LONGEST; n++) number[n] = 0;
+    for (u32 n = 0; n <= LONGEST; n++) codes->number[n] = 0;
     for (u32 s = 0; s < alphabet; s++) {
         if (lengths[s] > LONGEST) return OUT_OF_RANGE;
-        number[lengths[s]]++;
+        codes->number[lengths[s]]++;
     }
     u32 next = 0, place = 0;
     for (u32 n = 1; n <= LONGEST; n++) {
         next <<= 1;
-        first[n] = next;
-        offset[n] = place;
-        next += number[n];
-        place += number[n];
+        codes->first[n] = next;
+        codes->offset[n] = place;
+        next += codes->number[n];
+        place += codes->number[n];
         if (next > 1u << n) return OUT_OF_RANGE;
     }
     u32 at[LONGEST + 1];
@@ -40,22 +45,22 @@ static i32 assign(const u8 *lengths, u32 alphabet) {
     for (u32 s = 0; s < alphabet; s++) {
         u32 n = lengths[s];
         if (!n) continue;
-        code[s] = first[n] + at[n];
-        sorted[offset[n] + at[n]++] = (u16)s;
+        codes->code[s] = codes->first[n] + at[n];
+        codes->sorted[codes->offset[n] + at[n]++] = (u16)s;
     }
     return 0;
 }
 
-EXPORT i32 huffman_encode(u8 *bytes, u32 size, const u16 *symbols, u32 count, const u8 *lengths,
-                          u32 alphabet) {
-    i32 error = assign(lengths, alphabet);
+EXPORT i32 huffman_encode(Codes *codes, u8 *bytes, u32 size, const u16 *symbols, u32 count,
+                          const u8 *lengths, u32 alphabet) {
+    i32 error = assign(codes, lengths, alphabet);
     if (error) return error;
     u32 at = 0, held = 0;
     u64 bits = 0;
     for (u32 i = 0; i < count; i++) {
         u32 s = symbols[i], n = s < alphabet ? lengths[s] : 0;
         if (!n) return OUT_OF_RANGE;
-        bits = bits << n | code[s];
+        bits = bits << n | codes->code[s];
         held += n;
         while (held >= 8) {
             if (at >= size) return OUT_OF_SPACE;
@@ -70,9 +75,9 @@ EXPORT i32 huffman_encode(u8 *bytes, u32 size, const u16 *symbols, u32 count, co
 }
 
 /* Returns the bytes consumed; the unused bits of the last one must be zero. */
-EXPORT i32 huffman_decode(const u8 *bytes, u32 size, u16 *symbols, u32 count, const u8 *lengths,
-                          u32 alphabet) {
-    i32 error = assign(lengths, alphabet);
+EXPORT i32 huffman_decode(Codes *codes, const u8 *bytes, u32 size, u16 *symbols, u32 count,
+                          const u8 *lengths, u32 alphabet) {
+    i32 error = assign(codes, lengths, alphabet);
     if (error) return error;
     u32 at = 0, held = 0, byte = 0;
     for (u32 i = 0; i < count; i++) {
@@ -85,9 +90,9 @@ EXPORT i32 huffman_decode(const u8 *bytes, u32 size, u16 *symbols, u32 count, co
             }
             value = value << 1 | (byte >> --held & 1);
             if (++n > LONGEST) return OUT_OF_RANGE;
-            if (value - first[n] < number[n] && value >= first[n]) break;
+            if (value - codes->first[n] < codes->number[n] && value >= codes->first[n]) break;
         }
-        symbols[i] = sorted[offset[n] + value - first[n]];
+        symbols[i] = codes->sorted[codes->offset[n] + value - codes->first[n]];
     }
     if (byte & ((1u << held) - 1)) return OUT_OF_RANGE;
     return (i32)at;

@@ -12,7 +12,8 @@ from squeezekit.errors import GraphError, InputError, UnsupportedError
 from squeezekit.interop import onnx_file
 from squeezekit.runtime import backends
 from squeezekit.runtime.calibration import calibrated
-from squeezekit.runtime.classifier import from_network, load
+from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.sqz.metadata_json import to_json
 from squeezekit.sqz.network import Network

@@ -16,10 +16,10 @@ from squeezekit.runtime.classifier import (
     ONNX_METADATA_KEY,
     Classifier,
     from_network,
-    load,
     ranked,
     softmax,
 )
+from squeezekit.runtime.loading import load
 from squeezekit.sqz.graph import split
 from squeezekit.sqz.metadata_json import to_json
 from squeezekit.sqz.network import TORCHVISION, Metadata, Network, Preprocessing, SharedTensor

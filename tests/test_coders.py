@@ -13,10 +13,24 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from squeezekit.errors import CoderError
-from squeezekit.sqz.coders import dense, engine, entropy, half, huffman
+from squeezekit.sqz.coders import compiled, dense, engine, entropy, half, huffman
 from squeezekit.sqz.network import SharedTensor
 
 NATIVE = Path(__file__).parent.parent / "native"
+
+
+@pytest.fixture(scope="module", params=["machine code", "WebAssembly"], autouse=True)
+def host(request):
+    """Everything here holds of both, so they agree with each other too."""
+    if request.param == "machine code":
+        library = compiled.library()
+        if library is None:
+            pytest.skip("there is no machine code for this machine")
+        engine._local.coders = engine.LibraryCoders(library)
+    else:
+        engine._local.coders = engine.SandboxCoders(*compiled.module())
+    yield request.param
+    del engine._local.coders
 
 
 def shared(rng, shape, density=0.3, centroids=15, zero=7):
@@ -251,14 +265,29 @@ def test_leftover_payload_is_refused():
             decode(tensor.shape, parameters + b"\x00", memoryview(payload))
 
 
-def test_committed_webassembly_is_built_from_the_source(tmp_path):
+def test_a_sandbox_can_be_asked_for(monkeypatch):
+    monkeypatch.setenv("SQUEEZEKIT_SANDBOX", "1")
+    assert compiled.library() is None
+    monkeypatch.setattr(compiled, "_made", [])
+    assert isinstance(compiled.compiled(), tuple)
+
+
+def test_where_machine_code_cannot_be_loaded_the_sandbox_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
+    assert compiled.library() is None
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [("coders", "coders.wasm"), ("coders-x86_64-linux", "coders-x86_64-linux.so")],
+)
+def test_what_is_committed_is_built_from_the_source(build, name, tmp_path):
     clang = shutil.which("clang")
-    if clang is None or shutil.which("wasm-ld") is None:
-        pytest.skip("clang and wasm-ld are not installed")
+    if clang is None or shutil.which("wasm-ld") is None or shutil.which("ld.lld") is None:
+        pytest.skip("clang and lld are not installed")
     version = subprocess.run([clang, "--version"], capture_output=True, text=True, check=True)
     if "clang version 14." not in version.stdout:
         pytest.skip("the committed file was built by clang 14; another gives other bytes")
-    built = tmp_path / "coders.wasm"
-    subprocess.run([NATIVE / "build.sh", "coders", built], check=True)
-    committed = Path(engine.__file__).with_name("coders.wasm")
-    assert built.read_bytes() == committed.read_bytes()
+    subprocess.run([NATIVE / "build.sh", build, tmp_path / name], check=True)
+    committed = Path(engine.__file__).with_name(name)
+    assert (tmp_path / name).read_bytes() == committed.read_bytes()

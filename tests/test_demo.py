@@ -53,7 +53,7 @@ def test_file_predicts_without_torch(demo):
     code = """
 import json, sys
 sys.modules["torch"] = None  # importing it fails
-from squeezekit.runtime.classifier import load
+from squeezekit.runtime.loading import load
 paths = json.load(sys.stdin)
 print(json.dumps([top[0].label for top in load(sys.argv[1]).predict_many(paths, top=1)]))
 """

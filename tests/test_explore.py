@@ -27,7 +27,7 @@ from squeezekit.explore.study import STOPPED, TICKET, Ticket
 from squeezekit.explore.trial import CURVE, FILE, Plan, StoppingRule
 from squeezekit.models import squeezenet
 from squeezekit.models.cost import cost
-from squeezekit.runtime import classifier
+from squeezekit.runtime.loading import load
 from squeezekit.train import recipe
 
 # ------------------------------------------------------------------------------------------ spaces
@@ -295,7 +295,7 @@ def test_explores_a_grid(few_digits, tmp_path):
     for result in content["finished"]:
         path = tmp_path / "out" / "networks" / result["file"]
         assert result["file_bytes"] == path.stat().st_size
-        file = classifier.load(path)
+        file = load(path)
         assert result["top1"] == pytest.approx(evaluate(file, held_out).top1)
         assert result["test_top1"] == pytest.approx(evaluate(file, test).top1)
         base = dataclasses.replace(squeezenet.digits(), batch_norm=False)

@@ -9,7 +9,8 @@ from squeezekit.data.labelling import matched, with_labels
 from squeezekit.errors import InputError
 from squeezekit.evaluate import evaluate
 from squeezekit.interop import han
-from squeezekit.runtime.classifier import from_network, load
+from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.sqz.network import SharedTensor
 

@@ -21,7 +21,7 @@ from squeezekit.reproduce.from_scratch import as_listed, imagenet_mebibytes
 from squeezekit.reproduce.result import Value
 from squeezekit.reproduce.table2 import Family, Given, Table2, reproduce_table2
 from squeezekit.reproduce.workshop import Workshop
-from squeezekit.runtime.classifier import load
+from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.train import recipe as recipes
 from squeezekit.train.recipe import Augmentation, Recipe

@@ -30,7 +30,8 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from small_networks import small_squeezenet
 
-from squeezekit.runtime.classifier import Prediction, load
+from squeezekit.runtime.classifier import Prediction
+from squeezekit.runtime.loading import load
 from squeezekit.serve import Limits, Service
 from squeezekit.sqz import container
 

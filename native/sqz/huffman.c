@@ -7,5 +7,6 @@ i32 sqz_huffman(const u8 *bytes, u32 size, u16 *symbols, u32 count, const u8 *le
 
 i32 sqz_huffman(const u8 *bytes, u32 size, u16 *symbols, u32 count, const u8 *lengths,
                 u32 alphabet) {
-    return huffman_decode(bytes, size, symbols, count, lengths, alphabet);
+    static Codes codes;
+    return huffman_decode(&codes, bytes, size, symbols, count, lengths, alphabet);
 }

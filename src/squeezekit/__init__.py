@@ -25,7 +25,7 @@ def load(
     backend: str | None = None,
     precision: str | None = None,
 ) -> Classifier:
-    """Open a `.sqz` or `.onnx` file as a classifier; see `runtime.classifier.load`."""
-    from squeezekit.runtime.classifier import load as load_classifier
+    """Open a `.sqz` or `.onnx` file as a classifier; see `runtime.loading.load`."""
+    from squeezekit.runtime.loading import load as load_classifier
 
     return load_classifier(path, threads, backend, precision)

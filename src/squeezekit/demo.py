@@ -28,7 +28,8 @@ from squeezekit.report import numbers, tables
 from squeezekit.report.contents import contents
 from squeezekit.report.made import how_it_was_made
 from squeezekit.report.page import Report, Step, write_page
-from squeezekit.runtime import classifier
+from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.sqz.network import Network
 from squeezekit.train import recipe
@@ -93,7 +94,7 @@ def run_demo(
     safetensors_file.write(network, out / "weights.safetensors")
     sqz = out / "digits.sqz"
     container.write(stages[-1].network, sqz)
-    evaluation = evaluate(classifier.load(sqz), held_out)
+    evaluation = evaluate(load(sqz), held_out)
     seconds = time.perf_counter() - start
     file = contents(read_bytes(sqz))
     report = Report(
@@ -171,7 +172,7 @@ def _compressed(
     network: Network, train: ImageSet, held_out: ImageSet, progress: Progress
 ) -> list[deep.Stage]:
     def measure(network: Network) -> Evaluation:
-        return evaluate(classifier.from_network(network), held_out)
+        return evaluate(from_network(network), held_out)
 
     data = TrainingData(train, network.metadata.preprocessing)
     return deep.deep_compression(network, deep.digits(), data, measure, progress)

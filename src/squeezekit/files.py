@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from squeezekit.errors import InputError
@@ -38,6 +37,8 @@ def write_whole(path: Path | str, data: bytes) -> None:
     Raises:
         InputError: where the folder is missing or not writable.
     """
+    import tempfile  # which takes longer to load than a small network takes to read
+
     path = Path(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)

@@ -78,7 +78,8 @@ def open_weights(
         if threads is not None:
             torch.set_num_threads(threads)
         return TorchClassifier(load_network(weights))
-    from squeezekit.runtime.classifier import from_network, load
+    from squeezekit.runtime.classifier import from_network
+    from squeezekit.runtime.loading import load
 
     if weights.suffix.lower() in (".sqz", ".onnx"):
         return load(weights, threads, backend, precision)

@@ -59,7 +59,7 @@ def serve(
     timeout: Annotated[float, typer.Option(help="Seconds to send a request in.", min=0.1)] = 10.0,
 ) -> None:
     """Classify images over HTTP, until Ctrl-C."""
-    from squeezekit.runtime.classifier import load
+    from squeezekit.runtime.loading import load
     from squeezekit.serve import Limits
     from squeezekit.serve import serve as serve_http
 

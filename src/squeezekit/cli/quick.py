@@ -70,7 +70,7 @@ def predict(asked: Asked) -> None:
     Raises:
         InputError: where the file, or any of the images, cannot be used; the others are answered.
     """
-    from squeezekit.runtime.classifier import load
+    from squeezekit.runtime.loading import load
 
     stdin = asked.stdin or asked.images == (_STDIN,)
     named = bool(asked.images) and asked.images != (_STDIN,)

@@ -30,7 +30,8 @@ from squeezekit.models.cost import cost
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.models.squeezenet import squeezenet
 from squeezekit.progress import Progress, silent
-from squeezekit.runtime import classifier
+from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.sqz.network import Network, Preprocessing
 from squeezekit.train.batches import TrainingData
@@ -191,7 +192,7 @@ class Trials:
         stages = deep_compression(trained, config, data, progress=self._named(ticket))
         path = self.folder / f"trial-{ticket:04d}.sqz"
         container.write(stages[-1].network, path)
-        file = classifier.load(path, torch.get_num_threads())
+        file = load(path, torch.get_num_threads())
         if self.images.test is not None:
             trial.set_user_attr(TEST_TOP1, evaluate(file, self.images.test).top1)
         trial.set_user_attr(FILE, path.name)
@@ -206,7 +207,7 @@ class Trials:
 
         def validate(net: TrainableNetwork) -> Evaluation:
             return evaluate(
-                classifier.from_network(net.to_network(), torch.get_num_threads()), self.images.val
+                from_network(net.to_network(), torch.get_num_threads()), self.images.val
             )
 
         def judge(result: EpochResult) -> None:

@@ -49,7 +49,7 @@ class Prediction:
 
 
 class Classifier:
-    """A network that is ready to classify images; made by `load` or `from_network`.
+    """A network that is ready to classify; made by `loading.load`, `from_network` or `from_onnx`.
 
     Attributes:
         metadata: labels, preprocessing and provenance.
@@ -253,57 +253,11 @@ def ranked(scores: Floats, top: int) -> npt.NDArray[np.int64]:
     return np.argsort(-scores, axis=1, kind="stable")[:, :top]
 
 
-def load(
-    path: Path | str,
-    threads: int | None = None,
-    backend: str | None = None,
-    precision: str | None = None,
-) -> Classifier:
-    """Open a `.sqz` or `.onnx` file.
-
-    An ONNX file that squeezekit did not write has no labels, and is given torchvision's
-    preprocessing at its own input size.
-
-    Args:
-        path: the file.
-        threads: how many threads one batch may use; all cores where None.
-        backend: "onnxruntime" or "openvino". Where None, the one that will answer quickest once it
-            has started: OpenVINO for int8, if it is installed, else ONNX Runtime.
-        precision: "int8" or "float"; where None, int8 if the file was calibrated for it.
-
-    Raises:
-        InputError: where the file is missing or is neither, the backend is not installed, or int8
-            is asked of a file that was not calibrated.
-        FormatError: where it is damaged.
-        UnsupportedError: where its input is not one batch of square images.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not a .sqz or .onnx file")
-    if not path.is_file():
-        raise InputError(f"{path} does not exist")
-    suffix = path.suffix.lower()
-    if suffix == ".sqz":
-        classifier = from_network(_read_sqz(path, backend), threads, backend, precision)
-        classifier.file_bytes = _file_bytes(path)
-        return classifier
-    if suffix == ".onnx":
-        return _load_onnx(path, threads, backend, precision)
-    raise InputError(f"{path} is neither a .sqz nor an .onnx file")
-
-
-def _read_sqz(path: Path, backend: str | None) -> Network:
-    """Read a file, and meanwhile load what will be needed next: decoding leaves Python's lock."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from squeezekit.sqz.container import read
-
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(read, path)
-        if backend != "openvino":
-            backends.load_onnxruntime()
-        Image.preinit()  # the decoders of usual images
-        return reading.result()
+def prepare_imports(backend: str | None) -> None:
+    """Import what a network will need to start and to answer, while it is still being read."""
+    if backend != "openvino":
+        backends.load_onnxruntime()
+    Image.preinit()  # the decoders of usual images
 
 
 def from_network(
@@ -316,15 +270,15 @@ def from_network(
 
     Args:
         network: any network; shared weights are expanded.
-        threads: see `load`.
-        backend: see `load`.
-        precision: see `load`.
+        threads: see `loading.load`.
+        backend: see `loading.load`.
+        precision: see `loading.load`.
 
     Raises:
-        InputError: see `load`.
+        InputError: see `loading.load`.
         GraphError: where the backend does not take the graph, or its input does not fit the
             preprocessing.
-        UnsupportedError: see `load`.
+        UnsupportedError: see `loading.load`.
     """
     if precision is None:
         chosen: Precision = "int8" if network.metadata.activations else "float"
@@ -343,14 +297,13 @@ def from_network(
     return Classifier(running, network.metadata, chosen)
 
 
-def _quickest(precision: Precision) -> BackendName:
-    """Where both are installed, int8 is all that OpenVINO is quicker at; it starts more slowly."""
-    return "openvino" if precision == "int8" and backends.installed("openvino") else "onnxruntime"
-
-
-def _load_onnx(
-    path: Path, threads: int | None, backend: str | None, precision: str | None
+def from_onnx(
+    path: Path,
+    threads: int | None = None,
+    backend: str | None = None,
+    precision: str | None = None,
 ) -> Classifier:
+    """A classifier that runs an `.onnx` file as it is; see `loading.load`."""
     if precision not in (None, "float"):
         raise InputError(f"{path}: an .onnx file runs as it is; choose a precision for a .sqz")
     try:
@@ -367,6 +320,11 @@ def _load_onnx(
         metadata = from_json(text)
         _check_preprocessing(size, metadata.preprocessing)
     return Classifier(running, metadata, file_bytes=_file_bytes(path))
+
+
+def _quickest(precision: Precision) -> BackendName:
+    """Where both are installed, int8 is all that OpenVINO is quicker at; it starts more slowly."""
+    return "openvino" if precision == "int8" and backends.installed("openvino") else "onnxruntime"
 
 
 def _file_bytes(path: Path) -> int:

@@ -1,18 +1,18 @@
-"""Runs the coders that are written in C (native/), compiled to WebAssembly, on numpy arrays."""
+"""Runs the coders that are written in C (native/) on numpy arrays."""
 
 from __future__ import annotations
 
 import atexit
 import ctypes
 import threading
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from squeezekit.errors import CoderError
+from squeezekit.sqz.coders.compiled import compiled, release
 
 if TYPE_CHECKING:
     import wasmtime
@@ -25,46 +25,30 @@ _REASONS = {
     -2: "the payload ends too early",
     -3: "the payload holds values that cannot be",
 }
+_WORKSPACES = {
+    "model_bytes": ("floats", "shared"),
+    "codes_bytes": ("huffman_encode", "huffman_decode"),
+}
+"""What tells the size of the memory that some functions keep between calls, their first argument.
+
+The C code has no other memory and allocates none.
+"""
+
 _local = threading.local()
-_compiling = threading.Lock()
-
-
-@cache
-def _module() -> tuple[wasmtime.Engine, wasmtime.Module]:
-    import wasmtime
-
-    engine = wasmtime.Engine()
-    code = resources.files("squeezekit.sqz.coders").joinpath("coders.wasm").read_bytes()
-    return engine, wasmtime.Module(engine, code)
 
 
 @atexit.register
 def _release() -> None:
     # wasmtime's objects cannot be deleted any more once the interpreter takes its modules apart.
     _local.__dict__.clear()
-    _module.cache_clear()
+    release()
 
 
-class Coders:
-    """One instance of the compiled coders with its own memory.
-
-    The C code allocates nothing: every call lays its arrays out one after another behind the
-    module's own data, runs, and copies back those that it may have changed.
-    """
-
-    def __init__(self) -> None:
-        import wasmtime
-
-        with _compiling:  # once, however many threads ask for it first
-            engine, module = _module()
-        self._store = wasmtime.Store(engine)
-        self._exports = wasmtime.Instance(self._store, module, []).exports(self._store)
-        self._memory: Any = self._exports["memory"]
-        base: Any = self._exports["__heap_base"]
-        self._base = int(base.value(self._store))
+class Coders(Protocol):
+    """The coders with memory of their own: for one thread."""
 
     def call(self, function: str, *arguments: int | Array) -> int:
-        """Call an exported function; arrays are passed by address and updated in place.
+        """Call a function behind its workspace; writeable arrays are updated in place.
 
         Returns:
             Its result, a size of at least 0.
@@ -72,7 +56,47 @@ class Coders:
         Raises:
             CoderError: where the function reports an error.
         """
-        numbers, places, end = [], [], self._base
+
+
+class LibraryCoders:
+    """The coders as machine code: arrays are used where they lie."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        self._workspaces: dict[str, Array] = {}
+        for size, names in _WORKSPACES.items():
+            workspace = np.zeros(library[size](), np.uint8)
+            self._workspaces.update(dict.fromkeys(names, workspace))
+
+    def call(self, function: str, *arguments: int | Array) -> int:
+        """See `Coders.call`."""
+        values = [
+            ctypes.c_void_p(argument.ctypes.data) if isinstance(argument, np.ndarray) else argument
+            for argument in (self._workspaces[function], *arguments)
+        ]
+        return _checked(self._library[function](*values))
+
+
+class SandboxCoders:
+    """The coders as WebAssembly: every call copies its arrays into the sandbox and back."""
+
+    def __init__(self, engine: wasmtime.Engine, module: wasmtime.Module) -> None:
+        import wasmtime
+
+        self._store = wasmtime.Store(engine)
+        self._exports = wasmtime.Instance(self._store, module, []).exports(self._store)
+        self._memory: Any = self._exports["memory"]
+        base: Any = self._exports["__heap_base"]
+        self._base = int(base.value(self._store))
+        self._workspaces: dict[str, int] = {}
+        for size, names in _WORKSPACES.items():
+            self._base = (self._base + 15) & ~15
+            self._workspaces.update(dict.fromkeys(names, self._base))
+            self._base += self._run(size, [])
+
+    def call(self, function: str, *arguments: int | Array) -> int:
+        """See `Coders.call`."""
+        numbers, places, end = [self._workspaces[function]], [], self._base
         for argument in arguments:
             if isinstance(argument, np.ndarray):
                 end = (end + 15) & ~15
@@ -87,13 +111,14 @@ class Coders:
         views = [(self._view(start, array), array) for start, array in places]
         for view, array in views:
             view[...] = array.reshape(-1)
-        result = int(self._exports[function](self._store, *numbers))  # type: ignore[operator]
-        if result < 0:
-            raise CoderError(_REASONS.get(result, f"the coder failed with code {result}"))
+        result = _checked(self._run(function, numbers))
         for view, array in views:
             if array.flags.writeable:
                 array.reshape(-1)[...] = view
         return result
+
+    def _run(self, function: str, numbers: Sequence[int]) -> int:
+        return int(self._exports[function](self._store, *numbers))  # type: ignore[operator]
 
     def _view(self, start: int, array: Array) -> Array:
         address = ctypes.addressof(self._memory.data_ptr(self._store).contents) + start
@@ -101,11 +126,19 @@ class Coders:
         return np.ctypeslib.as_array(raw).view(array.dtype)
 
 
+def _checked(result: int) -> int:
+    if result < 0:
+        raise CoderError(_REASONS.get(result, f"the coder failed with code {result}"))
+    return result
+
+
 def coders() -> Coders:
-    """The calling thread's own instance of the coders."""
+    """The calling thread's own coders."""
     instance: Coders | None = getattr(_local, "coders", None)
     if instance is None:
-        instance = _local.coders = Coders()
+        found = compiled()
+        instance = SandboxCoders(*found) if isinstance(found, tuple) else LibraryCoders(found)
+        _local.coders = instance
     return instance
 
 
