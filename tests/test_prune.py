@@ -1,5 +1,7 @@
 """Magnitude pruning: exact counts, the largest stay, and Table 1 of the paper."""
 
+import math
+
 import numpy as np
 import onnx
 import pytest
@@ -8,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper
 
+from squeezekit.compress import prune as prune_module
 from squeezekit.compress.prune import (
-    by_kernel,
     kept_count,
+    layer_adaptive,
     prune,
     prune_tensor,
     table1,
@@ -115,13 +118,28 @@ def test_uniform_spares_the_first_layer_and_tiny_ones():
     assert uniform(small_network(), 0.25) == {"conv2.weight": 0.25}
 
 
-def test_large_kernels_may_keep_another_share():
-    network = create("squeezenet-1.0")
-    densities = by_kernel(network, 0.5, 0.2)
-    assert "conv1.weight" not in densities
-    for name, density in densities.items():
-        assert density == (0.2 if "3x3" in name else 0.5)
-    assert len(densities) == 25  # three in each of eight fires, and conv10
+def test_layer_adaptive_keeps_what_the_scores_say(monkeypatch):
+    """Against the scores as Lee et al. 2021 define them, weight by weight."""
+    monkeypatch.setattr(prune_module, "TINY_SIZE", 200)
+    network = small_network()
+    rng = np.random.default_rng(1)
+    values = {
+        "conv2.weight": rng.normal(size=(64, 8, 3, 3)).astype(np.float32),
+        "conv3.weight": rng.laplace(size=(4, 64, 1, 1)).astype(np.float32),
+    }
+    values["conv3.weight"][:2] = 0
+    network = network.with_tensors(values)
+    scored = []
+    for name, value in values.items():
+        squares = [float(x) ** 2 for x in value.ravel()]
+        scored += [
+            (s / sum(o for o in squares if o >= s) if s else 0.0, name) for s in set(squares)
+        ]
+    kept = sorted(scored, reverse=True)[: math.ceil(0.2 * (4608 + 256))]
+    densities = layer_adaptive(network, 0.2)
+    assert densities == {
+        name: sum(n == name for _, n in kept) / value.size for name, value in values.items()
+    }
 
 
 def test_only_named_tensors_change():
@@ -147,8 +165,6 @@ def test_a_density_out_of_range_is_an_error(density):
 
 
 def test_table1_gives_the_papers_counts_after_pruning():
-    from squeezekit.models.catalogue import create
-
     network = create("squeezenet-1.0", 1000)
     # Initial biases are zero, and those of the paper are not: count every one of them.
     pruned = prune(network, table1())

@@ -76,22 +76,41 @@ def uniform(network: Network, density: float) -> dict[str, float]:
     (Han et al. 2015, figure 6). So do tensors with fewer than `TINY_SIZE` weights, which would
     save a few bytes and may be all that joins two layers.
     """
-    return by_kernel(network, density, density)
+    _check_density("every tensor", density)
+    return dict.fromkeys(_prunable(network), density)
 
 
-def by_kernel(network: Network, pointwise: float, spatial: float) -> dict[str, float]:
-    """As `uniform`, with a density for 1x1 convolutions and products, and one for larger kernels.
+def layer_adaptive(network: Network, density: float) -> dict[str, float]:
+    """A density for each weight tensor, chosen by magnitudes, that together keep a share of all.
 
-    Larger kernels can do with fewer: Table 1 prunes those of 3x3 to a third where most of 1x1 stay.
+    The score of a weight is its square over the sum of those squares in its tensor that are not
+    smaller; the weights of the highest scores in the whole network stay (Lee et al. 2021,
+    "Layer-adaptive Sparsity for the Magnitude-based Pruning"). Tensors that `uniform` spares have
+    none; a network that is pruned already loses more where it can spare more.
+
+    Args:
+        network: whose tensors to compare.
+        density: share of the weights of all these tensors to keep, in (0, 1].
     """
-    for density in (pointwise, spatial):
-        _check_density("every tensor", density)
-    shapes = {name: network.tensors[name].shape for name in weight_names(network)[1:]}
+    _check_density("every tensor", density)
+    scores = {}
+    for name in _prunable(network):
+        squares = np.sort(tensor_values(network.tensors[name]).astype(np.float64).ravel() ** 2)
+        rest = np.cumsum(squares[::-1])[::-1]
+        scores[name] = np.divide(squares, rest, out=np.zeros_like(squares), where=squares > 0)
+    if not scores:
+        return {}
+    together = np.concatenate(list(scores.values()))
+    keep = kept_count(together.size, density)
+    threshold = np.partition(together, together.size - keep)[together.size - keep]
     return {
-        name: spatial if math.prod(shape[2:]) > 1 else pointwise
-        for name, shape in shapes.items()
-        if math.prod(shape) >= TINY_SIZE
+        name: max(1, int(np.count_nonzero((score >= threshold) & (score > 0)))) / score.size
+        for name, score in scores.items()
     }
+
+
+def _prunable(network: Network) -> list[str]:
+    return [n for n in weight_names(network)[1:] if network.tensors[n].size >= TINY_SIZE]
 
 
 def kept_count(size: int, density: float) -> int:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from squeezekit.compress import deep
-from squeezekit.compress.prune import by_kernel, prune, table1, weight_names
+from squeezekit.compress.prune import layer_adaptive, prune, table1, weight_names
 from squeezekit.compress.share import share, with_rounded_tables
 from squeezekit.compress.svd import factored, ranks_by_bytes, spectra
 from squeezekit.data.dataset import split
@@ -18,7 +20,7 @@ from squeezekit.models import catalogue
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.reproduce.result import Column, Reproduction, Row, Value
 from squeezekit.reproduce.workshop import Measured, Workshop
-from squeezekit.sqz.network import Network
+from squeezekit.sqz.network import Network, tensor_values
 from squeezekit.train import recipe as recipes
 from squeezekit.train.recipe import Augmentation, Recipe
 from squeezekit.train.run import is_pruned, start_of
@@ -80,7 +82,11 @@ class Family:
     model: str
     train: Recipe
     finetune: Recipe = field(default_factory=recipes.finetune)
-    recover: Recipe = field(default_factory=recipes.recover)
+    recover: Recipe = field(
+        default_factory=lambda: dataclasses.replace(
+            recipes.recover(), learning_rate=0.002, augmentation=Augmentation(resized_crop=0.35)
+        )
+    )
     rounds: int = 3
     retrain_epochs: int = 10
     retrain_rate: float = 0.002
@@ -117,8 +123,9 @@ class Table2:
         fc_density: of AlexNet's fc6 and fc7; the other layers have Han et al.'s densities. They
             had 0.09, which leaves a file 33 times smaller where fc8 has ten classes only.
         fc_bits, conv_bits: of AlexNet under Deep Compression.
-        squeezenet_densities: of SqueezeNet's 1x1 and 3x3 filters, conv1 excepted; None for Table
-            1's, which prune conv10 most: with few classes there is little of it.
+        squeezenet_density: of SqueezeNet's weights but conv1's, spread over the layers by their
+            magnitudes; None for Table 1's densities, which prune conv10 most: with few classes
+            there is little of it.
         seed: of everything.
     """
 
@@ -133,7 +140,7 @@ class Table2:
             dataclasses.replace(
                 recipes.modern(), batch=32, learning_rate=0.05, warmup_epochs=2, ema=0.98
             ),
-            retrain_epochs=4,
+            retrain_epochs=6,
             retrain_rate=0.005,
             centroid_epochs=2,
         )
@@ -143,7 +150,7 @@ class Table2:
     fc_density: float = 0.06
     fc_bits: int = 5
     conv_bits: int = 8
-    squeezenet_densities: tuple[float, float] | None = (0.42, 0.2)
+    squeezenet_density: float | None = 0.262
     seed: int = 0
 
 
@@ -320,9 +327,8 @@ def _squeezenet_rows(shop: Workshop, config: Table2, given: Given) -> list[Measu
 
     def pruned() -> Network:
         network = base()
-        densities = table1()
-        if config.squeezenet_densities is not None:
-            densities = by_kernel(network, *config.squeezenet_densities)
+        density = config.squeezenet_density
+        densities = table1() if density is None else layer_adaptive(network, density)
         return _pruned(shop, "squeezenet", family, network, densities, given.init_squeezenet)
 
     def deep_compressed(bits: int) -> Callable[[], Network]:
@@ -390,11 +396,19 @@ def _pruned(
     densities: dict[str, float],
     init: Path | None,
 ) -> Network:
-    """In rounds of equal ratios (Han et al. 2015, section 3.4)."""
+    """In rounds of equal ratios, from what is there (Han et al. 2015, section 3.4)."""
     recipe = family.retraining(init, family.retrain_epochs, family.retrain_rate)
     teacher = network
+    first = {
+        tensor: np.count_nonzero(tensor_values(network.tensors[tensor]))
+        / network.tensors[tensor].size
+        for tensor in densities
+    }
     for i in range(1, family.rounds + 1):
-        done = {tensor: d ** (i / family.rounds) for tensor, d in densities.items()}
+        done = {
+            tensor: first[tensor] * min(d / first[tensor], 1.0) ** (i / family.rounds)
+            for tensor, d in densities.items()
+        }
         network = shop.trained(
             f"{name}-pruned-{i}", prune(network, done), recipe, teacher=teacher, masked=True
         )
