@@ -22,6 +22,8 @@ def main() -> None:
 
             app()
         else:
+            # Threads that decode ask for Python's lock between tensors, while others import.
+            sys.setswitchinterval(0.0005)
             predict(asked)
             sys.stdout.flush()
     except SqueezekitError as error:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args
 
-import numpy.typing as npt
+import numpy as np
 
 from squeezekit.errors import GraphError, InputError
 
-Array = npt.NDArray[Any]
+Array = np.ndarray[tuple[Any, ...], np.dtype[Any]]
 BackendName = Literal["onnxruntime", "openvino"]
 
 _SILENT = 4  # every error that ONNX Runtime would log is raised as well

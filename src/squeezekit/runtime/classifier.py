@@ -7,10 +7,9 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from squeezekit.errors import GraphError, InputError, UnsupportedError
@@ -26,6 +25,8 @@ ONNX_METADATA_KEY = "squeezekit"
 
 Precision = Literal["float", "int8"]
 Source = TypeVar("Source", bound=Image.Image | ImageSource)
+
+Indices = np.ndarray[tuple[Any, ...], np.dtype[np.int64]]
 
 _FLOAT_TYPES = ("float32", "float16")
 _DEFAULT_CROP = 224
@@ -240,7 +241,7 @@ def softmax(logits: Floats) -> Floats:
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
 
 
-def ranked(scores: Floats, top: int) -> npt.NDArray[np.int64]:
+def ranked(scores: Floats, top: int) -> Indices:
     """The `top` highest-scoring classes of each row, best first; of equals, the first class first.
 
     Args:

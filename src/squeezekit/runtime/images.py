@@ -9,16 +9,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, Literal, Protocol, cast
+from typing import IO, Any, BinaryIO, Literal, Protocol, cast
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from squeezekit.errors import InputError, TooManyPixelsError, UnsupportedError
 from squeezekit.sqz.network import TORCHVISION, Floats, Preprocessing
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = np.ndarray[tuple[Any, ...], np.dtype[np.uint8]]
 
 
 class ImageFile(Protocol):

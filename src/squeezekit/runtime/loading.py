@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squeezekit.errors import InputError
+from squeezekit.sqz.coders.compiled import compiled
 
 if TYPE_CHECKING:
     from squeezekit.runtime.classifier import Classifier
-    from squeezekit.sqz.network import Network
 
 
 def load(
@@ -56,7 +56,10 @@ def _load_sqz(
     path: Path, threads: int | None, backend: str | None, precision: str | None
 ) -> Classifier:
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(_read, path)
+        pool.submit(compiled)  # which WebAssembly takes as long for as numpy to be imported
+        from squeezekit.sqz.container import read
+
+        reading = pool.submit(read, path)
         from squeezekit.runtime.classifier import from_network, prepare_imports
 
         prepare_imports(backend)
@@ -64,12 +67,3 @@ def _load_sqz(
     classifier = from_network(network, threads, backend, precision)
     classifier.file_bytes = path.stat().st_size
     return classifier
-
-
-def _read(path: Path) -> Network:
-    from squeezekit.sqz.coders.compiled import compiled
-
-    compiled()  # takes as long as numpy's import, which waits for nothing but Python's lock
-    from squeezekit.sqz.container import read
-
-    return read(path)

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from squeezekit.errors import CoderError
 from squeezekit.sqz.coders.compiled import compiled, release
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import wasmtime
 
-Array = npt.NDArray[Any]
+Array = np.ndarray[tuple[Any, ...], np.dtype[Any]]
 
 _PAGE_BYTES = 65_536
 _REASONS = {

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import struct
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from squeezekit.errors import CoderError
 from squeezekit.sqz.coders import engine
 from squeezekit.sqz.network import Floats, SharedTensor
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _SHARED = struct.Struct("<HB")
 _MANTISSA_BITS = 23

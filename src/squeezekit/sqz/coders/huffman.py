@@ -5,14 +5,17 @@ from __future__ import annotations
 import heapq
 import math
 import struct
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from squeezekit.errors import CoderError
 from squeezekit.sqz.coders import engine
 from squeezekit.sqz.coders.entropy import shared_tensor
 from squeezekit.sqz.network import SharedTensor
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 LONGEST_CODE = 15
 MOST_CENTROIDS = 1 << 15
@@ -21,8 +24,9 @@ GAP_FILLER = 15
 
 _PARAMETERS = struct.Struct("<HIB")
 _GAPS, _BITMAP = 0, 1
-Symbols = npt.NDArray[np.uint16]
-Lengths = npt.NDArray[np.uint8]
+
+Symbols = np.ndarray[tuple[Any, ...], np.dtype[np.uint16]]
+Lengths = np.ndarray[tuple[Any, ...], np.dtype[np.uint8]]
 
 
 def code_lengths(counts: npt.NDArray[np.int64], longest: int = LONGEST_CODE) -> Lengths:
