@@ -4,7 +4,10 @@ import dataclasses
 import itertools
 import json
 
+import foreign
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,7 +26,10 @@ from squeezekit.data.digits import write_digits
 from squeezekit.data.folders import split
 from squeezekit.errors import InputError
 from squeezekit.interop import safetensors_file
+from squeezekit.interop.weights import load_network
 from squeezekit.models import catalogue
+from squeezekit.models.fold import fold_batch_norm
+from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz import container
 from squeezekit.sqz.network import SharedTensor
 from squeezekit.train import recipe as recipes
@@ -239,6 +245,29 @@ def test_to_quality_takes_the_smallest_that_is_good(rounder):
     assert point.file_bytes == limit
     with pytest.raises(InputError, match="larger drop"):
         to_quality(rounder, lambda network: False, most=1)
+
+
+@pytest.mark.parametrize("make", [foreign.resnet, foreign.mobilenet])
+def test_networks_from_elsewhere(make, tmp_path):
+    """Batch norms, depthwise convolutions, a MatMul: the file's outputs are as near as it says."""
+    path = tmp_path / "network.onnx"
+    onnx.save(make(), path)
+    network = load_network(path)
+    x = images(64, 32)
+    point = Rounder(network, x, BestConfig(positions=32)).round(1e-7)
+    back = container.decode(container.encode(point.network, "entropy"))
+    original = torch.from_numpy(onnxruntime_outputs(path, x))
+    after = torch.from_numpy(from_network(back).logits(x))
+    measured = divergence_of(original, after)
+    assert measured == pytest.approx(point.divergence, rel=0.1, abs=1e-5)
+    assert measured < 0.01
+    assert point.file_bytes < len(container.encode(fold_batch_norm(network), "dense")) / 2
+    assert all(isinstance(back.tensors[name], SharedTensor) for name in weight_names(back))
+
+
+def onnxruntime_outputs(path, x):
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 
 def test_prices_must_be_positive():

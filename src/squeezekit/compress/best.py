@@ -204,7 +204,8 @@ class Rounder:
         weight = layer.matrices(self._net.weights[layer.weight]().detach())
         x, y = self._patches(layer, original[name], ours[name], generator)  # (B, S, K) each
         x_mean, y_mean = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
-        x, y = x - x_mean, y - y_mean
+        if layer.bias:  # it will make up for what the means do
+            x, y = x - x_mean, y - y_mean
         covariance = _damped(y.transpose(1, 2) @ y / y.shape[1])
         # The weights that give the original's outputs from what the rounded layers before give.
         moved = (x - y).transpose(1, 2) @ y / y.shape[1]

@@ -46,7 +46,7 @@ class Layer:
     @property
     def transposed(self) -> bool:
         """Whether the weight is stored as (in, out)."""
-        return self.node.op == "Gemm" and not self.node.get("transB", 0)
+        return self.node.op != "Conv" and not self.node.get("transB", 0)
 
     def matrices(self, weight: Tensor) -> Tensor:
         """The weight as it is stored, as (B, R, K)."""
@@ -60,7 +60,7 @@ class Layer:
         if self.parts > 1:
             matrices = matrices.transpose(0, 1)
         rows = matrices.reshape(self.outputs, -1)
-        if self.node.op == "Gemm":
+        if self.node.op != "Conv":
             return rows.T.contiguous() if self.transposed else rows
         return rows.reshape(self.shape)
 
@@ -96,18 +96,22 @@ def layers_of(net: TrainableNetwork) -> dict[str, Layer]:
     return {
         node.output: _layer(node, net)
         for node in net.nodes
-        if node.op in ("Conv", "Gemm") and node.inputs[1] in weights and _is_plain(node)
+        if node.op in ("Conv", "Gemm", "MatMul")
+        and node.inputs[1] in weights
+        and _is_plain(node, net)
     }
 
 
-def _is_plain(node: Node) -> bool:
+def _is_plain(node: Node, net: TrainableNetwork) -> bool:
+    if node.op == "MatMul":
+        return len(net.weights[node.inputs[1]]().shape) == 2
     scales = (node.get("alpha", 1.0), node.get("beta", 1.0))
     return node.op == "Conv" or (scales == (1.0, 1.0) and not node.get("transA", 0))
 
 
 def _layer(node: Node, net: TrainableNetwork) -> Layer:
     stored: Sequence[int] = net.weights[node.inputs[1]]().shape
-    if node.op == "Gemm":
+    if node.op != "Conv":
         out, inputs = stored if node.get("transB", 0) else stored[::-1]
         shape = (out, inputs, 1, 1)
     else:
