@@ -1,0 +1,115 @@
+"""The published network as a small file, every way side by side: bytes and accuracy.
+
+    python bench/small_files.py DATA OUT.json
+
+DATA holds han-2016/compressed_SqueezeNet.net, imagenet-500 and imagenet-classes.tsv. Files of
+`imagenet-500` whose number divides by 4 calibrate, without labels; the others measure. Needs
+`pip install zstandard onnx onnxruntime`. Nothing here is retrained.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import zstandard
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+from record import record
+
+from squeezekit.compress.best import Rounder, to_size
+from squeezekit.compress.deep import DeepConfig, deep_compression
+from squeezekit.data.folders import scan
+from squeezekit.data.labelling import matched, with_labels
+from squeezekit.evaluate import evaluate
+from squeezekit.interop.weights import load_network
+from squeezekit.runtime import backends
+from squeezekit.runtime.calibration import calibrated, calibration_images
+from squeezekit.runtime.classifier import Classifier, from_network
+from squeezekit.runtime.int8 import int8_model
+from squeezekit.sqz import container
+from squeezekit.sqz.graph import attach
+
+SIZES = (330_000, 288_000, 245_000)
+
+
+class Reader(CalibrationDataReader):
+    """Prepared images, one by one, as ONNX Runtime's quantiser takes them."""
+
+    def __init__(self, name: str, images: np.ndarray) -> None:
+        self._left = iter([{name: image[None]} for image in images])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._left, None)
+
+
+def main(data: Path, out: Path) -> None:
+    published = data / "han-2016" / "compressed_SqueezeNet.net"
+    network = load_network(published)
+    images = scan(data / "imagenet-500")
+    names = data / "imagenet-classes.tsv"
+    metadata = with_labels(network.metadata, 1000, labels_file=names, image_set=images)
+    images = matched(images, metadata)
+    numbers = [int(Path(path).stem) for path in images.paths]
+    ours = images.subset([i for i, n in enumerate(numbers) if n % 4 == 0])
+    others = images.subset([i for i, n in enumerate(numbers) if n % 4])
+    calibration = calibration_images(ours.paths, metadata.preprocessing, len(ours))
+    raw = published.read_bytes()
+    original = evaluate(from_network(network), others)
+    rows = []
+
+    def add(name: str, size: int, result=original) -> None:
+        rows.append({"file": name, "bytes": size, "top1": result.top1, "top5": result.top5})
+        print(json.dumps(rows[-1]), flush=True)
+
+    def add_sqz(name: str, network, coder="entropy") -> None:
+        encoded = container.encode(network, coder)
+        add(name, len(encoded), evaluate(from_network(container.decode(encoded)), others))
+
+    def measured(path: Path):
+        return evaluate(Classifier(backends.start("onnxruntime", path, None), metadata), others)
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain, quantised, own = (Path(folder, f"{n}.onnx") for n in ("plain", "int8", "own"))
+        plain.write_bytes(attach(network.graph, network.values()))
+        add("float32 .onnx", plain.stat().st_size)
+        inputs = onnx.load(plain).graph.input
+        quantize_static(
+            plain, quantised, Reader(inputs[0].name, calibration[:100]),
+            quant_format=QuantFormat.QDQ, per_channel=True,
+        )  # fmt: skip
+        add("int8 .onnx, ONNX Runtime's quantiser", quantised.stat().st_size,
+            measured(quantised))  # fmt: skip
+        with_ranges = calibrated(network, calibration[:100])
+        own.write_bytes(int8_model(with_ranges))
+        add("int8 .onnx, squeezekit", own.stat().st_size, measured(own))
+    add("published .net", len(raw))
+    add("gzip -9 of it", len(gzip.compress(raw, 9)))
+    add("zstd -22 of it", len(zstandard.ZstdCompressor(level=22).compress(raw)))
+    add("xz -9e of it", len(lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME)))
+    add_sqz(".sqz, Huffman", network, "huffman")
+    add_sqz(".sqz, entropy coder", network)
+    for bits in (6, 5):
+        config = DeepConfig(densities=None, bits=bits, retrain=None, finetune=None)
+        add_sqz(f"--method deep --bits {bits}", deep_compression(network, config)[-1].network)
+    rounder = Rounder(network, calibration)
+    for size in SIZES:
+        add_sqz(f"--method best --target-bytes {size}", to_size(rounder, size).network)
+    record(
+        out,
+        {
+            "network": "published SqueezeNet v1.0, without labels in the file",
+            "calibration_images": len(ours),
+            "held_out_images": len(others),
+            "rows": rows,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
