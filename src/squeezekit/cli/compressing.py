@@ -65,6 +65,13 @@ def compress(
     epochs: Annotated[
         int | None, typer.Option(help="Of each retraining; best retrains only with it.")
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="best: of retraining, instead of --epochs.", min=0)
+    ] = None,
+    finetune: Annotated[
+        Path | None,
+        typer.Option(help="best: retrain on all images of this folder; labels do not matter."),
+    ] = None,
     int8: Annotated[
         bool, typer.Option("--int8", help="Calibrate on --data, so that the file runs in int8.")
     ] = False,
@@ -82,6 +89,8 @@ def compress(
     """Shrink a network to one .sqz file; with --data it is retrained and measured."""
     from squeezekit.compress.methods import Asked, int8_stage, named
     from squeezekit.compress.on_folder import folder_task
+    from squeezekit.compress.recovery import forget, left_by
+    from squeezekit.data.folders import unlabelled
     from squeezekit.interop.weights import load_network
     from squeezekit.report import tables
     from squeezekit.runtime.classifier import from_network
@@ -90,9 +99,15 @@ def compress(
     compressed = named(method)
     if curve is not None and method != "best":
         raise InputError("--curve goes with --method best")
+    if curve is not None and curve.suffix.lower() != ".html":
+        raise InputError(f"{curve}: the name of the page must end in .html")
+    if method != "best" and (minutes is not None or finetune is not None):
+        raise InputError("--minutes and --finetune go with --method best")
     points: list[CurvePoint] = []
+    checkpoint = out.with_name(f"{out.name}.training")
     asked = Asked(
-        bits, density, energy, target_bytes, max_drop, epochs, coder_named(coder), seed,
+        bits, density, energy, target_bytes, max_drop, epochs, minutes,
+        None if finetune is None else unlabelled(finetune), checkpoint, coder_named(coder), seed,
         None if curve is None else points.extend,
     )  # fmt: skip
     if out.suffix.lower() != ".sqz":
@@ -116,10 +131,16 @@ def compress(
         if data is not None:
             by_class = method != "best"  # which needs no labels
             task = folder_task(network.metadata, data, seed, progress, note, by_class=by_class)
-        stages = compressed(network, asked, task, progress)
+        try:
+            stages = compressed(network, asked, task, progress)
+        except KeyboardInterrupt:
+            if left := left_by(checkpoint):
+                note(f"interrupted: the same command goes on from {left[0]}")
+            raise
         if int8 and task is not None:
             stages += int8_stage(stages[-1].network, asked.coder, task, progress)
         container.write(stages[-1].network, out, asked.coder)
+        forget(checkpoint)
         if task is not None and report is not None:
             evaluation = task.measure(container.read(out))
     if curve is not None:

@@ -28,6 +28,7 @@ from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import Network, tensor_values, unshared
 from squeezekit.train import recipe as recipes
 from squeezekit.train.batches import TrainingData
+from squeezekit.train.checkpoint import Checkpoints
 from squeezekit.train.loop import fit
 from squeezekit.train.recipe import Recipe
 from squeezekit.trainable import TrainableNetwork
@@ -246,6 +247,7 @@ def retrained(
     recipe: Recipe,
     original: Network | None = None,
     *,
+    checkpoints: Checkpoints | None = None,
     progress: Progress = silent,
 ) -> Network:
     """Train what is left of a network.
@@ -260,6 +262,7 @@ def retrained(
             more about a few hundred images than their labels do.
         original: the network as it was before compression, which this one should give the same
             answers as; None trains on the labels alone.
+        checkpoints: where to resume from and to save to; None does neither.
         progress: told of each iteration.
 
     Returns:
@@ -268,7 +271,7 @@ def retrained(
     net = TrainableNetwork(with_scaled_dropout(network))
     net.mask_zeros()
     teacher = TrainableNetwork(original) if original and recipe.distillation else None
-    fit(net, data, recipe, teacher=teacher, progress=progress)
+    fit(net, data, recipe, teacher=teacher, checkpoints=checkpoints, progress=progress)
     return dataclasses.replace(net.to_network(), graph=network.graph)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from squeezekit.compress.best import (
     BestConfig,
@@ -18,7 +19,9 @@ from squeezekit.compress.best import (
 )
 from squeezekit.compress.deep import Stage, Stages, deep_compression, pruned, retrained
 from squeezekit.compress.on_folder import Task, deep_config
+from squeezekit.compress.recovery import Effort, recovered
 from squeezekit.compress.svd import factored, ranks_by_bytes, ranks_by_energy, spectra
+from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import Progress
@@ -48,7 +51,10 @@ class Asked:
         energy: share of each weight's squares that SVD keeps.
         target_bytes: of the file.
         max_drop: points of top-1 that may be lost on the held-out images.
-        epochs: of each retraining; the method best does none without.
+        epochs: of each retraining; the method best does none without, or without minutes.
+        minutes: of the method best's retraining, instead of epochs.
+        finetune: images that the method best retrains on instead; no labels.
+        checkpoint: where that leaves its state, and goes on from (see `recovery.recovered`).
         coder: of the file.
         seed: of the retraining.
         on_curve: told of points of the rate-accuracy curve, which else are not measured.
@@ -60,6 +66,9 @@ class Asked:
     target_bytes: int | None = None
     max_drop: float | None = None
     epochs: int | None = None
+    minutes: float | None = None
+    finetune: ImageSet | None = None
+    checkpoint: Path | None = None
     coder: CoderName = "entropy"
     seed: int = 0
     on_curve: Callable[[list[CurvePoint]], None] | None = None
@@ -141,6 +150,8 @@ def best(network: Network, asked: Asked, task: Task | None, progress: Progress) 
         raise InputError("the method best needs --data: a few hundred images, labels do not matter")
     if asked.target_bytes is not None and asked.max_drop is not None:
         raise InputError("ask for --target-bytes or for --max-drop, not for both")
+    if asked.finetune is not None and not asked.epochs and asked.minutes is None:
+        raise InputError("--finetune needs --minutes or --epochs: how long to train on it")
     stages = Stages(task.measure)
     original = stages.add("float32", fold_batch_norm(network), "dense")
     config = BestConfig(seed=asked.seed)
@@ -157,17 +168,21 @@ def best(network: Network, asked: Asked, task: Task | None, progress: Progress) 
         return rounder.round(rounder.usual_price)
 
     point = found()
-    if asked.epochs:
+    how = ""
+    if asked.epochs or asked.minutes is not None:
         rounded = stages.add("rounded", point.network, asked.coder)
-        recipe = dataclasses.replace(recipes.recover(), epochs=asked.epochs, seed=asked.seed)
-        left = retrained(unshared(rounded), task.data, recipe, original, progress=progress)
+        left, how = recovered(
+            unshared(rounded), original, asked.finetune or task.training,
+            Effort(asked.epochs, asked.minutes),
+            seed=asked.seed, checkpoint=asked.checkpoint, progress=progress,
+        )  # fmt: skip
         rounder = Rounder(left, images, config, progress)
         point = found()
     if asked.on_curve is not None:
         asked.on_curve(curve(rounder, task.measure))
     step = f"rounded at {point.price:.2g} nats a bit"
-    if asked.epochs:
-        step += f", after {asked.epochs} epochs of recovery"
+    if how:
+        step += f", after {how}"
     stages.add("coded", _with_step(point.network, step), asked.coder)
     return stages.list
 

@@ -25,7 +25,11 @@ from squeezekit.train.batches import TrainingData
 
 
 class Task:
-    """What the images of a folder are for: to retrain on, to calibrate with, to measure with."""
+    """What the images of a folder are for: to retrain on, to calibrate with, to measure with.
+
+    Attributes:
+        training: the images to retrain on and to calibrate with.
+    """
 
     def __init__(
         self,
@@ -35,13 +39,13 @@ class Task:
         progress: Progress,
         note: Callable[[str], None],
     ) -> None:
-        self._training, self._held_out = training, held_out
+        self.training, self._held_out = training, held_out
         self._preprocessing, self._progress, self._note = preprocessing, progress, note
 
     @cached_property
     def data(self) -> TrainingData:
         """The training images; decoded when this is first asked for."""
-        data = TrainingData(self._training, self._preprocessing, progress=self._progress)
+        data = TrainingData(self.training, self._preprocessing, progress=self._progress)
         for sentence in data.skipped:
             self._note(f"skipped: {sentence}")
         return data
@@ -55,7 +59,7 @@ class Task:
         Raises:
             InputError: where none can be read.
         """
-        return calibration_images(self._training.paths, self._preprocessing, count)
+        return calibration_images(self.training.paths, self._preprocessing, count)
 
     def measure(self, network: Network) -> Evaluation:
         """Accuracy on the held-out images."""

@@ -111,6 +111,21 @@ def scan(directory: Path | str, progress: Progress = silent) -> ImageSet:
     )
 
 
+def unlabelled(directory: Path | str) -> ImageSet:
+    """Every image of a folder, at any depth, as of one class; see `scan`.
+
+    Raises:
+        InputError: where there is no such folder, or no image in it.
+    """
+    root = _existing(directory)
+    listings = Listings(root)
+    paths = _images_below(root, listings)
+    listings.save()
+    if not paths:
+        raise InputError(f"{root} holds no image (such as .jpg or .png), at any depth")
+    return ImageSet(root, tuple(paths), np.zeros(len(paths), np.int64), ("",))
+
+
 def split_folders(directory: Path | str) -> dict[str, Path]:
     """The folders of a split data set by the part they hold: "train", "val", "test".
 
