@@ -18,13 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from halves import published_and_halves
 from record import record
 
 from squeezekit.compress.best import Rounder, divergence_of
-from squeezekit.data.folders import scan
-from squeezekit.data.labelling import matched, with_labels
 from squeezekit.evaluate import evaluate
-from squeezekit.interop.weights import load_network
 from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.images import open_image, prepare
 from squeezekit.sqz import container
@@ -39,14 +37,8 @@ NNCODEC = (  # bytes, divergence
 
 
 def main(data: Path, out: Path) -> None:
-    network = load_network(data / "han-2016" / "compressed_SqueezeNet.net")
-    images = scan(data / "imagenet-500")
-    labels = data / "imagenet-classes.tsv"
-    metadata = with_labels(network.metadata, 1000, labels_file=labels, image_set=images)
-    images = matched(images, metadata)
-    numbers = [int(Path(path).stem) for path in images.paths]
-    ours = images.subset([i for i, n in enumerate(numbers) if n % 4 == 0])
-    others = images.subset([i for i, n in enumerate(numbers) if n % 4])
+    network, ours, others = published_and_halves(data)
+    metadata = network.metadata
 
     def pixels(paths):
         return np.stack([prepare(open_image(path), metadata.preprocessing) for path in paths])

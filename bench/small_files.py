@@ -19,15 +19,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import zstandard
+from halves import published_and_halves
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from record import record
 
 from squeezekit.compress.best import Rounder, to_size
 from squeezekit.compress.deep import DeepConfig, deep_compression
-from squeezekit.data.folders import scan
-from squeezekit.data.labelling import matched, with_labels
 from squeezekit.evaluate import evaluate
-from squeezekit.interop.weights import load_network
 from squeezekit.runtime import backends
 from squeezekit.runtime.calibration import calibrated, calibration_images
 from squeezekit.runtime.classifier import Classifier, from_network
@@ -50,14 +48,8 @@ class Reader(CalibrationDataReader):
 
 def main(data: Path, out: Path) -> None:
     published = data / "han-2016" / "compressed_SqueezeNet.net"
-    network = load_network(published)
-    images = scan(data / "imagenet-500")
-    names = data / "imagenet-classes.tsv"
-    metadata = with_labels(network.metadata, 1000, labels_file=names, image_set=images)
-    images = matched(images, metadata)
-    numbers = [int(Path(path).stem) for path in images.paths]
-    ours = images.subset([i for i, n in enumerate(numbers) if n % 4 == 0])
-    others = images.subset([i for i, n in enumerate(numbers) if n % 4])
+    network, ours, others = published_and_halves(data)
+    metadata = network.metadata
     calibration = calibration_images(ours.paths, metadata.preprocessing, len(ours))
     raw = published.read_bytes()
     original = evaluate(from_network(network), others)

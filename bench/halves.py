@@ -1,0 +1,24 @@
+"""The authors' published network, and `imagenet-500` in two: to calibrate with, and to measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from squeezekit.data.folders import ImageSet, scan
+from squeezekit.data.labelling import matched, with_labels
+from squeezekit.interop.weights import load_network
+from squeezekit.sqz.network import Network
+
+
+def published_and_halves(data: Path) -> tuple[Network, ImageSet, ImageSet]:
+    """The network without labels; files whose number divides by 4, and the others."""
+    network = load_network(data / "han-2016" / "compressed_SqueezeNet.net")
+    images = scan(data / "imagenet-500")
+    metadata = with_labels(
+        network.metadata, 1000, labels_file=data / "imagenet-classes.tsv", image_set=images
+    )
+    images = matched(images, metadata)
+    numbers = [int(Path(str(path)).stem) for path in images.paths]
+    ours = images.subset([i for i, n in enumerate(numbers) if n % 4 == 0])
+    others = images.subset([i for i, n in enumerate(numbers) if n % 4])
+    return network, ours, others
