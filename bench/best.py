@@ -21,14 +21,14 @@ import torch
 from halves import published_and_halves
 from record import record
 
-from squeezekit.compress.best import Rounder, divergence_of
+from squeezekit.compress.best import BestConfig, Rounder, divergence_of
 from squeezekit.evaluate import evaluate
 from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.images import open_image, prepare
 from squeezekit.sqz import container
 from squeezekit.sqz.network import SharedTensor
 
-PRICES = (1.5e-9, 5e-9, 1.2e-8, 1.5e-8, 3.8e-8, 5.5e-8, 1e-7, 1.8e-7, 3.2e-7)
+PRICES = (1.5e-9, 1.4e-8, 3.75e-8, 5.5e-8, 1e-7, 1.8e-7, 3.2e-7)
 
 NNCODEC = (  # bytes, divergence
     (341_938, 0.090), (342_889, 0.076), (330_017, 0.094), (298_304, 0.315), (288_057, 0.336),
@@ -51,7 +51,7 @@ def main(data: Path, out: Path) -> None:
     original = evaluate(from_network(network), others)
     reference = logits(network)
     start = time.perf_counter()
-    rounder = Rounder(network, pixels(ours.paths))
+    rounder = Rounder(network, pixels(ours.paths), BestConfig(mirrored=True))
     curvature_seconds = time.perf_counter() - start
     points = []
     for price in PRICES:

@@ -23,7 +23,7 @@ from halves import published_and_halves
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from record import record
 
-from squeezekit.compress.best import Rounder, to_size
+from squeezekit.compress.best import BestConfig, Rounder, to_size
 from squeezekit.compress.deep import DeepConfig, deep_compression
 from squeezekit.evaluate import evaluate
 from squeezekit.runtime import backends
@@ -89,7 +89,7 @@ def main(data: Path, out: Path) -> None:
     for bits in (6, 5):
         config = DeepConfig(densities=None, bits=bits, retrain=None, finetune=None)
         add_sqz(f"--method deep --bits {bits}", deep_compression(network, config)[-1].network)
-    rounder = Rounder(network, calibration)
+    rounder = Rounder(network, calibration, BestConfig(mirrored=True))
     for size in SIZES:
         add_sqz(f"--method best --target-bytes {size}", to_size(rounder, size).network)
     record(

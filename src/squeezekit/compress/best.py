@@ -29,8 +29,6 @@ from squeezekit.train.allocator import keep_freed_memory
 from squeezekit.train.loop import distillation_loss
 from squeezekit.trainable import Node, TrainableNetwork
 
-Values = dict[str, Tensor]
-
 _DAMPING = 0.01
 """Of a covariance, as a share of its mean variance: what the images at hand do not tell."""
 
@@ -50,6 +48,7 @@ class BestConfig:
         temperature: that softens the outputs which are to stay as they are; None takes 1, or
             SURE_TEMPERATURE where the network is SURE of the images.
         positions: of each layer's output that an image contributes to the statistics.
+        mirrored: look at each image mirrored too, as photos may well be: twice the time.
         sweeps: of coordinate descent.
         mantissa_bits: of the values of levels, and of biases, at most.
         batch: images at a time.
@@ -58,7 +57,8 @@ class BestConfig:
 
     price: float | None = None
     temperature: float | None = None
-    positions: int = 200
+    positions: int = 600
+    mirrored: bool = False
     sweeps: int = 2
     mantissa_bits: int = 10
     batch: int = 25
@@ -108,6 +108,27 @@ CURVE_FACTORS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)
 """On the usual price, for the points of a curve."""
 
 
+class _Part:
+    """A value for a batch of images; planes in float16, of a scale of their own, to save memory.
+
+    That is 2^-12 of each number off, while rounding changes them by a hundredth and more.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        self._scale = 0.0
+        if values.ndim == 4 and values.shape[2] > 1:
+            self._scale = float(values.abs().amax()) / 16384
+        self._stored = (values / self._scale).half() if self._scale > 0 else values
+
+    def values(self) -> Tensor:
+        """As float32."""
+        return self._stored.float() * self._scale if self._scale > 0 else self._stored
+
+
+_Kept = dict[str, list[_Part]]
+"""By the name of the value, batch by batch."""
+
+
 class Rounder:
     """A network and what calibration images tell about it, for any number of roundings."""
 
@@ -134,6 +155,8 @@ class Rounder:
         self.network = unshared(fold_batch_norm(network))
         self._progress = progress
         self._images = torch.from_numpy(images)
+        if self.config.mirrored:
+            self._images = torch.cat([self._images, self._images.flip(3)])
         self._net = TrainableNetwork(self.network).eval()
         self._layers = layers_of(self._net)
         if not self._layers:
@@ -165,8 +188,9 @@ class Rounder:
         """
         rounded_net = TrainableNetwork(self.network).eval()
         generator = torch.Generator().manual_seed(self.config.seed)
-        original: Values = {self._net.input_name: self._images}
-        ours: Values = {self._net.input_name: self._images}
+        parts = [_Part(part) for part in torch.split(self._images, self.config.batch)]
+        original: _Kept = {self._net.input_name: parts}
+        ours: _Kept = {self._net.input_name: parts}
         tensors: dict[str, SharedTensor] = {}
         done = 0
         for nodes, needed in _stretches(self._net, self._layers):
@@ -180,7 +204,8 @@ class Rounder:
             self._advance(self._net, nodes, original, needed)
             self._advance(rounded_net, nodes, ours, needed)
         name = self._net.output_name
-        divergence = divergence_of(original[name].flatten(1), ours[name].flatten(1))
+        before, after = (torch.cat([p.values() for p in kept[name]]) for kept in (original, ours))
+        divergence = divergence_of(before.flatten(1), after.flatten(1))
         biases = {
             layer.bias: rounded_net.weights[layer.bias]().numpy().copy()
             for layer in self._layers.values()
@@ -193,8 +218,8 @@ class Rounder:
     def _rounded(
         self,
         layer: Layer,
-        original: Values,
-        ours: Values,
+        original: _Kept,
+        ours: _Kept,
         rounded_net: TrainableNetwork,
         price: float,
         generator: torch.Generator,
@@ -229,33 +254,33 @@ class Rounder:
         return found
 
     def _patches(
-        self, layer: Layer, original: Tensor, ours: Tensor, generator: torch.Generator
+        self, layer: Layer, original: list[_Part], ours: list[_Part], generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """The same sampled positions of both inputs."""
         kept: tuple[list[Tensor], list[Tensor]] = ([], [])
         state = generator.get_state()
-        for values, into in ((original, kept[0]), (ours, kept[1])):
+        for parts, into in ((original, kept[0]), (ours, kept[1])):
             generator.set_state(state)
-            for part in torch.split(values, self.config.batch):
-                into.append(sampled(layer.patches(part), self.config.positions, generator))
+            for part in parts:
+                patches = layer.patches(part.values())
+                into.append(sampled(patches, self.config.positions, generator))
         return torch.cat(kept[0], dim=1), torch.cat(kept[1], dim=1)
 
     def _advance(
-        self, net: TrainableNetwork, nodes: Sequence[Node], values: Values, needed: set[str]
+        self, net: TrainableNetwork, nodes: Sequence[Node], kept: _Kept, needed: set[str]
     ) -> None:
         """Compute nodes for all images, and keep only what is still needed."""
-        wanted = [name for node in nodes for name in node.inputs if name in values]
-        made: dict[str, list[Tensor]] = {node.output: [] for node in nodes if node.output in needed}
-        for start in range(0, len(self._images), self.config.batch):
-            part = slice(start, start + self.config.batch)
-            here = {name: values[name][part] for name in wanted}
+        wanted = [name for node in nodes for name in node.inputs if name in kept]
+        made: _Kept = {node.output: [] for node in nodes if node.output in needed}
+        for i in range(len(next(iter(kept.values())))):
+            here = {name: kept[name][i].values() for name in wanted}
             for node in nodes:
                 here[node.output] = net.computed(node, here)
             for name, parts in made.items():
-                parts.append(here[name])
-        for name in [name for name in values if name not in needed]:
-            del values[name]
-        values.update({name: torch.cat(parts) for name, parts in made.items()})
+                parts.append(_Part(here[name]))
+        for name in [name for name in kept if name not in needed]:
+            del kept[name]
+        kept.update(made)
 
 
 def divergence_of(original: Tensor, ours: Tensor) -> float:

@@ -37,6 +37,9 @@ What rounding must know is how the inputs of each weight vary together: that tak
 places in images, and small images have few. 250 digits of 8 x 8 pixels are far too few.
 """
 
+PHOTO_CROP = 96
+"""From this size on images are taken for photos, which may be mirrored; digits may not."""
+
 SVD_TIMES = 5
 """How much smaller SVD makes a network where nothing is asked for: as AlexNet in Table 2."""
 
@@ -154,8 +157,9 @@ def best(network: Network, asked: Asked, task: Task | None, progress: Progress) 
         raise InputError("--finetune needs --minutes or --epochs: how long to train on it")
     stages = Stages(task.measure)
     original = stages.add("float32", fold_batch_norm(network), "dense")
-    config = BestConfig(seed=asked.seed)
-    count = CALIBRATION_IMAGES * max(227 // network.metadata.preprocessing.crop, 1) ** 2
+    crop = network.metadata.preprocessing.crop
+    config = BestConfig(seed=asked.seed, mirrored=crop >= PHOTO_CROP)
+    count = CALIBRATION_IMAGES * max(227 // crop, 1) ** 2
     images = task.calibration(count)
     rounder = Rounder(network, images, config, progress)
 
