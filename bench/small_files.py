@@ -4,7 +4,8 @@
 
 DATA holds han-2016/compressed_SqueezeNet.net, imagenet-500 and imagenet-classes.tsv. Files of
 `imagenet-500` whose number divides by 4 calibrate, without labels; the others measure. Needs
-`pip install zstandard onnx onnxruntime`. Nothing here is retrained.
+`pip install zstandard onnx onnxruntime`. Nothing here is retrained. `--method best` is measured on the
+same images by `bench/best.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from halves import published_and_halves
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from record import record
 
-from squeezekit.compress.best import BestConfig, Rounder, to_size
 from squeezekit.compress.deep import DeepConfig, deep_compression
 from squeezekit.evaluate import evaluate
 from squeezekit.runtime import backends
@@ -32,8 +32,6 @@ from squeezekit.runtime.classifier import Classifier, from_network
 from squeezekit.runtime.int8 import int8_model
 from squeezekit.sqz import container
 from squeezekit.sqz.graph import attach
-
-SIZES = (330_000, 288_000, 245_000)
 
 
 class Reader(CalibrationDataReader):
@@ -89,9 +87,6 @@ def main(data: Path, out: Path) -> None:
     for bits in (6, 5):
         config = DeepConfig(densities=None, bits=bits, retrain=None, finetune=None)
         add_sqz(f"--method deep --bits {bits}", deep_compression(network, config)[-1].network)
-    rounder = Rounder(network, calibration, BestConfig(mirrored=True))
-    for size in SIZES:
-        add_sqz(f"--method best --target-bytes {size}", to_size(rounder, size).network)
     record(
         out,
         {
