@@ -4,8 +4,8 @@
 
 DATA holds han-2016/compressed_SqueezeNet.net, imagenet-500 and imagenet-classes.tsv. Files of
 `imagenet-500` whose number divides by 4 calibrate, without labels; the others measure. Needs
-`pip install zstandard onnx onnxruntime`. Nothing here is retrained. `--method best` is measured on the
-same images by `bench/best.py`.
+`pip install zstandard onnx onnxruntime`. Nothing here is retrained; `bench/best.py` measures
+`--method best` on the same images.
 """
 
 from __future__ import annotations

@@ -247,6 +247,26 @@ def test_to_quality_takes_the_smallest_that_is_good(rounder):
         to_quality(rounder, lambda network: False, most=1)
 
 
+def test_moments_are_those_of_all_samples_at_once():
+    random = np.random.default_rng(0)
+    y = random.standard_normal((2, 60, 5)) + 1000  # hardly varies, next to how large it is
+    x = y + 0.1 * random.standard_normal((2, 60, 5))
+    moments = best._Moments()
+    for start in range(0, 60, 25):
+        moments.add(*(torch.from_numpy(v[:, start : start + 25]).float() for v in (x, y)))
+    x, y = (v.astype(np.float32).astype(np.float64) for v in (x, y))
+    covariance, moved = moments.covariance_and_moved(centred=True)
+    for block in range(2):
+        expected = np.cov(y[block].T, bias=True)
+        np.testing.assert_allclose(covariance[block], expected, rtol=1e-3, atol=1e-4)
+        centred = [v[block] - v[block].mean(0) for v in (x, y)]
+        expected = (centred[0] - centred[1]).T @ centred[1] / 60
+        np.testing.assert_allclose(moved[block], expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(moments.means()[0], x.mean(1), rtol=1e-6)
+    raw, _ = moments.covariance_and_moved(centred=False)
+    np.testing.assert_allclose(raw[0], y[0].T @ y[0] / 60, rtol=1e-5)
+
+
 @pytest.mark.parametrize("make", [foreign.resnet, foreign.mobilenet])
 def test_networks_from_elsewhere(make, tmp_path):
     """Batch norms, depthwise convolutions, a MatMul: the file's outputs are as near as it says."""

@@ -129,6 +129,46 @@ _Kept = dict[str, list[_Part]]
 """By the name of the value, batch by batch."""
 
 
+class _Moments:
+    """Sums over samples of patches x of the original's input and y of ours, (B, S, K) each.
+
+    They are taken about the means of the first samples: nothing is lost where inputs hardly vary.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._about: tuple[Tensor, Tensor] | None = None
+        self._sums: list[Tensor] = []
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """More samples."""
+        if self._about is None:
+            self._about = (x.mean(1, keepdim=True), y.mean(1, keepdim=True))
+        x, y = x - self._about[0], y - self._about[1]
+        moved = (x - y).transpose(1, 2) @ y
+        sums = [t.double() for t in (x.sum(1), y.sum(1), y.transpose(1, 2) @ y, moved)]
+        before = self._sums or [torch.zeros(())] * len(sums)
+        self._sums = [a + b for a, b in zip(before, sums, strict=True)]
+        self._count += x.shape[1]
+
+    def means(self) -> tuple[Tensor, Tensor]:
+        """Of x and of y, float32 (B, K)."""
+        assert self._about is not None
+        x, y = (total / self._count for total in self._sums[:2])
+        return (self._about[0][:, 0] + x).float(), (self._about[1][:, 0] + y).float()
+
+    def covariance_and_moved(self, *, centred: bool) -> tuple[Tensor, Tensor]:
+        """Of y with itself, and of x - y with y; float32 (B, K, K) each."""
+        x, y, covariance, moved = (total / self._count for total in self._sums)
+        covariance = covariance - y[:, :, None] * y[:, None, :]
+        moved = moved - (x - y)[:, :, None] * y[:, None, :]
+        if not centred:
+            x, y = self.means()
+            covariance = covariance + y[:, :, None] * y[:, None, :]
+            moved = moved + (x - y)[:, :, None] * y[:, None, :]
+        return covariance.float(), moved.float()
+
+
 class Rounder:
     """A network and what calibration images tell about it, for any number of roundings."""
 
@@ -227,13 +267,11 @@ class Rounder:
         """Round one layer, and set its weight and bias in the rounded network."""
         name = layer.node.inputs[0]
         weight = layer.matrices(self._net.weights[layer.weight]().detach())
-        x, y = self._patches(layer, original[name], ours[name], generator)  # (B, S, K) each
-        x_mean, y_mean = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
-        if layer.bias:  # it will make up for what the means do
-            x, y = x - x_mean, y - y_mean
-        covariance = _damped(y.transpose(1, 2) @ y / y.shape[1])
+        moments = self._moments(layer, original[name], ours[name], generator)
+        # A bias will make up for what the means do.
+        covariance, moved = moments.covariance_and_moved(centred=bool(layer.bias))
+        covariance = _damped(covariance)
         # The weights that give the original's outputs from what the rounded layers before give.
-        moved = (x - y).transpose(1, 2) @ y / y.shape[1]
         target = weight + torch.linalg.solve(
             covariance, (weight @ moved).transpose(1, 2)
         ).transpose(1, 2)
@@ -245,7 +283,8 @@ class Rounder:
         matrices = found.weights()
         _set(rounded_net, layer.weight, layer.stored(matrices))
         if layer.bias:
-            gap = weight @ x_mean.transpose(1, 2) - matrices @ y_mean.transpose(1, 2)  # (B, R, 1)
+            x_mean, y_mean = moments.means()
+            gap = weight @ x_mean[:, :, None] - matrices @ y_mean[:, :, None]  # (B, R, 1)
             gap = gap.sum(0) if layer.parts > 1 else gap.flatten()
             bias = rounded_net.weights[layer.bias]() + gap.flatten()
             nats = float(fisher[:, -1, -1].mean())
@@ -253,18 +292,18 @@ class Rounder:
             _set(rounded_net, layer.bias, bias)
         return found
 
-    def _patches(
+    def _moments(
         self, layer: Layer, original: list[_Part], ours: list[_Part], generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """The same sampled positions of both inputs."""
-        kept: tuple[list[Tensor], list[Tensor]] = ([], [])
-        state = generator.get_state()
-        for parts, into in ((original, kept[0]), (ours, kept[1])):
+    ) -> _Moments:
+        """Of the same sampled positions of both inputs."""
+        found = _Moments()
+        for before, after in zip(original, ours, strict=True):
+            state = generator.get_state()
+            x = sampled(layer.patches(before.values()), self.config.positions, generator)
             generator.set_state(state)
-            for part in parts:
-                patches = layer.patches(part.values())
-                into.append(sampled(patches, self.config.positions, generator))
-        return torch.cat(kept[0], dim=1), torch.cat(kept[1], dim=1)
+            y = sampled(layer.patches(after.values()), self.config.positions, generator)
+            found.add(x, y)
+        return found
 
     def _advance(
         self, net: TrainableNetwork, nodes: Sequence[Node], kept: _Kept, needed: set[str]
