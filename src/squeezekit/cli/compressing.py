@@ -72,6 +72,10 @@ def compress(
         Path | None,
         typer.Option(help="best: retrain on all images of this folder; labels do not matter."),
     ] = None,
+    mirror: Annotated[
+        bool,
+        typer.Option("--mirror", help="best: look at photos mirrored too; better, twice the time."),
+    ] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="Calibrate on --data, so that the file runs in int8.")
     ] = False,
@@ -101,13 +105,14 @@ def compress(
         raise InputError("--curve goes with --method best")
     if curve is not None and curve.suffix.lower() != ".html":
         raise InputError(f"{curve}: the name of the page must end in .html")
-    if method != "best" and (minutes is not None or finetune is not None):
-        raise InputError("--minutes and --finetune go with --method best")
+    if method != "best" and (minutes is not None or finetune is not None or mirror):
+        raise InputError("--minutes, --finetune and --mirror go with --method best")
     points: list[CurvePoint] = []
     checkpoint = out.with_name(f"{out.name}.training")
     asked = Asked(
         bits, density, energy, target_bytes, max_drop, epochs, minutes,
-        None if finetune is None else unlabelled(finetune), checkpoint, coder_named(coder), seed,
+        None if finetune is None else unlabelled(finetune), mirror, checkpoint,
+        coder_named(coder), seed,
         None if curve is None else points.extend,
     )  # fmt: skip
     if out.suffix.lower() != ".sqz":

@@ -37,9 +37,6 @@ What rounding must know is how the inputs of each weight vary together: that tak
 places in images, and small images have few. 250 digits of 8 x 8 pixels are far too few.
 """
 
-PHOTO_CROP = 96
-"""From this size on images are taken for photos, which may be mirrored; digits may not."""
-
 SVD_TIMES = 5
 """How much smaller SVD makes a network where nothing is asked for: as AlexNet in Table 2."""
 
@@ -57,6 +54,7 @@ class Asked:
         epochs: of each retraining; the method best does none without, or without minutes.
         minutes: of the method best's retraining, instead of epochs.
         finetune: images that the method best retrains on instead; no labels.
+        mirror: look at images mirrored too, for the method best.
         checkpoint: where that leaves its state, and goes on from (see `recovery.recovered`).
         coder: of the file.
         seed: of the retraining.
@@ -71,6 +69,7 @@ class Asked:
     epochs: int | None = None
     minutes: float | None = None
     finetune: ImageSet | None = None
+    mirror: bool = False
     checkpoint: Path | None = None
     coder: CoderName = "entropy"
     seed: int = 0
@@ -158,7 +157,7 @@ def best(network: Network, asked: Asked, task: Task | None, progress: Progress) 
     stages = Stages(task.measure)
     original = stages.add("float32", fold_batch_norm(network), "dense")
     crop = network.metadata.preprocessing.crop
-    config = BestConfig(seed=asked.seed, mirrored=crop >= PHOTO_CROP)
+    config = BestConfig(seed=asked.seed, mirrored=asked.mirror)
     count = CALIBRATION_IMAGES * max(227 // crop, 1) ** 2
     images = task.calibration(count)
     rounder = Rounder(network, images, config, progress)
