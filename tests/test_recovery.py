@@ -1,6 +1,7 @@
 """Recovery after rounding: any images, by epochs or by minutes, and on after an interruption."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,15 +11,16 @@ from typer.testing import CliRunner
 from squeezekit.cli.verbs import app
 from squeezekit.compress import recovery
 from squeezekit.compress.prune import prune, uniform
-from squeezekit.compress.recovery import Effort, forget, left_by, recovered
+from squeezekit.compress.recovery import Effort, forget, left_by
 from squeezekit.data.folders import unlabelled
 from squeezekit.errors import InputError
 from squeezekit.interop import safetensors_file
 from squeezekit.models.catalogue import create
 from squeezekit.models.fold import fold_batch_norm
-from squeezekit.models.squeezenet import squeezenet, v1_1
+from squeezekit.models.squeezenet import default_preprocessing, squeezenet, v1_1
 from squeezekit.runtime.classifier import from_network
 from squeezekit.train import recipe as recipes
+from squeezekit.train.batches import TrainingData
 
 
 @pytest.fixture
@@ -32,6 +34,11 @@ def photos(tmp_path):
         Image.fromarray(pixels).save(folder / f"{i:02}.png")
     (tmp_path / "photos" / "notes.txt").write_text("no image")
     return tmp_path / "photos"
+
+
+recovered = partial(
+    recovery.recovered, decode=lambda images: TrainingData(images, default_preprocessing(32, 3))
+)
 
 
 @pytest.fixture

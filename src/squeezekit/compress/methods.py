@@ -154,11 +154,13 @@ def best(network: Network, asked: Asked, task: Task | None, progress: Progress) 
         raise InputError("ask for --target-bytes or for --max-drop, not for both")
     if asked.finetune is not None and not asked.epochs and asked.minutes is None:
         raise InputError("--finetune needs --minutes or --epochs: how long to train on it")
+    effort = None
+    if asked.epochs or asked.minutes is not None:
+        effort = Effort(asked.epochs, asked.minutes)
     stages = Stages(task.measure)
     original = stages.add("float32", fold_batch_norm(network), "dense")
-    crop = network.metadata.preprocessing.crop
     config = BestConfig(seed=asked.seed, mirrored=asked.mirror)
-    count = CALIBRATION_IMAGES * max(227 // crop, 1) ** 2
+    count = CALIBRATION_IMAGES * max(227 // network.metadata.preprocessing.crop, 1) ** 2
     images = task.calibration(count)
     rounder = Rounder(network, images, config, progress)
 
@@ -172,12 +174,11 @@ def best(network: Network, asked: Asked, task: Task | None, progress: Progress) 
 
     point = found()
     how = ""
-    if asked.epochs or asked.minutes is not None:
+    if effort is not None:
         rounded = stages.add("rounded", point.network, asked.coder)
         left, how = recovered(
-            unshared(rounded), original, asked.finetune or task.training,
-            Effort(asked.epochs, asked.minutes),
-            seed=asked.seed, checkpoint=asked.checkpoint, progress=progress,
+            unshared(rounded), original, asked.finetune or task.training, effort,
+            decode=task.decoded, seed=asked.seed, checkpoint=asked.checkpoint, progress=progress,
         )  # fmt: skip
         rounder = Rounder(left, images, config, progress)
         point = found()

@@ -45,7 +45,15 @@ class Task:
     @cached_property
     def data(self) -> TrainingData:
         """The training images; decoded when this is first asked for."""
-        data = TrainingData(self.training, self._preprocessing, progress=self._progress)
+        return self.decoded(self.training)
+
+    def decoded(self, images: ImageSet) -> TrainingData:
+        """Any images as the network takes them; those that cannot be read are noted.
+
+        Raises:
+            InputError: where none can be read.
+        """
+        data = TrainingData(images, self._preprocessing, progress=self._progress)
         for sentence in data.skipped:
             self._note(f"skipped: {sentence}")
         return data

@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def recovered(
     images: ImageSet,
     effort: Effort,
     *,
+    decode: Callable[[ImageSet], TrainingData],
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: Progress = silent,
@@ -63,11 +65,12 @@ def recovered(
         original: the network that it came from.
         images: to train on; their classes play no part.
         effort: how long.
+        decode: makes training data of images (`Task.decoded`).
         seed: of their order and crops.
         checkpoint: what the files' names begin with that hold the state of every minute, and
             what minutes were turned into. The same training goes on from them; whoever is done
             removes them (`forget`).
-        progress: told of decoding and training.
+        progress: told of training.
 
     Returns:
         The trained network, and what was done, in a few words.
@@ -87,7 +90,7 @@ def recovered(
         )
         recipe = dataclasses.replace(recipe, epochs=epochs)
         images = _some(images, count, seed)
-    data = TrainingData(images, network.metadata.preprocessing, progress=progress)
+    data = decode(images)
     checkpoints = None if checkpoint is None else Checkpoints(checkpoint, resume=True)
     trained = retrained(network, data, recipe, original, checkpoints=checkpoints, progress=progress)
     return trained, f"{recipe.epochs} epochs of recovery on {data.images} images"
