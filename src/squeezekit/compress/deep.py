@@ -253,7 +253,8 @@ def retrained(
     """Train what is left of a network.
 
     Zeros of its weights stay exactly zero, and shared weights keep their levels while the
-    centroids move. Dropout is as much weaker as the layer behind it has fewer weights.
+    centroids move. Dropout is as much weaker as the layer behind it has fewer weights, and there is
+    none where all that is learned is what the original answers without it.
 
     Args:
         network: to train.
@@ -268,9 +269,12 @@ def retrained(
     Returns:
         The trained network; its graph is that of `network`.
     """
-    net = TrainableNetwork(with_scaled_dropout(network))
-    net.mask_zeros()
     teacher = TrainableNetwork(original) if original and recipe.distillation else None
+    if teacher is not None and recipe.distillation == 1.0:
+        net = TrainableNetwork(_with_dropout(network, lambda _: 0.0))
+    else:
+        net = TrainableNetwork(with_scaled_dropout(network))
+    net.mask_zeros()
     fit(net, data, recipe, teacher=teacher, checkpoints=checkpoints, progress=progress)
     return dataclasses.replace(net.to_network(), graph=network.graph)
 
@@ -282,17 +286,23 @@ def with_scaled_dropout(network: Network) -> Network:
     less to keep from over-fitting (Han et al. 2015, section 3.2).
     """
     model = parse(network.graph)
+    return _with_dropout(network, lambda value: math.sqrt(_density_behind(network, model, value)))
+
+
+def _with_dropout(network: Network, factor: Callable[[str], float]) -> Network:
+    """With dropout ratios multiplied by a factor, by the name of what comes out of the node."""
+    model = parse(network.graph)
     settings = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type != "Dropout":
             continue
-        factor = math.sqrt(_density_behind(network, model, node.output[0]))
+        by = factor(node.output[0])
         for attribute in node.attribute:
             if attribute.name == "ratio":  # before opset 12
-                attribute.f *= factor
+                attribute.f *= by
         if len(node.input) > 1 and node.input[1] in settings:
             ratio = settings[node.input[1]]
-            scaled = numpy_helper.to_array(ratio) * np.float32(factor)
+            scaled = numpy_helper.to_array(ratio) * np.float32(by)
             ratio.CopyFrom(numpy_helper.from_array(scaled.astype(np.float32), ratio.name))
     return dataclasses.replace(network, graph=model.SerializeToString(deterministic=True))
 

@@ -1,0 +1,95 @@
+"""240,000 bytes for the published network: rounding, recovery by distillation, rounding again.
+
+    python bench/thousand.py SHARED_DATA IMAGES OUT.json [EPOCHS]
+
+Calibrates on the files of `imagenet-500` whose number divides by 4, recovers on them and on the
+folder IMAGES, all without labels, and measures on the other files of `imagenet-500`. Files of IMAGES
+that are named ILSVRC2012_val_* are left out, as they may be among what others measure on. Given the
+same images and number of threads it makes the same file, byte for byte; it can be interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from halves import published_and_halves
+from record import record
+
+from squeezekit.compress.best import divergence_of
+from squeezekit.compress.methods import Asked, best
+from squeezekit.compress.on_folder import Task
+from squeezekit.compress.recovery import forget
+from squeezekit.data.folders import unlabelled
+from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.images import open_image, prepare
+from squeezekit.sqz import container
+
+TARGET_BYTES = 240_000
+
+
+def main(data: Path, folder: Path, out: Path, epochs: int) -> None:
+    network, ours, others = published_and_halves(data)
+    found = unlabelled(folder)
+    paths = (
+        *(path for path in found.paths if not Path(str(path)).name.startswith("ILSVRC2012_val_")),
+        *ours.paths,
+    )
+    images = dataclasses.replace(found, paths=paths, targets=np.zeros(len(paths), np.int64))
+    shown = [0.0]
+
+    def progress(task: str, done: int, total: int) -> None:
+        if time.perf_counter() - shown[0] > 30:
+            shown[0] = time.perf_counter()
+            print(f"{task} {done} of {total}", flush=True)
+
+    task = Task(ours, others, network.metadata.preprocessing, progress, print)
+    checkpoint = out.with_name(out.name + ".training")
+    asked = Asked(target_bytes=TARGET_BYTES, epochs=epochs, finetune=images, checkpoint=checkpoint)
+    start = time.perf_counter()
+    stages = best(network, asked, task, progress)
+    seconds = time.perf_counter() - start
+    pixels = [prepare(open_image(path), network.metadata.preprocessing) for path in others.paths]
+
+    def logits(of):
+        classifier = from_network(of)
+        parts = np.array_split(np.stack(pixels), 10)
+        return torch.from_numpy(np.concatenate([classifier.logits(part) for part in parts]))
+
+    reference = logits(network)
+    encoded = container.encode(stages[-1].network, "entropy")
+    out.with_suffix(".sqz").write_bytes(encoded)
+    record(
+        out,
+        {
+            "network": "published SqueezeNet v1.0, without labels in the file",
+            "calibration_images": len(ours),
+            "recovery_images": len(images),
+            "recovery_epochs": epochs,
+            "threads": torch.get_num_threads(),
+            "held_out_images": len(others),
+            "sha256": hashlib.sha256(encoded).hexdigest(),
+            "seconds": round(seconds, 1),
+            "stages": [
+                {
+                    "stage": stage.name,
+                    "file_bytes": stage.file_bytes,
+                    "divergence_nats": round(divergence_of(reference, logits(stage.network)), 4),
+                    "top1": stage.top1,
+                    "top5": stage.top5,
+                    "seconds": round(stage.seconds, 1),
+                }
+                for stage in stages
+            ],
+        },
+    )
+    forget(checkpoint)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:4]), epochs=int(sys.argv[4]) if len(sys.argv) > 4 else 3)
