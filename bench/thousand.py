@@ -3,9 +3,9 @@
     python bench/thousand.py SHARED_DATA IMAGES OUT.json [EPOCHS]
 
 Calibrates on the files of `imagenet-500` whose number divides by 4, recovers on them and on the
-folder IMAGES, all without labels, and measures on the other files of `imagenet-500`. Files of IMAGES
-that are named ILSVRC2012_val_* are left out, as they may be among what others measure on. Given the
-same images and number of threads it makes the same file, byte for byte; it can be interrupted.
+folder IMAGES, all without labels, and measures on the other files of `imagenet-500`. Files that are
+named ILSVRC2012_val_* are left out, as they may be among what others measure on. Given the same
+images and number of threads it makes the same file, byte for byte; it can be interrupted.
 """
 
 from __future__ import annotations

@@ -101,11 +101,12 @@ def test_sampled_positions_are_columns_of_the_patches():
     assert sampled(patches, 99, torch.Generator()).shape == (3, 20, 4)
 
 
-def test_fisher_is_the_covariance_of_the_gradients():
+@pytest.mark.parametrize(("model", "place"), [("squeezenet-1.0", 3), ("alexnet", -3)])
+def test_fisher_is_the_covariance_of_the_gradients(model, place):
     """Against torch's own gradients of single images, with the same drawn classes."""
-    network = catalogue.create("squeezenet-1.0", classes=5, input_size=67)
+    network = catalogue.create(model, classes=5, input_size=67)
     net = TrainableNetwork(network).eval()
-    name, layer = list(layers_of(net).items())[3]
+    name, layer = list(layers_of(net).items())[place]
     x = torch.from_numpy(images(6, 67))
     found = weight_fisher(net, {name: layer}, x, batch=6, seed=3)[name]
     with torch.no_grad():

@@ -84,6 +84,11 @@ def _filter_fisher(layer: Layer, x: Tensor, gradient: Tensor) -> Tensor:
     n, blocks, _, positions = patches.shape
     rows = gradient.reshape(n, -1, layer.outputs // layer.groups, positions)
     rows = rows.expand(n, blocks, -1, positions)  # (N, B, R, P); all parts have the same outputs
+    if positions == 1:  # a fully connected layer: g is a number times the patch, as R may be large
+        ones = torch.ones(blocks, n, 1)
+        x = torch.cat([patches[..., 0].transpose(0, 1), ones], dim=2)  # (B, N, K + 1)
+        size = rows.square().mean(2).transpose(0, 1)  # (B, N, 1)
+        return x.transpose(1, 2) @ (size * x)
     of_weight = rows @ patches.transpose(2, 3)  # (N, B, R, K)
     each = torch.cat([of_weight, rows.sum(3, keepdim=True)], dim=3).transpose(0, 1).flatten(1, 2)
     return each.transpose(1, 2) @ each / rows.shape[2]
