@@ -133,7 +133,8 @@ def _measured(
             epochs=asked.epochs, retrain_epochs=asked.retrain_epochs, settings=asked.settings,
         )  # fmt: skip
         return table2.reproduce_table2(shop(config=config, given=given), config, given)
-    recipe = recipes.with_settings(from_scratch.recipe(), asked.settings)
+    usual = table3.recipe() if what == "table3" else from_scratch.recipe()
+    recipe = recipes.with_settings(usual, asked.settings)
     if asked.epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=asked.epochs)
     workshop = shop(recipe=recipe, input_size=asked.input_size, seed=asked.seed)
