@@ -253,7 +253,7 @@ def recover() -> Recipe:
     """
     return dataclasses.replace(
         retrain(), epochs=4, learning_rate=0.0005, warmup_epochs=0.2, weight_decay=0.0,
-        augmentation=Augmentation(resized_crop=0.35), distillation=1.0, temperature=2.0,
+        distillation=1.0, temperature=2.0,
     )  # fmt: skip
 
 
