@@ -17,14 +17,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
-from halves import published_and_halves
+from halves import logits_on, pixels_of, published_and_halves
 from record import record
 
 from squeezekit.compress.best import BestConfig, Rounder, divergence_of
 from squeezekit.evaluate import evaluate
 from squeezekit.runtime.classifier import from_network
-from squeezekit.runtime.images import open_image, prepare
 from squeezekit.sqz import container
 from squeezekit.sqz.network import SharedTensor
 
@@ -38,20 +36,12 @@ NNCODEC = (  # bytes, divergence
 
 def main(data: Path, out: Path) -> None:
     network, ours, others = published_and_halves(data)
-    metadata = network.metadata
-
-    def pixels(paths):
-        return np.stack([prepare(open_image(path), metadata.preprocessing) for path in paths])
-
-    def logits(network):
-        classifier = from_network(network)
-        parts = np.array_split(pixels(others.paths), 10)
-        return torch.from_numpy(np.concatenate([classifier.logits(part) for part in parts]))
-
+    preprocessing = network.metadata.preprocessing
+    logits = logits_on(pixels_of(others, preprocessing))
     original = evaluate(from_network(network), others)
     reference = logits(network)
     start = time.perf_counter()
-    rounder = Rounder(network, pixels(ours.paths), BestConfig(mirrored=True))
+    rounder = Rounder(network, pixels_of(ours, preprocessing), BestConfig(mirrored=True))
     curvature_seconds = time.perf_counter() - start
     points = []
     for price in PRICES:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from halves import published_and_halves
+from halves import logits_on, pixels_of, published_and_halves
 from record import record
 
 from squeezekit.compress.best import divergence_of
@@ -26,8 +26,6 @@ from squeezekit.compress.methods import Asked, best
 from squeezekit.compress.on_folder import Task
 from squeezekit.compress.recovery import forget
 from squeezekit.data.folders import unlabelled
-from squeezekit.runtime.classifier import from_network
-from squeezekit.runtime.images import open_image, prepare
 from squeezekit.sqz import container
 
 TARGET_BYTES = 240_000
@@ -54,13 +52,7 @@ def main(data: Path, folder: Path, out: Path, epochs: int) -> None:
     start = time.perf_counter()
     stages = best(network, asked, task, progress)
     seconds = time.perf_counter() - start
-    pixels = [prepare(open_image(path), network.metadata.preprocessing) for path in others.paths]
-
-    def logits(of):
-        classifier = from_network(of)
-        parts = np.array_split(np.stack(pixels), 10)
-        return torch.from_numpy(np.concatenate([classifier.logits(part) for part in parts]))
-
+    logits = logits_on(pixels_of(others, network.metadata.preprocessing))
     reference = logits(network)
     encoded = container.encode(stages[-1].network, "entropy")
     out.with_suffix(".sqz").write_bytes(encoded)

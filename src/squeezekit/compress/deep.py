@@ -271,7 +271,7 @@ def retrained(
     """
     teacher = TrainableNetwork(original) if original and recipe.distillation else None
     if teacher is not None and recipe.distillation == 1.0:
-        net = TrainableNetwork(_with_dropout(network, lambda _: 0.0))
+        net = TrainableNetwork(_with_dropout(network, lambda model, value: 0.0))
     else:
         net = TrainableNetwork(with_scaled_dropout(network))
     net.mask_zeros()
@@ -285,18 +285,21 @@ def with_scaled_dropout(network: Network) -> Network:
     The density is that of the layer which the dropped values feed: with fewer connections there is
     less to keep from over-fitting (Han et al. 2015, section 3.2).
     """
-    model = parse(network.graph)
-    return _with_dropout(network, lambda value: math.sqrt(_density_behind(network, model, value)))
+
+    def factor(model: onnx.ModelProto, value: str) -> float:
+        return math.sqrt(_density_behind(network, model, value))
+
+    return _with_dropout(network, factor)
 
 
-def _with_dropout(network: Network, factor: Callable[[str], float]) -> Network:
-    """With dropout ratios multiplied by a factor, by the name of what comes out of the node."""
+def _with_dropout(network: Network, factor: Callable[[onnx.ModelProto, str], float]) -> Network:
+    """With dropout ratios multiplied by a factor, of the graph and the node's output."""
     model = parse(network.graph)
     settings = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type != "Dropout":
             continue
-        by = factor(node.output[0])
+        by = factor(model, node.output[0])
         for attribute in node.attribute:
             if attribute.name == "ratio":  # before opset 12
                 attribute.f *= by
