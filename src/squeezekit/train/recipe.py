@@ -249,11 +249,11 @@ def centroids() -> Recipe:
 def recover() -> Recipe:
     """After rounding: the weights that are left learn to answer as the network did before.
 
-    Small steps, from the original's softened answers alone: labels would teach it something else.
+    From the original's softened answers alone: labels would teach it something else.
     """
     return dataclasses.replace(
-        retrain(), epochs=4, learning_rate=0.0005, warmup_epochs=0.2, weight_decay=0.0,
-        distillation=1.0, temperature=2.0,
+        retrain(), epochs=4, learning_rate=0.003, warmup_epochs=0.2, weight_decay=0.0,
+        clip_norm=5.0, distillation=1.0, temperature=2.0,
     )  # fmt: skip
 
 
