@@ -268,6 +268,26 @@ def test_moments_are_those_of_all_samples_at_once():
     np.testing.assert_allclose(raw[0], y[0].T @ y[0] / 60, rtol=1e-5)
 
 
+def test_few_samples_are_trusted_for_variances_more_than_for_the_rest():
+    """Nearer to the truth than the samples' own covariance; with many samples, the same as it."""
+    random = np.random.default_rng(0)
+    mixing = random.standard_normal((40, 40)) * (random.random((40, 40)) < 0.1) + np.eye(40)
+    truth = mixing @ mixing.T
+
+    def errors(count):
+        samples = random.multivariate_normal(np.zeros(40), truth, size=(3, count))
+        found = torch.from_numpy(np.stack([np.cov(x.T, bias=True) for x in samples]))
+        shrunk = best._shrunk(found, count)
+        variances = [t.diagonal(dim1=1, dim2=2) for t in (found, shrunk)]
+        torch.testing.assert_close(*variances)
+        return [float((t - torch.from_numpy(truth)).square().sum()) for t in (found, shrunk)]
+
+    raw, shrunk = errors(20)
+    assert shrunk < 0.7 * raw
+    raw, shrunk = errors(100_000)
+    assert shrunk == pytest.approx(raw, rel=0.02)
+
+
 @pytest.mark.parametrize("make", [foreign.resnet, foreign.mobilenet])
 def test_networks_from_elsewhere(make, tmp_path):
     """Batch norms, depthwise convolutions, a MatMul: the file's outputs are as near as it says."""
