@@ -221,6 +221,12 @@ def test_a_point_is_what_its_file_gives(rounder, digits):
     assert weights == set(weight_names(back))
 
 
+def test_the_bytes_are_those_of_the_coder_that_is_asked_for(digits):
+    point = Rounder(*digits, BestConfig(positions=16, coder="huffman")).round(1e-6)
+    assert len(container.encode(point.network, "huffman")) == point.file_bytes
+    assert point.network.metadata.provenance[-1] == "rounded at 1e-06 nats a bit"
+
+
 def test_it_beats_rounding_to_the_nearest_of_as_many_levels(rounder, digits):
     """At no more bytes than k-means sharing, a smaller change of the outputs."""
     shared = share(rounder.network, 3)

@@ -6,6 +6,7 @@ Layer after layer, each made to give what the original gives from inputs that ar
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from squeezekit.evaluate import Evaluation
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz import container
+from squeezekit.sqz.container import CoderName
 from squeezekit.sqz.network import Floats, Network, SharedTensor, unshared
 from squeezekit.train.allocator import keep_freed_memory
 from squeezekit.train.loop import distillation_loss
@@ -51,6 +53,7 @@ class BestConfig:
         mirrored: look at each image mirrored too, as photos may well be: twice the time.
         sweeps: of coordinate descent.
         mantissa_bits: of the values of levels, and of biases, at most.
+        coder: of the files whose bytes are counted.
         batch: images at a time.
         seed: of sampled positions and classes.
     """
@@ -61,6 +64,7 @@ class BestConfig:
     mirrored: bool = False
     sweeps: int = 2
     mantissa_bits: int = 10
+    coder: CoderName = "entropy"
     batch: int = 25
     seed: int = 0
 
@@ -253,7 +257,9 @@ class Rounder:
         }
         network = self.network.with_tensors({**tensors, **biases})
         network = with_rounded_tables(network, self.config.mantissa_bits)
-        return Point(network, len(container.encode(network, "entropy")), price, divergence)
+        metadata = network.metadata.with_step(f"rounded at {price:.2g} nats a bit")
+        network = dataclasses.replace(network, metadata=metadata)
+        return Point(network, len(container.encode(network, self.config.coder)), price, divergence)
 
     def _rounded(
         self,

@@ -159,7 +159,7 @@ def best(network: Network, asked: Asked, task: Task | None, progress: Progress) 
         effort = Effort(asked.epochs, asked.minutes)
     stages = Stages(task.measure)
     original = stages.add("float32", fold_batch_norm(network), "dense")
-    config = BestConfig(seed=asked.seed, mirrored=asked.mirror)
+    config = BestConfig(seed=asked.seed, mirrored=asked.mirror, coder=asked.coder)
     count = CALIBRATION_IMAGES * max(227 // network.metadata.preprocessing.crop, 1) ** 2
     images = task.calibration(count)
     rounder = Rounder(network, images, config, progress)
@@ -173,21 +173,17 @@ def best(network: Network, asked: Asked, task: Task | None, progress: Progress) 
         return rounder.round(rounder.usual_price)
 
     point = found()
-    how = ""
     if effort is not None:
         rounded = stages.add("rounded", point.network, asked.coder)
         left, how = recovered(
             unshared(rounded), original, asked.finetune or task.training, effort,
             decode=task.decoded, seed=asked.seed, checkpoint=asked.checkpoint, progress=progress,
         )  # fmt: skip
-        rounder = Rounder(left, images, config, progress)
+        rounder = Rounder(_with_step(left, how), images, config, progress)
         point = found()
     if asked.on_curve is not None:
         asked.on_curve(curve(rounder, task.measure))
-    step = f"rounded at {point.price:.2g} nats a bit"
-    if how:
-        step += f", after {how}"
-    stages.add("coded", _with_step(point.network, step), asked.coder)
+    stages.add("coded", point.network, asked.coder)
     return stages.list
 
 
