@@ -20,26 +20,38 @@ from record import record
 from squeezekit.data.dataset import split
 from squeezekit.models import catalogue
 from squeezekit.train import recipe as recipes
-from squeezekit.train.run import train_run
+from squeezekit.train.recipe import Recipe
+from squeezekit.train.run import Run, train_run
 
 EPOCHS = 12
 INPUT_SIZE = 128
 
 
-def main(data: Path, out: Path) -> None:
-    recipe = dataclasses.replace(
-        recipes.modern(), epochs=EPOCHS, batch=32, learning_rate=0.05, warmup_epochs=1, ema=0.98
+def recipe(epochs: int) -> Recipe:
+    """`modern`, for a few hundred photos."""
+    return dataclasses.replace(
+        recipes.modern(), epochs=epochs, batch=32, learning_rate=0.05, warmup_epochs=1, ema=0.98
     )
-    labels = split(data, "train", 0).classes
+
+
+def trained(data: Path, run: Path, recipe: Recipe) -> Run:
+    """SqueezeNet v1.1 in a folder of a run."""
     network = catalogue.create(
-        "squeezenet-1.1", input_size=INPUT_SIZE, labels=labels, variant=recipe.variant
+        "squeezenet-1.1",
+        input_size=INPUT_SIZE,
+        labels=split(data, "train", 0).classes,
+        variant=recipe.variant,
     )
+    return train_run(
+        network, data, run, recipe, progress=lambda task, done, total: None, note=print
+    )
+
+
+def main(data: Path, out: Path) -> None:
+    modern = recipe(EPOCHS)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        run = train_run(
-            network, data, Path(folder) / "run", recipe,
-            progress=lambda task, done, total: None, note=print,
-        )  # fmt: skip
+        run = trained(data, Path(folder) / "run", modern)
     epochs = [
         {"epoch": r.epoch, "loss": r.loss, "train_top1": r.train_top1, "val_top1": r.val_top1}
         for r in run.results
@@ -49,8 +61,8 @@ def main(data: Path, out: Path) -> None:
     record(
         out,
         {
-            "recipe": dataclasses.asdict(recipe),
-            "loss_of_guessing": math.log(len(labels)),
+            "recipe": dataclasses.asdict(modern),
+            "loss_of_guessing": math.log(len(run.network.metadata.labels)),
             "last_loss": epochs[-1]["loss"],
             "val_top1": run.evaluation.top1,
             "val_images": run.evaluation.images,

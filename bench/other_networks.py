@@ -9,36 +9,15 @@ itself, without any training, and measured on the other photos of DATA.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import tempfile
 from pathlib import Path
 
+from from_scratch import recipe, trained
 from own_photos import squeezekit
 from record import record
 
-from squeezekit.data.dataset import split
-from squeezekit.models import catalogue
-from squeezekit.train import recipe as recipes
-from squeezekit.train.run import train_run
-
 EPOCHS = 30
-INPUT_SIZE = 128
-
-
-def trained(data: Path, run: Path) -> Path:
-    """SqueezeNet v1.1 in a folder of a run."""
-    recipe = dataclasses.replace(
-        recipes.modern(), epochs=EPOCHS, batch=32, learning_rate=0.05, warmup_epochs=1, ema=0.98
-    )
-    network = catalogue.create(
-        "squeezenet-1.1",
-        input_size=INPUT_SIZE,
-        labels=split(data, "train", 0).classes,
-        variant=recipe.variant,
-    )
-    train_run(network, data, run, recipe, progress=lambda task, done, total: None, note=print)
-    return run
 
 
 def compressed(weights: Path, data: Path, out: Path) -> dict:
@@ -54,10 +33,9 @@ def compressed(weights: Path, data: Path, out: Path) -> dict:
 
 def main(data: Path, alexnet: Path, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        networks = {
-            "SqueezeNet v1.1": trained(data, Path(folder, "run")),
-            "AlexNet": alexnet,
-        }
+        run = Path(folder, "run")
+        trained(data, run, recipe(EPOCHS))
+        networks = {"SqueezeNet v1.1": run, "AlexNet": alexnet}
         results = {
             name: compressed(weights, data, Path(folder, f"{i}.sqz"))
             for i, (name, weights) in enumerate(networks.items())
