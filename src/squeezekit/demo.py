@@ -164,8 +164,7 @@ def _trained(
     )
     trained = net.to_network()
     step = f"trained on scikit-learn's digits, {len(train)} images, {len(epochs)} epochs"
-    metadata = trained.metadata.with_step(step)
-    return dataclasses.replace(trained, metadata=metadata), epochs
+    return trained.with_step(step), epochs
 
 
 def _compressed(

@@ -6,7 +6,6 @@ Layer after layer, each made to give what the original gives from inputs that ar
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -257,8 +256,7 @@ class Rounder:
         }
         network = self.network.with_tensors({**tensors, **biases})
         network = with_rounded_tables(network, self.config.mantissa_bits)
-        metadata = network.metadata.with_step(f"rounded at {price:.2g} nats a bit")
-        network = dataclasses.replace(network, metadata=metadata)
+        network = network.with_step(f"rounded at {price:.2g} nats a bit")
         return Point(network, len(container.encode(network, self.config.coder)), price, divergence)
 
     def _rounded(

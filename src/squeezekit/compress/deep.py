@@ -213,8 +213,8 @@ def deep_compression(
         network = retrained(network, data, config.finetune, progress=_named("centroids", progress))
     network = add("shared", network, "huffman")
     network = with_rounded_tables(network, config.mantissa_bits)
-    metadata = network.metadata.with_step(f"Deep Compression: {_described(config)}")
-    add("coded", dataclasses.replace(network, metadata=metadata), config.coder)
+    network = network.with_step(f"Deep Compression: {_described(config)}")
+    add("coded", network, config.coder)
     return stages.list
 
 

@@ -111,7 +111,7 @@ def prune(network: Network, asked: Asked, task: Task | None, progress: Progress)
     stages = Stages(None if task is None else task.measure)
     stages.add("float32", fold_batch_norm(network), "dense")
     network = pruned(network, config, None if task is None else task.data, progress)
-    network = _with_step(fold_batch_norm(network), f"pruned to {network.nonzero:,} weights")
+    network = fold_batch_norm(network).with_step(f"pruned to {network.nonzero:,} weights")
     stages.add("pruned", network, asked.coder)
     return stages.list
 
@@ -137,7 +137,7 @@ def svd(network: Network, asked: Asked, task: Task | None, progress: Progress) -
         if asked.epochs is not None:
             recipe = dataclasses.replace(recipe, epochs=asked.epochs)
         network = retrained(network, task.data, recipe, original, progress=progress)
-    network = _with_step(fold_batch_norm(network), f"SVD of {len(ranks)} layers")
+    network = fold_batch_norm(network).with_step(f"SVD of {len(ranks)} layers")
     stages.add("coded", network, asked.coder)
     return stages.list
 
@@ -179,7 +179,7 @@ def best(network: Network, asked: Asked, task: Task | None, progress: Progress) 
             unshared(rounded), original, asked.finetune or task.training, effort,
             decode=task.decoded, seed=asked.seed, checkpoint=asked.checkpoint, progress=progress,
         )  # fmt: skip
-        rounder = Rounder(_with_step(left, how), images, config, progress)
+        rounder = Rounder(left.with_step(how), images, config, progress)
         point = found()
     if asked.on_curve is not None:
         asked.on_curve(curve(rounder, task.measure))
@@ -209,7 +209,3 @@ def named(name: str) -> Method:
     near = difflib.get_close_matches(name, METHODS, n=1)
     hint = f"did you mean {near[0]}?" if near else f"use {', '.join(METHODS)}"
     raise InputError(f"there is no method {name!r}: {hint}")
-
-
-def _with_step(network: Network, step: str) -> Network:
-    return dataclasses.replace(network, metadata=network.metadata.with_step(step))

@@ -199,6 +199,10 @@ class Network:
     tensors: Mapping[str, Tensor]
     metadata: Metadata
 
+    def with_step(self, step: str) -> Network:
+        """The same with one more line of provenance."""
+        return dataclasses.replace(self, metadata=self.metadata.with_step(step))
+
     def with_tensors(self, changed: Mapping[str, Tensor]) -> Network:
         """The same network with some tensors replaced; shapes must stay.
 

@@ -137,7 +137,7 @@ def _with_head_for(source: Network, classes: tuple[str, ...], data: Path, seed: 
     step = f"last layer made anew for {data.resolve().name}"
     if known:
         step += f", with the weights of {len(known)} classes that it knew"
-    network = dataclasses.replace(network, metadata=network.metadata.with_step(step))
+    network = network.with_step(step)
     return Start(network, knows_classes=len(known) == len(classes))
 
 
@@ -232,7 +232,7 @@ def train_run(
         )
     step = f"trained on {data.resolve().name}: {training.images} images, {len(results)} epochs"
     trained = net.to_network()
-    trained = dataclasses.replace(trained, metadata=trained.metadata.with_step(step))
+    trained = trained.with_step(step)
     if writes:
         safetensors_file.write(trained, out / RUN_WEIGHTS)
     evaluation = measure(net)
