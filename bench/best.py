@@ -20,8 +20,8 @@ import numpy as np
 from halves import logits_on, pixels_of, published_and_halves
 from record import record
 
-from squeezekit.compress.best import BestConfig, Rounder, divergence_of
-from squeezekit.evaluate import evaluate
+from squeezekit.compression.best import BestConfig, Rounder, divergence_of
+from squeezekit.evaluation import evaluate
 from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz import container
 from squeezekit.sqz.network import SharedTensor

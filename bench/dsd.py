@@ -17,18 +17,18 @@ from pathlib import Path
 import torch
 from record import record
 
-from squeezekit.compress.dsd import DsdConfig, dsd, nonzero_weights
-from squeezekit.compress.prune import prune, uniform
+from squeezekit.compression.dsd import DsdConfig, dsd, nonzero_weights
+from squeezekit.compression.prune import prune, uniform
 from squeezekit.data import folders
 from squeezekit.data.digits import write_digits
-from squeezekit.evaluate import Evaluation, evaluate
+from squeezekit.evaluation import Evaluation, evaluate
 from squeezekit.models import catalogue
 from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz.network import Network
-from squeezekit.train import recipe as recipes
-from squeezekit.train.batches import TrainingData
-from squeezekit.train.loop import fit
-from squeezekit.trainable import TrainableNetwork
+from squeezekit.trainable.network import TrainableNetwork
+from squeezekit.training import recipe as recipes
+from squeezekit.training.batches import TrainingData
+from squeezekit.training.loop import fit
 
 SEEDS = (0, 1, 2)
 EPOCHS = 8

@@ -19,9 +19,9 @@ from record import record
 
 from squeezekit.data.dataset import split
 from squeezekit.models import catalogue
-from squeezekit.train import recipe as recipes
-from squeezekit.train.recipe import Recipe
-from squeezekit.train.run import Run, train_run
+from squeezekit.training import recipe as recipes
+from squeezekit.training.recipe import Recipe
+from squeezekit.training.run import Run, train_run
 
 EPOCHS = 12
 INPUT_SIZE = 128

@@ -62,7 +62,7 @@ def torch_bf16(folder: Path) -> Call:
 def _torch(folder: Path, dtype: str) -> Call:
     import torch
 
-    from squeezekit.trainable import TrainableNetwork
+    from squeezekit.trainable.network import TrainableNetwork
 
     torch.set_num_threads(THREADS)
     kind = getattr(torch, dtype)

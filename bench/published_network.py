@@ -22,13 +22,13 @@ from record import record
 
 from squeezekit.data import folders
 from squeezekit.data.labelling import matched
-from squeezekit.evaluate import evaluate
+from squeezekit.evaluation import evaluate
 from squeezekit.interop import han
 from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.labels import read_labels
 from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
-from squeezekit.trainable import TorchClassifier
+from squeezekit.trainable.network import TorchClassifier
 
 
 def main(data: Path, out: Path) -> None:

@@ -24,8 +24,8 @@ from halves import published_and_halves
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from record import record
 
-from squeezekit.compress.deep import DeepConfig, deep_compression
-from squeezekit.evaluate import evaluate
+from squeezekit.compression.deep import DeepConfig, deep_compression
+from squeezekit.evaluation import evaluate
 from squeezekit.runtime import backends
 from squeezekit.runtime.calibration import calibrated, calibration_images
 from squeezekit.runtime.classifier import Classifier, from_network

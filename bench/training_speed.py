@@ -28,10 +28,10 @@ from torch.nn import functional as F
 from squeezekit.data.dataset import split
 from squeezekit.models import catalogue
 from squeezekit.sqz.network import CAFFE
-from squeezekit.train.batches import TrainingData
-from squeezekit.train.loop import fit
-from squeezekit.train.recipe import Recipe
-from squeezekit.trainable import TrainableNetwork
+from squeezekit.trainable.network import TrainableNetwork
+from squeezekit.training.batches import TrainingData
+from squeezekit.training.loop import fit
+from squeezekit.training.recipe import Recipe
 
 BATCH = 32
 IMAGES = 160

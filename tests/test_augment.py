@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
-from squeezekit.train.augment import (
+from squeezekit.training.augment import (
     OPERATIONS,
     mixup_share,
     randaugment,

@@ -13,9 +13,9 @@ from squeezekit.data.folders import scan
 from squeezekit.errors import InputError
 from squeezekit.runtime.images import centre_crop, normalized, open_image, prepare, resized
 from squeezekit.sqz.network import CAFFE, TORCHVISION, Preprocessing
-from squeezekit.train import recipe as recipes
-from squeezekit.train.batches import TrainingData, varied
-from squeezekit.train.recipe import Augmentation, Recipe
+from squeezekit.training import recipe as recipes
+from squeezekit.training.batches import TrainingData, varied
+from squeezekit.training.recipe import Augmentation, Recipe
 
 PREPROCESSING = Preprocessing(crop=8, resize=10)
 PLAIN = Augmentation(crop=False, mirror=False)

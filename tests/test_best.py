@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from squeezekit.cli.verbs import app
-from squeezekit.compress import best
-from squeezekit.compress.best import BestConfig, Rounder, divergence_of, to_quality, to_size
-from squeezekit.compress.curvature import sensitivity, weight_fisher
-from squeezekit.compress.layers import layers_of, sampled
-from squeezekit.compress.prune import weight_names
-from squeezekit.compress.rounding import Problem, rounded
-from squeezekit.compress.share import share
+from squeezekit.compression import best
+from squeezekit.compression.best import BestConfig, Rounder, divergence_of, to_quality, to_size
+from squeezekit.compression.curvature import sensitivity, weight_fisher
+from squeezekit.compression.layers import layers_of, sampled
+from squeezekit.compression.prune import weight_names
+from squeezekit.compression.rounding import Problem, rounded
+from squeezekit.compression.share import share
 from squeezekit.data.digits import write_digits
 from squeezekit.data.folders import split
 from squeezekit.errors import InputError
@@ -32,10 +32,10 @@ from squeezekit.models.fold import fold_batch_norm
 from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz import container
 from squeezekit.sqz.network import SharedTensor
-from squeezekit.train import recipe as recipes
-from squeezekit.train.batches import TrainingData
-from squeezekit.train.loop import fit
-from squeezekit.trainable import TrainableNetwork
+from squeezekit.trainable.network import TrainableNetwork
+from squeezekit.training import recipe as recipes
+from squeezekit.training.batches import TrainingData
+from squeezekit.training.loop import fit
 
 NAMES = ["squeezenet-1.0", "squeezenet-1.0-complex", "alexnet"]
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
-from squeezekit.compress.svd import _attribute
+from squeezekit.compression.svd import _attribute
 from squeezekit.errors import InputError, SqueezekitError, UnsupportedError
 from squeezekit.interop import caffe, han
 from squeezekit.interop.caffe_schema import NetParameter
@@ -23,7 +23,7 @@ from squeezekit.models.squeezenet import SqueezeNetConfig, default_preprocessing
 from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import CAFFE, Metadata
-from squeezekit.trainable import TorchClassifier
+from squeezekit.trainable.network import TorchClassifier
 
 KINDS = {
     "Conv": "Convolution", "Relu": "ReLU", "MaxPool": "Pooling", "GlobalAveragePool": "Pooling",

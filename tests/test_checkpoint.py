@@ -14,13 +14,13 @@ from test_loop import RECIPE, equal, small_network, weights
 
 from squeezekit.data.folders import scan
 from squeezekit.errors import InputError
-from squeezekit.evaluate import evaluate
+from squeezekit.evaluation import evaluate
 from squeezekit.sqz.network import Preprocessing
-from squeezekit.train.batches import TrainingData
-from squeezekit.train.checkpoint import Checkpoints
-from squeezekit.train.loop import fit
-from squeezekit.train.recipe import Augmentation
-from squeezekit.trainable import TorchClassifier, TrainableNetwork
+from squeezekit.trainable.network import TorchClassifier, TrainableNetwork
+from squeezekit.training.batches import TrainingData
+from squeezekit.training.checkpoint import Checkpoints
+from squeezekit.training.loop import fit
+from squeezekit.training.recipe import Augmentation
 
 PREPROCESSING = Preprocessing(crop=6, resize=6, mean=(0.5,) * 3, std=(0.25,) * 3)
 
@@ -100,10 +100,10 @@ from pathlib import Path
 from test_checkpoint import PREPROCESSING
 from test_loop import RECIPE, small_network
 from squeezekit.data.folders import scan
-from squeezekit.train.batches import TrainingData
-from squeezekit.train.checkpoint import Checkpoints
-from squeezekit.train.loop import fit
-from squeezekit.trainable import TrainableNetwork
+from squeezekit.training.batches import TrainingData
+from squeezekit.training.checkpoint import Checkpoints
+from squeezekit.training.loop import fit
+from squeezekit.trainable.network import TrainableNetwork
 
 def interrupt(task, done, total):
     if done == 5:
@@ -209,10 +209,10 @@ sys.path.insert(0, {tests!r})
 from test_loop import RECIPE, small_network
 from test_checkpoint import PREPROCESSING
 from squeezekit.data.folders import scan
-from squeezekit.train.batches import TrainingData
-from squeezekit.train.loop import fit
-from squeezekit.trainable import TrainableNetwork
-from squeezekit.train.recipe import Augmentation
+from squeezekit.training.batches import TrainingData
+from squeezekit.training.loop import fit
+from squeezekit.trainable.network import TrainableNetwork
+from squeezekit.training.recipe import Augmentation
 data = TrainingData(scan({root!r}), PREPROCESSING, threads=1)
 losses = []
 for recipe in (

@@ -6,25 +6,25 @@ import numpy as np
 import pytest
 from test_loop import RECIPE, data, image_set, small_network  # noqa: F401 - fixtures
 
-from squeezekit.compress import deep
-from squeezekit.compress.deep import (
+from squeezekit.compression import deep
+from squeezekit.compression.deep import (
     DeepConfig,
     deep_compression,
     pruned,
     retrained,
     with_scaled_dropout,
 )
-from squeezekit.compress.prune import prune, weight_names
-from squeezekit.compress.share import rounded, share, with_rounded_tables
+from squeezekit.compression.prune import prune, weight_names
+from squeezekit.compression.share import rounded, share, with_rounded_tables
 from squeezekit.errors import InputError
-from squeezekit.evaluate import evaluate
+from squeezekit.evaluation import evaluate
 from squeezekit.models.catalogue import create
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.sqz import container
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import SharedTensor, tensor_values
-from squeezekit.train.loop import fit
-from squeezekit.trainable import TorchClassifier, TrainableNetwork
+from squeezekit.trainable.network import TorchClassifier, TrainableNetwork
+from squeezekit.training.loop import fit
 
 DENSITIES = {"conv1.weight": 0.5, "conv2.weight": 0.5}
 CONFIG = DeepConfig(

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from test_loop import CLASSES, PREPROCESSING, RECIPE, data, image_set, small_network  # noqa: F401
 
-from squeezekit.compress.dsd import DsdConfig, dsd, dsd_run, nonzero_weights
-from squeezekit.compress.prune import kept_count, prune, uniform
+from squeezekit.compression.dsd import DsdConfig, dsd, dsd_run, nonzero_weights
+from squeezekit.compression.prune import kept_count, prune, uniform
 from squeezekit.errors import InputError
-from squeezekit.evaluate import evaluate
+from squeezekit.evaluation import evaluate
 from squeezekit.interop.weights import load_network
 from squeezekit.models.builder import GraphBuilder, he
 from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz.network import Metadata
-from squeezekit.train import recipe as recipes
+from squeezekit.training import recipe as recipes
 
 
 def network(labels=()):

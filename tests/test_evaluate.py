@@ -9,7 +9,7 @@ from PIL import Image
 
 from squeezekit.data.folders import match, scan
 from squeezekit.errors import InputError
-from squeezekit.evaluate import evaluate
+from squeezekit.evaluation import evaluate
 from squeezekit.runtime.classifier import from_network, softmax
 from squeezekit.runtime.images import prepare_file
 from squeezekit.sqz.graph import split

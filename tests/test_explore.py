@@ -18,7 +18,7 @@ from squeezekit.cli.verbs import app
 from squeezekit.data.digits import write_digits
 from squeezekit.data.folders import split
 from squeezekit.errors import InputError
-from squeezekit.evaluate import evaluate
+from squeezekit.evaluation import evaluate
 from squeezekit.explore import space as spaces
 from squeezekit.explore.page import beaten, importances, page
 from squeezekit.explore.run import Exploration, ExploreConfig, Result, explore
@@ -28,7 +28,7 @@ from squeezekit.explore.trial import CURVE, FILE, Plan, StoppingRule
 from squeezekit.models import squeezenet
 from squeezekit.models.cost import cost
 from squeezekit.runtime.loading import load
-from squeezekit.train import recipe
+from squeezekit.training import recipe
 
 # ------------------------------------------------------------------------------------------ spaces
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from squeezekit.compress.prune import kept_count, table1
+from squeezekit.compression.prune import kept_count, table1
 from squeezekit.data import folders
 from squeezekit.data.labelling import matched, with_labels
 from squeezekit.errors import InputError
-from squeezekit.evaluate import evaluate
+from squeezekit.evaluation import evaluate
 from squeezekit.interop import han
 from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.loading import load
@@ -35,7 +35,7 @@ def test_counts(network):
 
 def test_same_answers_in_every_way(network, shared_data, tmp_path):
     """64.2 / 84.0 on all 500 images; here on 60 of them, each way; bench/ has the whole."""
-    from squeezekit.trainable import TorchClassifier
+    from squeezekit.trainable.network import TorchClassifier
 
     data = shared_data / "imagenet-500"
     images = folders.split(data, "all")

@@ -15,7 +15,7 @@ HEAVY = ("torch", "matplotlib", "sklearn", "scipy")
         "squeezekit.runtime.calibration",
         "squeezekit.runtime.classifier",
         "squeezekit.runtime.int8",
-        "squeezekit.evaluate",
+        "squeezekit.evaluation",
         "squeezekit.data.folders",
         "squeezekit.serve",
         "squeezekit.models.catalogue",

@@ -188,7 +188,7 @@ def test_ranges_are_those_of_what_the_layers_see():
 
 
 def test_ranges_do_not_outlive_their_weights(calibrated_small, tmp_path):
-    from squeezekit.trainable import TrainableNetwork
+    from squeezekit.trainable.network import TrainableNetwork
 
     network = calibrated_small["plain"]
     ranges = network.metadata.activations

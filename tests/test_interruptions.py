@@ -18,7 +18,7 @@ FORKS = multiprocessing.get_context("forkserver")
 """Every process is a fork of one that has loaded torch already, and nothing else done."""
 
 FORKS.set_forkserver_preload(
-    ["squeezekit.cli", "squeezekit.compress.dsd", "squeezekit.report.run_report", "sklearn"]
+    ["squeezekit.cli", "squeezekit.compression.dsd", "squeezekit.report.run_report", "sklearn"]
 )
 
 INTERRUPTIONS = 10

@@ -10,14 +10,15 @@ from PIL import Image
 
 from squeezekit.data.folders import scan
 from squeezekit.errors import InputError
-from squeezekit.evaluate import evaluate
+from squeezekit.evaluation import evaluate
 from squeezekit.models.builder import GraphBuilder, he
 from squeezekit.sqz.network import Metadata, Preprocessing, SharedTensor
-from squeezekit.train.augment import mixup_share
-from squeezekit.train.batches import TrainingData
-from squeezekit.train.loop import fit, has_bf16, stuck_warning
-from squeezekit.train.recipe import Augmentation, Recipe
-from squeezekit.trainable import Masked, Shared, TorchClassifier, TrainableNetwork
+from squeezekit.trainable.network import TorchClassifier, TrainableNetwork
+from squeezekit.trainable.weights import Masked, Shared
+from squeezekit.training.augment import mixup_share
+from squeezekit.training.batches import TrainingData
+from squeezekit.training.loop import fit, has_bf16, stuck_warning
+from squeezekit.training.recipe import Augmentation, Recipe
 
 PREPROCESSING = Preprocessing(crop=6, resize=6, mean=(0.5,) * 3, std=(0.25,) * 3)
 RECIPE = Recipe(

@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from squeezekit.cli.verbs import app
-from squeezekit.compress import deep, methods
-from squeezekit.compress.methods import METHODS, Asked, named
-from squeezekit.compress.on_folder import deep_config
-from squeezekit.compress.prune import prune, weight_names
+from squeezekit.compression import deep, methods
+from squeezekit.compression.deep import deep_config
+from squeezekit.compression.methods import METHODS, Asked, named
+from squeezekit.compression.prune import prune, weight_names
 from squeezekit.errors import InputError
 from squeezekit.interop import safetensors_file
 from squeezekit.models.alexnet import AlexNetConfig, alexnet
@@ -117,8 +117,8 @@ def test_the_example_in_contributing_is_a_method():
     text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
     code = re.search(r"```python\n(def coarse.*?)```", text, re.DOTALL)[1]
     assert len(code.splitlines()) == 8
-    from squeezekit.compress.deep import Stages
-    from squeezekit.compress.share import rounded
+    from squeezekit.compression.deep import Stages
+    from squeezekit.compression.share import rounded
 
     space = {**vars(methods), "Stages": Stages, "rounded": rounded}
     exec(code, space)

@@ -13,7 +13,7 @@ from squeezekit.interop import onnx_file
 from squeezekit.models.squeezenet import digits, squeezenet
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import TORCHVISION, SharedTensor
-from squeezekit.trainable import TorchClassifier, TrainableNetwork
+from squeezekit.trainable.network import TorchClassifier, TrainableNetwork
 
 
 def saved(model, path):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper
 
-from squeezekit.compress import prune as prune_module
-from squeezekit.compress.prune import (
+from squeezekit.compression import prune as prune_module
+from squeezekit.compression.prune import (
     kept_count,
     layer_adaptive,
     prune,

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squeezekit.errors import InputError
-from squeezekit.train import recipe as recipes
-from squeezekit.train.recipe import Augmentation, Recipe, learning_rate, with_settings
+from squeezekit.training import recipe as recipes
+from squeezekit.training.recipe import Augmentation, Recipe, learning_rate, with_settings
 
 
 def rates(recipe, steps, steps_an_epoch=10):

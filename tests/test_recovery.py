@@ -9,9 +9,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from squeezekit.cli.verbs import app
-from squeezekit.compress import recovery
-from squeezekit.compress.prune import prune, uniform
-from squeezekit.compress.recovery import Effort, forget, left_by
+from squeezekit.compression import recovery
+from squeezekit.compression.prune import prune, uniform
+from squeezekit.compression.recovery import Effort, forget, left_by
 from squeezekit.data.folders import unlabelled
 from squeezekit.errors import InputError
 from squeezekit.interop import safetensors_file
@@ -19,8 +19,8 @@ from squeezekit.models.catalogue import create
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.models.squeezenet import default_preprocessing, squeezenet, v1_1
 from squeezekit.runtime.classifier import from_network
-from squeezekit.train import recipe as recipes
-from squeezekit.train.batches import TrainingData
+from squeezekit.training import recipe as recipes
+from squeezekit.training.batches import TrainingData
 
 
 @pytest.fixture

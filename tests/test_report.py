@@ -15,10 +15,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from squeezekit.compress.prune import prune, uniform
-from squeezekit.compress.share import share
+from squeezekit.compression.prune import prune, uniform
+from squeezekit.compression.share import share
 from squeezekit.errors import NotSqzError
-from squeezekit.evaluate import Evaluation
+from squeezekit.evaluation import Evaluation
 from squeezekit.models import catalogue
 from squeezekit.models.cost import cost
 from squeezekit.report import answers, figures, numbers, tables

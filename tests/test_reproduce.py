@@ -9,10 +9,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from squeezekit.cli.verbs import app
-from squeezekit.compress.prune import prune, uniform
+from squeezekit.compression.prune import prune, uniform
 from squeezekit.data.dataset import split
 from squeezekit.errors import InputError
-from squeezekit.evaluate import evaluate
+from squeezekit.evaluation import evaluate
 from squeezekit.interop import han, safetensors_file
 from squeezekit.models.catalogue import create
 from squeezekit.models.fold import fold_batch_norm
@@ -23,8 +23,8 @@ from squeezekit.reproduce.table2 import Family, Given, Table2, reproduce_table2
 from squeezekit.reproduce.workshop import Workshop
 from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
-from squeezekit.train import recipe as recipes
-from squeezekit.train.recipe import Augmentation, Recipe
+from squeezekit.training import recipe as recipes
+from squeezekit.training.recipe import Augmentation, Recipe
 
 TINY = Recipe(
     epochs=1, batch=8, learning_rate=0.01, precision="float32", variant="modern",

@@ -20,9 +20,9 @@ from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz import container
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import CAFFE, SharedTensor, share_equal_values
-from squeezekit.train import recipe as recipes
-from squeezekit.train.recipe import Augmentation
-from squeezekit.train.run import start_of, train_run
+from squeezekit.training import recipe as recipes
+from squeezekit.training.recipe import Augmentation
+from squeezekit.training.run import start_of, train_run
 
 TINY = SqueezeNetConfig(
     name="tiny", classes=3, input_size=24, conv1_filters=12, conv1_kernel=3, fires=2,

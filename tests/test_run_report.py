@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squeezekit.cli import common
-from squeezekit.compress.deep import Stage
-from squeezekit.evaluate import Evaluation
+from squeezekit.compression.deep import Stage
+from squeezekit.evaluation import Evaluation
 from squeezekit.files import read_bytes
 from squeezekit.models import catalogue
 from squeezekit.report.classes import accuracy_interval, class_results, confused_pairs
@@ -20,8 +20,8 @@ from squeezekit.report.model_card import in_words, model_card, settings
 from squeezekit.report.run_report import run_page, write_run_report
 from squeezekit.sqz import container
 from squeezekit.sqz.network import CAFFE, TORCHVISION, Preprocessing
-from squeezekit.train import recipe as recipes
-from squeezekit.train.run import start_of, train_run
+from squeezekit.training import recipe as recipes
+from squeezekit.training.run import start_of, train_run
 
 NASTY = "<script>alert(1)</script>|*x*"
 QUICK = recipes.with_settings(recipes.plain(), ["epochs=1", "batch=4", "precision=float32"])

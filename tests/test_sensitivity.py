@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from squeezekit.cli.verbs import app
-from squeezekit.compress.on_folder import deep_config
-from squeezekit.compress.prune import prune
-from squeezekit.compress.sensitivity import Sensitivity, sensitivity
+from squeezekit.compression.deep import deep_config
+from squeezekit.compression.prune import prune
+from squeezekit.compression.sensitivity import Sensitivity, sensitivity
 from squeezekit.errors import InputError
 from squeezekit.interop import safetensors_file
 from squeezekit.models.catalogue import create

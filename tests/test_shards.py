@@ -395,8 +395,8 @@ def test_shards_are_read_again_only_where_they_change(tmp_path, monkeypatch, own
 def test_shards_train_as_class_folders_do(tmp_path, make_images):
     torch = pytest.importorskip("torch")
     from squeezekit.sqz.network import Preprocessing
-    from squeezekit.train.batches import TrainingData
-    from squeezekit.train.recipe import Recipe
+    from squeezekit.training.batches import TrainingData
+    from squeezekit.training.recipe import Recipe
 
     folders = scan(make_images({"cat": 7, "dog": 6}, size=(14, 11)))
     files = {}

@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as hnp
 from sklearn.cluster import KMeans
 from test_prune import small_network
 
-from squeezekit.compress.prune import prune
-from squeezekit.compress.share import first_centroids, lloyd, nearest, share, share_tensor
+from squeezekit.compression.prune import prune
+from squeezekit.compression.share import first_centroids, lloyd, nearest, share, share_tensor
 from squeezekit.errors import InputError
 from squeezekit.sqz.network import SharedTensor, tensor_values
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squeezekit.compress.share import share
-from squeezekit.compress.svd import factored, ranks_by_bytes, ranks_by_energy, spectra
+from squeezekit.compression.share import share
+from squeezekit.compression.svd import factored, ranks_by_bytes, ranks_by_energy, spectra
 from squeezekit.errors import InputError
 from squeezekit.models.alexnet import AlexNetConfig, alexnet
 from squeezekit.models.builder import GraphBuilder, gaussian
@@ -16,7 +16,7 @@ from squeezekit.models.squeezenet import default_preprocessing
 from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz import container
 from squeezekit.sqz.network import Metadata
-from squeezekit.trainable import TorchClassifier
+from squeezekit.trainable.network import TorchClassifier
 
 
 def network(seed=0, groups=2):

@@ -12,7 +12,7 @@ from torch import nn
 from squeezekit.errors import InputError, UnsupportedError
 from squeezekit.interop import safetensors_file, torchvision
 from squeezekit.sqz.network import TORCHVISION
-from squeezekit.trainable import TorchClassifier
+from squeezekit.trainable.network import TorchClassifier
 
 
 class Fire(nn.Module):

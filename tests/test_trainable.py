@@ -17,7 +17,8 @@ from squeezekit.models.catalogue import MODELS
 from squeezekit.models.squeezenet import SqueezeNetConfig, squeezenet
 from squeezekit.sqz.graph import split
 from squeezekit.sqz.network import Metadata, Network, Preprocessing, SharedTensor
-from squeezekit.trainable import Free, Masked, Shared, TorchClassifier, TrainableNetwork
+from squeezekit.trainable.network import TorchClassifier, TrainableNetwork
+from squeezekit.trainable.weights import Free, Masked, Shared
 
 
 def imported(model, output="logits"):

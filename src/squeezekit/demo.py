@@ -13,12 +13,12 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
-from squeezekit.compress import deep
+from squeezekit.compression import deep
 from squeezekit.data import folders
 from squeezekit.data.digits import write_digits
 from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
-from squeezekit.evaluate import Evaluation, evaluate
+from squeezekit.evaluation import Evaluation, evaluate
 from squeezekit.files import read_bytes
 from squeezekit.interop import safetensors_file
 from squeezekit.models import catalogue
@@ -32,10 +32,10 @@ from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.sqz.network import Network
-from squeezekit.train import recipe
-from squeezekit.train.batches import TrainingData
-from squeezekit.train.loop import EpochResult, fit
-from squeezekit.trainable import TorchClassifier, TrainableNetwork
+from squeezekit.trainable.network import TorchClassifier, TrainableNetwork
+from squeezekit.training import recipe
+from squeezekit.training.batches import TrainingData
+from squeezekit.training.loop import EpochResult, fit
 
 MODEL = "squeezenet-digits"
 

@@ -19,11 +19,11 @@ from squeezekit.errors import InputError
 
 if TYPE_CHECKING:
     from squeezekit.data.folders import ImageSet
-    from squeezekit.evaluate import Evaluated, Evaluation
+    from squeezekit.evaluation import Evaluated, Evaluation
     from squeezekit.progress import Progress
     from squeezekit.sqz.container import CoderName
     from squeezekit.sqz.network import Metadata
-    from squeezekit.train.run import Run
+    from squeezekit.training.run import Run
 
 app = typer.Typer(
     help="Train a small image classifier, shrink it to a few hundred kilobytes, ship it anywhere.",
@@ -73,7 +73,7 @@ def open_weights(
             raise InputError("torch does not run int8 here: use onnxruntime or openvino")
         import torch
 
-        from squeezekit.trainable import TorchClassifier
+        from squeezekit.trainable.network import TorchClassifier
 
         if threads is not None:
             torch.set_num_threads(threads)
@@ -106,7 +106,7 @@ def labelled(
 ) -> Metadata:
     """A classifier's metadata, with class names where any can be found."""
     from squeezekit.data.labelling import with_labels
-    from squeezekit.evaluate import outputs
+    from squeezekit.evaluation import outputs
 
     return with_labels(
         classifier.metadata,

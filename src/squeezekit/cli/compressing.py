@@ -30,7 +30,7 @@ from squeezekit.cli.common import (
 from squeezekit.errors import InputError
 
 if TYPE_CHECKING:
-    from squeezekit.compress.best import CurvePoint
+    from squeezekit.compression.best import CurvePoint
 
 
 def compress(
@@ -91,9 +91,9 @@ def compress(
     as_json: Json = False,
 ) -> None:
     """Shrink a network to one .sqz file; with --data it is retrained and measured."""
-    from squeezekit.compress.methods import Asked, int8_stage, named
-    from squeezekit.compress.on_folder import folder_task
-    from squeezekit.compress.recovery import forget, left_by
+    from squeezekit.compression.methods import Asked, int8_stage, named
+    from squeezekit.compression.recovery import forget, left_by
+    from squeezekit.compression.task import folder_task
     from squeezekit.data.folders import unlabelled
     from squeezekit.interop.weights import load_network
     from squeezekit.report import tables
@@ -199,9 +199,9 @@ def sensitivity(
     as_json: Json = False,
 ) -> None:
     """Measure how far each layer can be pruned alone, and choose densities by it."""
-    from squeezekit.compress.sensitivity import sensitivity as sensitivity_of
+    from squeezekit.compression.sensitivity import sensitivity as sensitivity_of
     from squeezekit.data.labelling import matched
-    from squeezekit.evaluate import evaluate
+    from squeezekit.evaluation import evaluate
     from squeezekit.files import write_whole
     from squeezekit.interop.weights import load_network
     from squeezekit.models.fold import fold_batch_norm

@@ -121,7 +121,7 @@ def _measured(
 ) -> Reproduction:
     from squeezekit.reproduce import figure3, from_scratch, table2, table3
     from squeezekit.reproduce.workshop import Workshop
-    from squeezekit.train import recipe as recipes
+    from squeezekit.training import recipe as recipes
 
     def shop(**settings: object) -> Workshop:
         content = {"what": what, **settings}

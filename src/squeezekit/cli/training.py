@@ -79,8 +79,8 @@ def train(
 ) -> None:
     """Train a network on a folder of images; Ctrl-C leaves a run that --resume goes on with."""
     from squeezekit.interop.weights import load_network
-    from squeezekit.train import recipe as recipes
-    from squeezekit.train.run import is_pruned, start_of, train_run
+    from squeezekit.training import recipe as recipes
+    from squeezekit.training.run import is_pruned, start_of, train_run
 
     name = recipe or ("plain" if init is None else "finetune")
     chosen = recipes.named(name)
@@ -93,7 +93,7 @@ def train(
     try:
         with progress_shown() as progress:
             if name == "dsd":
-                from squeezekit.compress.dsd import REDENSE, dsd_run
+                from squeezekit.compression.dsd import REDENSE, dsd_run
 
                 run = dsd_run(network, data, out, chosen, resume, progress, note)
             else:
@@ -162,7 +162,7 @@ def evaluate(
 ) -> None:
     """Measure top-1 and top-5 accuracy on class folders."""
     from squeezekit.data.labelling import matched
-    from squeezekit.evaluate import evaluate as evaluate_on
+    from squeezekit.evaluation import evaluate as evaluate_on
     from squeezekit.interop.weights import file_bytes
     from squeezekit.report import tables
 

@@ -35,7 +35,7 @@ from squeezekit.models.squeezenet import SqueezeNetConfig
 from squeezekit.progress import Progress, silent
 from squeezekit.report import numbers
 from squeezekit.runtime.images import open_image
-from squeezekit.train import recipe as recipes
+from squeezekit.training import recipe as recipes
 
 Note = Callable[[str], None]
 """Told a sentence that the user should read."""

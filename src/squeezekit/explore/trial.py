@@ -20,10 +20,10 @@ from optuna.exceptions import TrialPruned
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from squeezekit.compress.deep import DeepConfig, deep_compression
+from squeezekit.compression.deep import DeepConfig, deep_compression
 from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
-from squeezekit.evaluate import Evaluation, evaluate
+from squeezekit.evaluation import Evaluation, evaluate
 from squeezekit.explore.space import Design, Space, designed
 from squeezekit.explore.study import TICKET
 from squeezekit.models.cost import cost
@@ -34,10 +34,10 @@ from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.sqz.network import Network, Preprocessing
-from squeezekit.train.batches import TrainingData
-from squeezekit.train.loop import EpochResult, fit
-from squeezekit.train.recipe import Recipe
-from squeezekit.trainable import TrainableNetwork
+from squeezekit.trainable.network import TrainableNetwork
+from squeezekit.training.batches import TrainingData
+from squeezekit.training.loop import EpochResult, fit
+from squeezekit.training.recipe import Recipe
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 """Of a trial's values: top-1 in percent, bytes of the file, multiply-accumulates of an image."""

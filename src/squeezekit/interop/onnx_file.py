@@ -17,6 +17,7 @@ from squeezekit.runtime.int8 import int8_model
 from squeezekit.sqz.graph import attach, split
 from squeezekit.sqz.metadata_json import from_json, to_json
 from squeezekit.sqz.network import Metadata, Network
+from squeezekit.sqz.nodes import opset
 
 METADATA_KEY = "squeezekit"
 """Under this key of the model's metadata_props stands the network's metadata, as JSON."""
@@ -112,10 +113,11 @@ def _load(path: Path | str) -> ModelProto:
         raise InputError(f"{path}: {what} ({first_line})") from None
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
-    if opset < OLDEST_OPSET:
+    version = opset(model)
+    if version < OLDEST_OPSET:
         raise UnsupportedError(
-            f"{path}: uses ONNX operator set {opset}; export it again with {OLDEST_OPSET} or later"
+            f"{path}: uses ONNX operator set {version}; "
+            f"export it again with {OLDEST_OPSET} or later"
         )
     return model
 

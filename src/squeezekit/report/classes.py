@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from squeezekit.evaluate import Evaluation
+from squeezekit.evaluation import Evaluation
 
 
 @dataclass(frozen=True)

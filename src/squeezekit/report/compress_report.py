@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from squeezekit.evaluate import Evaluation
+from squeezekit.evaluation import Evaluation
 from squeezekit.files import read_bytes
 from squeezekit.models.cost import cost
 from squeezekit.report import numbers
@@ -16,7 +16,7 @@ from squeezekit.report.made import how_it_was_made
 from squeezekit.report.page import Report, Step, write_page
 
 if TYPE_CHECKING:  # only its fields are needed, and torch is not
-    from squeezekit.compress.deep import Stage
+    from squeezekit.compression.deep import Stage
 
 
 def write_compress_report(

@@ -18,7 +18,7 @@ from squeezekit.report.tables import StageFigures
 from squeezekit.sqz.network import Metadata
 
 if TYPE_CHECKING:  # only its fields are needed, and torch is not
-    from squeezekit.compress.best import CurvePoint
+    from squeezekit.compression.best import CurvePoint
 
 
 def write_curve_report(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from squeezekit.errors import InputError
-from squeezekit.evaluate import Evaluation
+from squeezekit.evaluation import Evaluation
 from squeezekit.report.thumbnails import Thumbnail, thumbnail
 from squeezekit.runtime.images import ImageFile, open_image
 

@@ -14,8 +14,8 @@ from squeezekit.report.made import versions
 from squeezekit.sqz.network import Preprocessing
 
 if TYPE_CHECKING:  # only its fields are needed, and torch is not
-    from squeezekit.train.recipe import Recipe
-    from squeezekit.train.run import Run
+    from squeezekit.training.recipe import Recipe
+    from squeezekit.training.run import Run
 
 MOST_ROWS = 100
 """Of more classes than that the card has the least accurate in a table, and all by name."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from squeezekit.evaluate import Evaluation
+from squeezekit.evaluation import Evaluation
 from squeezekit.files import write_whole
 from squeezekit.models.cost import Cost
 from squeezekit.report import figures

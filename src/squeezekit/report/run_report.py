@@ -24,7 +24,7 @@ from squeezekit.report.page import Step
 from squeezekit.report.thumbnails import Thumbnail, thumbnail
 
 if TYPE_CHECKING:  # only its fields are needed
-    from squeezekit.train.run import Run
+    from squeezekit.training.run import Run
 
 PAGE, CARD = "report.html", "MODEL_CARD.md"
 """The names of both in the folder of the run."""

@@ -16,7 +16,7 @@ from squeezekit.report.page import Step
 from squeezekit.sqz.network import Metadata
 
 if TYPE_CHECKING:  # only its fields are needed, and torch is not
-    from squeezekit.compress.sensitivity import Sensitivity
+    from squeezekit.compression.sensitivity import Sensitivity
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rich.text import Text
 from squeezekit.report import numbers
 
 if TYPE_CHECKING:  # the tables need their fields only
-    from squeezekit.evaluate import Evaluation
+    from squeezekit.evaluation import Evaluation
     from squeezekit.models.cost import Cost, ModuleCost
     from squeezekit.report.contents import FileContents
 

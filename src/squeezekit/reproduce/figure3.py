@@ -13,7 +13,7 @@ from squeezekit.reproduce.from_scratch import (
 )
 from squeezekit.reproduce.result import Column, Reproduction, Row, Value
 from squeezekit.reproduce.workshop import Workshop
-from squeezekit.train.recipe import Recipe
+from squeezekit.training.recipe import Recipe
 
 # (squeeze ratio, share of 3x3 filters): MB and top-5, as printed.
 SQUEEZE_RATIO: Mapping[tuple[float, float], tuple[float, float]] = {

@@ -8,8 +8,8 @@ import math
 from squeezekit.data.dataset import split
 from squeezekit.models.squeezenet import SqueezeNetConfig, default_preprocessing, squeezenet
 from squeezekit.reproduce.workshop import Measured, Workshop
-from squeezekit.train import recipe as recipes
-from squeezekit.train.recipe import Recipe
+from squeezekit.training import recipe as recipes
+from squeezekit.training.recipe import Recipe
 
 IMAGENET_CLASSES = 1000
 MEBIBYTE = 1 << 20

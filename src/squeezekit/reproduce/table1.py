@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from squeezekit.compress.prune import kept_count, table1, weight_names
+from squeezekit.compression.prune import kept_count, table1, weight_names
 from squeezekit.errors import InputError
 from squeezekit.models.cost import ModuleCost, cost
 from squeezekit.reproduce.result import Column, Reproduction, Row, Value

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from squeezekit.compress import deep
-from squeezekit.compress.prune import layer_adaptive, prune, table1, weight_names
-from squeezekit.compress.share import share, with_rounded_tables
-from squeezekit.compress.svd import factored, ranks_by_bytes, spectra
+from squeezekit.compression import deep
+from squeezekit.compression.prune import layer_adaptive, prune, table1, weight_names
+from squeezekit.compression.share import share, with_rounded_tables
+from squeezekit.compression.svd import factored, ranks_by_bytes, spectra
 from squeezekit.data.dataset import split
 from squeezekit.errors import InputError
 from squeezekit.interop.weights import load_network
@@ -21,9 +21,9 @@ from squeezekit.models.fold import fold_batch_norm
 from squeezekit.reproduce.result import Column, Reproduction, Row, Value
 from squeezekit.reproduce.workshop import Measured, Workshop
 from squeezekit.sqz.network import Network, tensor_values
-from squeezekit.train import recipe as recipes
-from squeezekit.train.recipe import Augmentation, Recipe
-from squeezekit.train.run import is_pruned, start_of
+from squeezekit.training import recipe as recipes
+from squeezekit.training.recipe import Augmentation, Recipe
+from squeezekit.training.run import is_pruned, start_of
 
 MEGABYTE = 1_000_000
 

@@ -16,7 +16,7 @@ from squeezekit.reproduce.from_scratch import (
 from squeezekit.reproduce.from_scratch import recipe as from_scratch
 from squeezekit.reproduce.result import Column, Reproduction, Row, Value
 from squeezekit.reproduce.workshop import Workshop
-from squeezekit.train.recipe import Recipe
+from squeezekit.training.recipe import Recipe
 
 # Row, configuration, top-1, top-5, MB.
 PAPER: tuple[tuple[str, SqueezeNetConfig, float, float, float], ...] = (

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from squeezekit.compress.deep import with_scaled_dropout
+from squeezekit.compression.deep import with_scaled_dropout
 from squeezekit.data.dataset import split
 from squeezekit.data.folders import match
 from squeezekit.errors import InputError
-from squeezekit.evaluate import evaluate
+from squeezekit.evaluation import evaluate
 from squeezekit.files import write_whole
 from squeezekit.interop import safetensors_file
 from squeezekit.interop.weights import RUN_WEIGHTS
@@ -24,9 +24,9 @@ from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz import container
 from squeezekit.sqz.container import CoderName
 from squeezekit.sqz.network import Network
-from squeezekit.train.checkpoint import FILE_NAME
-from squeezekit.train.recipe import Recipe
-from squeezekit.train.run import train_run
+from squeezekit.training.checkpoint import FILE_NAME
+from squeezekit.training.recipe import Recipe
+from squeezekit.training.run import train_run
 
 SETTINGS = "settings.json"
 

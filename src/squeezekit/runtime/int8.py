@@ -18,6 +18,7 @@ import numpy.typing as npt
 from squeezekit.errors import GraphError, InputError, UnsupportedError
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import Floats, Network
+from squeezekit.sqz.nodes import opset
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -72,10 +73,10 @@ def int8_model(network: Network) -> bytes:
             "compress or export it with --int8 --data DIR"
         )
     model = parse(network.graph)
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
-    if opset < OLDEST_OPSET:
+    version = opset(model)
+    if version < OLDEST_OPSET:
         raise UnsupportedError(
-            f"the graph uses ONNX operator set {opset}; int8 needs {OLDEST_OPSET} or later"
+            f"the graph uses ONNX operator set {version}; int8 needs {OLDEST_OPSET} or later"
         )
     values = network.values()
     plan = _Plan(model, values)

@@ -26,8 +26,8 @@ from squeezekit.runtime.images import (
     resized_quickly,
 )
 from squeezekit.sqz.network import Preprocessing
-from squeezekit.train.augment import randaugment, random_resized_crop
-from squeezekit.train.recipe import Augmentation, Recipe
+from squeezekit.training.augment import randaugment, random_resized_crop
+from squeezekit.training.recipe import Augmentation, Recipe
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Pixels (N, H, W, 3) or (N, H, W) uint8, for `TrainingData.inputs`; their targets (N,) int64."""

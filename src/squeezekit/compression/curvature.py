@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from squeezekit.compress.layers import Layer
+from squeezekit.compression.layers import Layer
 from squeezekit.progress import Progress, silent
-from squeezekit.trainable import TrainableNetwork
+from squeezekit.trainable.network import TrainableNetwork
 
 
 def weight_fisher(

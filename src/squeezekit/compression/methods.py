@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from squeezekit.compress.best import (
+from squeezekit.compression.best import (
     BestConfig,
     CurvePoint,
     Point,
@@ -17,10 +17,17 @@ from squeezekit.compress.best import (
     to_quality,
     to_size,
 )
-from squeezekit.compress.deep import Stage, Stages, deep_compression, pruned, retrained
-from squeezekit.compress.on_folder import Task, deep_config
-from squeezekit.compress.recovery import Effort, recovered
-from squeezekit.compress.svd import factored, ranks_by_bytes, ranks_by_energy, spectra
+from squeezekit.compression.deep import (
+    Stage,
+    Stages,
+    deep_compression,
+    deep_config,
+    pruned,
+    retrained,
+)
+from squeezekit.compression.recovery import Effort, recovered
+from squeezekit.compression.svd import factored, ranks_by_bytes, ranks_by_energy, spectra
+from squeezekit.compression.task import Task
 from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
 from squeezekit.models.fold import fold_batch_norm
@@ -28,7 +35,7 @@ from squeezekit.progress import Progress
 from squeezekit.runtime.calibration import IMAGES, calibrated
 from squeezekit.sqz.container import CoderName
 from squeezekit.sqz.network import Network, unshared
-from squeezekit.train import recipe as recipes
+from squeezekit.training import recipe as recipes
 
 CALIBRATION_IMAGES = 250
 """The method best looks at so many images of 227 x 227 pixels, or at more that are smaller.
@@ -47,7 +54,7 @@ class Asked:
 
     Attributes:
         bits: of a shared weight's index.
-        density: of the weights that pruning keeps, as `on_folder.deep_config` has it.
+        density: of the weights that pruning keeps, as `deep.deep_config` has it.
         energy: share of each weight's squares that SVD keeps.
         target_bytes: of the file.
         max_drop: points of top-1 that may be lost on the held-out images.

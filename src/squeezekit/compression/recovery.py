@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from squeezekit.compress.deep import retrained
+from squeezekit.compression.deep import retrained
 from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
 from squeezekit.files import write_whole
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz.network import Network
-from squeezekit.train import recipe as recipes
-from squeezekit.train.batches import TrainingData
-from squeezekit.train.checkpoint import Checkpoints
-from squeezekit.train.recipe import Recipe
+from squeezekit.training import recipe as recipes
+from squeezekit.training.batches import TrainingData
+from squeezekit.training.checkpoint import Checkpoints
+from squeezekit.training.recipe import Recipe
 
 _PROBE_BATCHES = 8
 _WARM_BATCHES = 2

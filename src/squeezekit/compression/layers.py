@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from squeezekit.trainable import Node, TrainableNetwork, pads_of
+from squeezekit.sqz.nodes import Node
+from squeezekit.trainable.network import TrainableNetwork
+from squeezekit.trainable.operators import pads_of
 
 LARGEST_BLOCK = 2304
 """Inputs a filter that are treated together; wider filters (AlexNet's fc6 has 9,216) are split."""

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from squeezekit.errors import InputError
 from squeezekit.models.catalogue import Variant
-from squeezekit.train.augment import HIGHEST_MAGNITUDE
+from squeezekit.training.augment import HIGHEST_MAGNITUDE
 
 Schedule = Literal["linear", "cosine", "constant"]
 Optimizer = Literal["sgd", "adam"]

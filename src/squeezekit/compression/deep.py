@@ -7,31 +7,34 @@ Han et al. 2016, "Deep Compression", with the iterative pruning and the dropout 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from squeezekit.compress.prune import prune, table1, uniform, weight_names
-from squeezekit.compress.share import Init, share, with_rounded_tables
+from squeezekit.compression.prune import prune, table1, uniform, weight_names
+from squeezekit.compression.share import Init, share, with_rounded_tables
 from squeezekit.errors import InputError
-from squeezekit.evaluate import Evaluation
+from squeezekit.evaluation import Evaluation
+from squeezekit.files import read_bytes
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz import container
 from squeezekit.sqz.container import CoderName
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import Network, tensor_values, unshared
-from squeezekit.train import recipe as recipes
-from squeezekit.train.batches import TrainingData
-from squeezekit.train.checkpoint import Checkpoints
-from squeezekit.train.loop import fit
-from squeezekit.train.recipe import Recipe
-from squeezekit.trainable import TrainableNetwork
+from squeezekit.trainable.network import TrainableNetwork
+from squeezekit.training import recipe as recipes
+from squeezekit.training.batches import TrainingData
+from squeezekit.training.checkpoint import Checkpoints
+from squeezekit.training.loop import fit
+from squeezekit.training.recipe import Recipe
 
 Measure = Callable[[Network], Evaluation]
 
@@ -333,3 +336,79 @@ def _described(config: DeepConfig) -> str:
     pruning = "" if config.densities is None else f"pruned to {density or 'densities by tensor'}, "
     bits = f"{config.bits} bits" if isinstance(config.bits, int) else "bits by tensor"
     return f"{pruning}{bits}"
+
+
+def deep_config(
+    network: Network,
+    *,
+    bits: int | None = None,
+    density: str | None = None,
+    epochs: int | None = None,
+    coder: CoderName = "entropy",
+    retrain: bool = True,
+    seed: int = 0,
+) -> DeepConfig:
+    """The pipeline that fits a network, with what the user asked for.
+
+    Args:
+        network: AlexNet gets the densities and bits of Han et al. where nothing else is asked for;
+            Table 1's densities are for SqueezeNet v1.0 alone.
+        bits: of an index into a table of shared values; 6 where None.
+        density: share of the weights to keep in every layer, "table1", a .json file with one by
+            tensor name (such as `squeezekit sensitivity` writes), or None for a third where there
+            are images to retrain on, and all where there are none.
+        epochs: of retraining after each round of pruning.
+        coder: of the final file.
+        retrain: whether there are images to retrain on.
+        seed: of the retraining.
+
+    Raises:
+        InputError: where one of these cannot be.
+    """
+    config = dataclasses.replace(_preset(network), coder=coder)
+    if bits is not None:
+        config = dataclasses.replace(config, bits=bits)
+    if density is not None:
+        config = dataclasses.replace(config, densities=_densities(network, density))
+    elif not retrain:
+        config = dataclasses.replace(config, densities=None)
+    if config.retrain is not None and config.finetune is not None:
+        recipe = dataclasses.replace(
+            config.retrain, seed=seed, epochs=config.retrain.epochs if epochs is None else epochs
+        )
+        centroids = dataclasses.replace(config.finetune, seed=seed)
+        config = dataclasses.replace(config, retrain=recipe, finetune=centroids)
+    return config
+
+
+def _preset(network: Network) -> DeepConfig:
+    densities = alexnet().densities
+    assert isinstance(densities, dict)
+    return alexnet() if densities.keys() == set(weight_names(network)) else standard()
+
+
+def _densities(network: Network, density: str) -> dict[str, float] | float:
+    if density == "table1":
+        if not table1().keys() <= set(weight_names(network)):
+            raise InputError(
+                f"Table 1's densities are for SqueezeNet v1.0, not for {network.metadata.name}"
+            )
+        return table1()
+    if density.lower().endswith(".json"):
+        return _densities_in(Path(density))
+    try:
+        return float(density)
+    except ValueError:
+        raise InputError(
+            f"the density must be a number, table1 or a .json file, not {density!r}"
+        ) from None
+
+
+def _densities_in(path: Path) -> dict[str, float]:
+    """Densities by tensor name: under "densities", or the whole file."""
+    try:
+        content = json.loads(read_bytes(path))
+        found = content.get("densities", content)
+        return {str(name): float(density) for name, density in found.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise InputError(f"{path}: does not hold densities by tensor name") from None

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto, helper
 
-from squeezekit.compress.prune import weight_names
+from squeezekit.compression.prune import weight_names
 from squeezekit.errors import InputError
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import Floats, Network, Tensor, tensor_values

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from squeezekit.compress.deep import retrained
-from squeezekit.compress.prune import prune, uniform, weight_names
+from squeezekit.compression.deep import retrained
+from squeezekit.compression.prune import prune, uniform, weight_names
 from squeezekit.errors import InputError
-from squeezekit.evaluate import Evaluation
+from squeezekit.evaluation import Evaluation
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz.network import Network, tensor_values
-from squeezekit.train import recipe as recipes
-from squeezekit.train.batches import TrainingData
-from squeezekit.train.loop import fit
-from squeezekit.train.recipe import Recipe
-from squeezekit.train.run import Note, Run, train_run
-from squeezekit.trainable import TrainableNetwork
+from squeezekit.trainable.network import TrainableNetwork
+from squeezekit.training import recipe as recipes
+from squeezekit.training.batches import TrainingData
+from squeezekit.training.loop import fit
+from squeezekit.training.recipe import Recipe
+from squeezekit.training.run import Note, Run, train_run
 
 DENSE, SPARSE, REDENSE = "dense", "sparse", "re-dense"
 """Names of the phases."""

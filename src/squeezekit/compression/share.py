@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from squeezekit.compress.prune import weight_names
+from squeezekit.compression.prune import weight_names
 from squeezekit.errors import InputError
 from squeezekit.sqz.network import Floats, Network, SharedTensor, Tensor, tensor_values
 

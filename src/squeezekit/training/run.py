@@ -21,7 +21,7 @@ from squeezekit.data.dataset import split
 from squeezekit.data.folders import imbalance_warning, known_classes, match, require_classes
 from squeezekit.data.labelling import with_labels
 from squeezekit.errors import InputError
-from squeezekit.evaluate import Evaluation, evaluate, outputs
+from squeezekit.evaluation import Evaluation, evaluate, outputs
 from squeezekit.files import remove_half_written, write_whole
 from squeezekit.interop import safetensors_file
 from squeezekit.interop.weights import RUN_WEIGHTS, load_network
@@ -31,11 +31,11 @@ from squeezekit.models.head import start_from, with_new_head
 from squeezekit.progress import Progress, silent
 from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz.network import Network, unshared
-from squeezekit.train.batches import TrainingData
-from squeezekit.train.checkpoint import FILE_NAME, Checkpoints
-from squeezekit.train.loop import EpochResult, fit
-from squeezekit.train.recipe import Recipe
-from squeezekit.trainable import TrainableNetwork
+from squeezekit.trainable.network import TrainableNetwork
+from squeezekit.training.batches import TrainingData
+from squeezekit.training.checkpoint import FILE_NAME, Checkpoints
+from squeezekit.training.loop import EpochResult, fit
+from squeezekit.training.recipe import Recipe
 
 DEFAULT_MODEL = "squeezenet-1.1"
 

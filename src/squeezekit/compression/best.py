@@ -14,21 +14,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from squeezekit.compress.curvature import sensitivity, weight_fisher
-from squeezekit.compress.layers import Layer, layers_of, sampled
-from squeezekit.compress.rounding import Problem, Rounded, rounded
-from squeezekit.compress.share import rounded as with_mantissa
-from squeezekit.compress.share import with_rounded_tables
+from squeezekit.compression.curvature import sensitivity, weight_fisher
+from squeezekit.compression.layers import Layer, layers_of, sampled
+from squeezekit.compression.rounding import Problem, Rounded, rounded
+from squeezekit.compression.share import rounded as with_mantissa
+from squeezekit.compression.share import with_rounded_tables
 from squeezekit.errors import InputError
-from squeezekit.evaluate import Evaluation
+from squeezekit.evaluation import Evaluation
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz import container
 from squeezekit.sqz.container import CoderName
 from squeezekit.sqz.network import Floats, Network, SharedTensor, unshared
-from squeezekit.train.allocator import keep_freed_memory
-from squeezekit.train.loop import distillation_loss
-from squeezekit.trainable import Node, TrainableNetwork
+from squeezekit.sqz.nodes import Node
+from squeezekit.trainable.network import TrainableNetwork
+from squeezekit.training.allocator import keep_freed_memory
+from squeezekit.training.loop import distillation_loss
 
 _DAMPING = 0.01
 """Of a covariance, as a share of its mean variance: what the images at hand do not tell."""

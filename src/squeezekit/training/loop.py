@@ -24,14 +24,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from squeezekit.errors import InputError
-from squeezekit.evaluate import Evaluation
+from squeezekit.evaluation import Evaluation
 from squeezekit.progress import Progress, silent
-from squeezekit.train.allocator import keep_freed_memory
-from squeezekit.train.augment import mixup_share
-from squeezekit.train.batches import TrainingData
-from squeezekit.train.checkpoint import Checkpoints, State
-from squeezekit.train.recipe import Precision, Recipe, learning_rate
-from squeezekit.trainable import TrainableNetwork
+from squeezekit.trainable.network import TrainableNetwork
+from squeezekit.training.allocator import keep_freed_memory
+from squeezekit.training.augment import mixup_share
+from squeezekit.training.batches import TrainingData
+from squeezekit.training.checkpoint import Checkpoints, State
+from squeezekit.training.recipe import Precision, Recipe, learning_rate
 
 Validate = Callable[[TrainableNetwork], Evaluation]
 

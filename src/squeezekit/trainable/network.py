@@ -1,0 +1,153 @@
+"""A torch module that runs a network's ONNX graph, and so makes any network trainable again.
+
+The graph stays what it is; only its weights become modules, which say how they may change: freely,
+under a pruning mask, or through a shared codebook (Han et al. 2016, "Deep Compression").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from squeezekit.sqz.graph import parse
+from squeezekit.sqz.network import Floats, Metadata, Network, SharedTensor
+from squeezekit.sqz.nodes import Node, trainable_names, weight_names
+from squeezekit.trainable.operators import OPERATORS, supported
+from squeezekit.trainable.rewrites import (
+    with_relus_behind_pools,
+    with_relus_in_place,
+    without_softmax,
+)
+from squeezekit.trainable.weights import Fixed, Free, Masked, Shared, Weight, Weights, to_numpy
+
+
+class TrainableNetwork(nn.Module):
+    """A network whose graph torch runs.
+
+    Plain tensors become Free weights and SharedTensors Shared ones; constants and running
+    statistics are Fixed. A final Softmax is left out, so that the result is always logits.
+
+    Attributes:
+        metadata: the network's own.
+        weights: `Weight` modules by tensor name.
+        nodes: what is computed, in order; each has one output.
+        input_name, output_name: of the images and of the result, among the nodes' values.
+
+    Raises:
+        UnsupportedError: where the graph has an operator that is not supported, naming it.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        model = parse(network.graph)
+        self.metadata: Metadata = network.metadata.uncalibrated()
+        self._graph = network.graph
+        self.input_name = model.graph.input[0].name
+        self.output_name = model.graph.output[0].name
+        self.nodes = supported(model)
+        if network.metadata.output == "probabilities":
+            self.nodes = without_softmax(self.nodes, self.output_name)
+        self.nodes = with_relus_behind_pools(self.nodes, self.output_name)
+        self.nodes = with_relus_in_place(self.nodes, self.output_name)
+        # Shapes and settings: small, used as Python numbers or broadcast from 0 dimensions.
+        self._constants = {
+            tensor.name: torch.tensor(numpy_helper.to_array(tensor))
+            for tensor in model.graph.initializer
+        }
+        self._last_use = {name: i for i, node in enumerate(self.nodes) for name in node.inputs}
+        self._weight_names = [
+            name
+            for name in weight_names(self.nodes)
+            if name in network.tensors and len(network.tensors[name].shape) >= 2
+        ]
+        trainable = trainable_names(self.nodes, network.tensors)
+        self.weights = Weights()
+        for name, tensor in network.tensors.items():
+            if isinstance(tensor, SharedTensor):
+                self.weights[name] = Shared.of(tensor)
+            else:
+                self.weights[name] = (Free if name in trainable else Fixed)(tensor)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) float32 to logits (N, classes)."""
+        values: dict[str, Tensor] = {self.input_name: images}
+        for i, node in enumerate(self.nodes):
+            values[node.output] = self.computed(node, values)
+            for name in node.inputs:
+                if self._last_use[name] == i and name != self.output_name:
+                    values.pop(name, None)  # lets torch reuse the memory
+        return values[self.output_name].flatten(1)  # (N, classes)
+
+    def computed(self, node: Node, values: Mapping[str, Tensor]) -> Tensor:
+        """A node's output; a ReLU may overwrite its input, which no other node wants."""
+        inputs = [self._value(name, values) for name in node.inputs]
+        return OPERATORS[node.op](node, inputs, self.training)
+
+    def _value(self, name: str, values: Mapping[str, Tensor]) -> Tensor | None:
+        if not name:
+            return None  # ONNX's way to leave an optional input out
+        if name in values:
+            return values[name]
+        return self.weights[name]() if name in self.weights else self._constants[name]
+
+    def set_weight(self, name: str, weight: Weight) -> None:
+        """Replace how a tensor may change: `Free`, `Masked` or `Shared`.
+
+        Raises:
+            KeyError: where the network has no tensor of that name.
+            ValueError: where the shape differs.
+        """
+        old = self.weights[name]()
+        if weight().shape != old.shape:
+            raise ValueError(f"{name} has shape {tuple(old.shape)}, not {tuple(weight().shape)}")
+        self.weights[name] = weight.to(old.device)
+
+    def mask_zeros(self) -> None:
+        """Keep weights that are zero so; shared ones do that anyhow."""
+        for name in self._weight_names:
+            if not isinstance(self.weights[name], Shared):
+                values = to_numpy(self.weights[name]())
+                self.set_weight(name, Masked(values, values != 0.0))
+
+    def weight_names(self) -> list[str]:
+        """The tensors that convolutions and matrix products multiply by, in the graph's order."""
+        return list(self._weight_names)
+
+    def head_names(self) -> list[str]:
+        """The tensors of the last layer: its weight, and its bias where it has one."""
+        for node in reversed(self.nodes):
+            if set(node.inputs) & set(self._weight_names):
+                return [name for name in node.inputs if name in self.weights]
+        return []
+
+    def to_network(self) -> Network:
+        """The network with the present weights; Shared ones keep their codebook."""
+        tensors = {name: weight.to_tensor() for name, weight in self.weights.items()}
+        return Network(self._graph, tensors, self.metadata)
+
+
+class TorchClassifier:
+    """A network run by torch, with the interface of `runtime.classifier.Classifier`.
+
+    Attributes:
+        metadata: the network's; its output is always "logits", as TrainableNetwork gives them.
+    """
+
+    def __init__(self, network: Network | TrainableNetwork) -> None:
+        self._net = network if isinstance(network, TrainableNetwork) else TrainableNetwork(network)
+        self.metadata = dataclasses.replace(self._net.metadata, output="logits")
+
+    def logits(self, batch: Floats) -> Floats:
+        """Images float32 (N, C, H, W), prepared, to logits float32 (N, classes)."""
+        parameter = next(self._net.parameters(), None)
+        device = None if parameter is None else parameter.device
+        was_training = self._net.training
+        self._net.eval()
+        with torch.inference_mode():
+            logits = to_numpy(self._net(torch.tensor(batch, device=device)))
+        self._net.train(was_training)
+        return logits
