@@ -19,8 +19,9 @@ from squeezekit.models.alexnet import AlexNetConfig, alexnet
 from squeezekit.models.builder import GraphBuilder
 from squeezekit.models.catalogue import create
 from squeezekit.models.fold import fold_batch_norm
-from squeezekit.models.squeezenet import SqueezeNetConfig, default_preprocessing, squeezenet
+from squeezekit.models.squeezenet import SqueezeNetConfig, squeezenet
 from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.images import default_preprocessing
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import CAFFE, Metadata
 from squeezekit.trainable.network import TorchClassifier

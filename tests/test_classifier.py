@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from squeezekit.errors import GraphError, HeadError, InputError, UnsupportedError
+from squeezekit.interop import onnx_file
 from squeezekit.runtime.classifier import (
     ONNX_METADATA_KEY,
     Classifier,
@@ -20,6 +21,7 @@ from squeezekit.runtime.classifier import (
     softmax,
 )
 from squeezekit.runtime.loading import load
+from squeezekit.sqz import container
 from squeezekit.sqz.graph import split
 from squeezekit.sqz.metadata_json import to_json
 from squeezekit.sqz.network import TORCHVISION, Metadata, Network, Preprocessing, SharedTensor
@@ -175,7 +177,7 @@ def test_onnx_with_metadata_keeps_it(tmp_path):
 def test_onnx_without_metadata_gets_torchvisions_preprocessing(tmp_path):
     metadata = load(saved(tmp_path, model(size=32), "someones.onnx")).metadata
     assert metadata.name == "someones"
-    assert metadata.preprocessing == dataclasses.replace(TORCHVISION, crop=32, resize=36)
+    assert metadata.preprocessing == dataclasses.replace(TORCHVISION, crop=32, resize=32)
     assert (metadata.labels, metadata.output) == ((), "logits")
     symbolic = load(saved(tmp_path, model(size="side"))).metadata
     assert symbolic.preprocessing == TORCHVISION
@@ -319,3 +321,16 @@ def test_a_sqz_file_answers_like_the_network_it_holds(tmp_path):
     assert classifier.metadata == COLOURS
     assert classifier.file_bytes == (tmp_path / "colours.sqz").stat().st_size
     assert classifier(BLUISH) == from_network(network())(BLUISH)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("side", [17, 28, 32, 48, 63, 64, 96, 160, 224, 227, 299])
+def test_a_foreign_file_and_the_sqz_made_of_it_give_one_answer(tmp_path, side, channels):
+    """An .onnx runs as it is, a .sqz by way of `onnx_file.read`: both state the preprocessing."""
+    foreign = saved(tmp_path, model(size=side, channels=channels))
+    container.write(onnx_file.read(foreign), tmp_path / "tiny.sqz")
+    direct, by_sqz = load(foreign), load(tmp_path / "tiny.sqz")
+    assert direct.metadata.preprocessing == by_sqz.metadata.preprocessing
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(side).integers(0, 256, (90, 61, 3), np.uint8)).save(photo)
+    assert direct(photo) == by_sqz(photo)

@@ -122,10 +122,13 @@ def test_the_centre_crop_rounds_down(size, crop, offset):
 
 def test_default_preprocessing_scales_torchvisions():
     assert default_preprocessing(224, 3) == TORCHVISION
-    small = default_preprocessing(32, 3)
-    assert (small.crop, small.resize, small.mean) == (32, 36, TORCHVISION.mean)
+    small = default_preprocessing(32, 3)  # too small to be cropped
+    assert (small.crop, small.resize, small.mean) == (32, 32, TORCHVISION.mean)
+    assert [default_preprocessing(side, 3).resize for side in (63, 64, 96)] == [63, 73, 110]
     grey = default_preprocessing(28, 1)
-    assert (grey.crop, grey.resize, grey.color, grey.channels) == (28, 32, "L", 1)
+    assert (grey.crop, grey.resize, grey.color, grey.channels) == (28, 28, "L", 1)
+    assert grey.mean == pytest.approx([np.mean(TORCHVISION.mean)])
+    assert grey.std == pytest.approx([np.mean(TORCHVISION.std)])
     with pytest.raises(UnsupportedError, match="4 channels"):
         default_preprocessing(224, 4)
 

@@ -17,8 +17,9 @@ from squeezekit.errors import InputError
 from squeezekit.interop import safetensors_file
 from squeezekit.models.catalogue import create
 from squeezekit.models.fold import fold_batch_norm
-from squeezekit.models.squeezenet import default_preprocessing, squeezenet, v1_1
+from squeezekit.models.squeezenet import squeezenet, v1_1
 from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.images import default_preprocessing
 from squeezekit.training import recipe as recipes
 from squeezekit.training.batches import TrainingData
 

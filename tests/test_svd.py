@@ -12,8 +12,8 @@ from squeezekit.models.alexnet import AlexNetConfig, alexnet
 from squeezekit.models.builder import GraphBuilder, gaussian
 from squeezekit.models.catalogue import create
 from squeezekit.models.fold import fold_batch_norm
-from squeezekit.models.squeezenet import default_preprocessing
 from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.images import default_preprocessing
 from squeezekit.sqz import container
 from squeezekit.sqz.network import Metadata
 from squeezekit.trainable.network import TorchClassifier

@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from squeezekit.errors import HeadError, InputError, UnsupportedError
 from squeezekit.files import read_bytes, write_whole
-from squeezekit.models.squeezenet import default_preprocessing
+from squeezekit.runtime.images import default_preprocessing
 from squeezekit.runtime.int8 import int8_model
 from squeezekit.sqz.graph import attach, split
 from squeezekit.sqz.metadata_json import from_json, to_json

@@ -10,7 +10,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from squeezekit.models.builder import GraphBuilder, gaussian, he
-from squeezekit.models.squeezenet import check_fit, default_preprocessing
+from squeezekit.models.squeezenet import check_fit
+from squeezekit.runtime.images import default_preprocessing
 from squeezekit.sqz.network import CAFFE, Metadata, Network, Preprocessing
 
 

@@ -6,13 +6,13 @@ the metaparameters of section 5.2, and the bypass connections from section 6.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
 from squeezekit.errors import InputError
 from squeezekit.models.builder import GraphBuilder, Init, gaussian, he, xavier
-from squeezekit.sqz.network import TORCHVISION, Metadata, Network, Preprocessing
+from squeezekit.runtime.images import default_preprocessing
+from squeezekit.sqz.network import Metadata, Network, Preprocessing
 
 Bypass = Literal["none", "simple", "complex"]
 
@@ -236,17 +236,6 @@ def _pool(net: GraphBuilder, c: SqueezeNetConfig, layer: str, x: str) -> str:
 
 def _init(c: SqueezeNetConfig) -> Init:
     return {"xavier": xavier, "he": he}[c.init]
-
-
-def default_preprocessing(input_size: int, channels: int) -> Preprocessing:
-    """The preprocessing of torchvision at any input size, in colour or grey.
-
-    Images smaller than 64 pixels are not cropped: they have nothing to spare at the edges.
-    """
-    resize = input_size if input_size < 64 else round(input_size * 256 / 224)
-    if channels == 1:
-        return Preprocessing(crop=input_size, resize=resize, color="L", mean=(0.449,), std=(0.226,))
-    return dataclasses.replace(TORCHVISION, crop=input_size, resize=resize)
 
 
 def check_fit(

@@ -6,8 +6,9 @@ import dataclasses
 import math
 
 from squeezekit.data.dataset import split
-from squeezekit.models.squeezenet import SqueezeNetConfig, default_preprocessing, squeezenet
+from squeezekit.models.squeezenet import SqueezeNetConfig, squeezenet
 from squeezekit.reproduce.workshop import Measured, Workshop
+from squeezekit.runtime.images import default_preprocessing
 from squeezekit.training import recipe as recipes
 from squeezekit.training.recipe import Recipe
 

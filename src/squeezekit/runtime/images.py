@@ -64,6 +64,9 @@ _quiet_lock = threading.Lock()
 _MOST_RESIZED_PIXELS = 64_000_000
 """A sliver of an image (1 x 50,000) would grow to gigabytes when its short side is resized."""
 
+_NOTHING_TO_SPARE = 64
+"""Pixels a side below which an image is not enlarged to be cropped."""
+
 _DECODED_SIZE = 2
 """`resized_quickly` decodes to at least this many times the size that is asked for."""
 
@@ -355,21 +358,26 @@ def prepare_file(source: ImageSource, preprocessing: Preprocessing) -> Floats:
 
 
 def default_preprocessing(crop: int, channels: int) -> Preprocessing:
-    """The ImageNet preprocessing of torchvision at another input size or number of channels.
+    """The preprocessing of torchvision's ImageNet classifiers at another size or in grey.
 
-    For networks that come without any: the resize keeps torchvision's ratio of 256 to 224, and
-    one channel takes the mean over the three of their mean and std.
+    What networks get that come without any, and what those made here are trained with: one rule,
+    so that a foreign network answers alike from its own file and from the `.sqz` made of it.
+    The resize keeps torchvision's ratio of 256 to 224, rounded; images smaller than 64 pixels are
+    not cropped, having nothing to spare at the edges. One channel takes the mean over the three.
+
+    Args:
+        crop: height and width of the network's input, in pixels.
+        channels: 3 for colour, 1 for grey.
 
     Raises:
         UnsupportedError: where `channels` is neither 1 nor 3.
     """
-    resize = crop * TORCHVISION.resize // TORCHVISION.crop
-    three = dataclasses.replace(TORCHVISION, crop=crop, resize=resize)
+    ratio = TORCHVISION.resize / TORCHVISION.crop
+    resize = crop if crop < _NOTHING_TO_SPARE else round(crop * ratio)
     if channels == 3:
-        return three
-    if channels != 1:
-        raise UnsupportedError(
-            f"the network takes {channels} channels: only images of 1 or 3 channels are supported"
-        )
-    mean, std = float(np.mean(three.mean)), float(np.mean(three.std))
-    return dataclasses.replace(three, color="L", mean=(mean,), std=(std,))
+        return dataclasses.replace(TORCHVISION, crop=crop, resize=resize)
+    if channels == 1:
+        return Preprocessing(crop, resize, color="L", mean=(0.449,), std=(0.226,))
+    raise UnsupportedError(
+        f"the network takes {channels} channels: only images of 1 or 3 channels are supported"
+    )
