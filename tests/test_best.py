@@ -19,7 +19,6 @@ from squeezekit.compression import best
 from squeezekit.compression.best import BestConfig, Rounder, divergence_of, to_quality, to_size
 from squeezekit.compression.curvature import sensitivity, weight_fisher
 from squeezekit.compression.layers import layers_of, sampled
-from squeezekit.compression.prune import weight_names
 from squeezekit.compression.rounding import Problem, rounded
 from squeezekit.compression.share import share
 from squeezekit.data.digits import write_digits
@@ -32,6 +31,7 @@ from squeezekit.models.fold import fold_batch_norm
 from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz import container
 from squeezekit.sqz.network import SharedTensor
+from squeezekit.sqz.nodes import weight_names
 from squeezekit.trainable.network import TrainableNetwork
 from squeezekit.training import recipe as recipes
 from squeezekit.training.batches import TrainingData

@@ -14,7 +14,7 @@ from squeezekit.compression.deep import (
     retrained,
     with_scaled_dropout,
 )
-from squeezekit.compression.prune import prune, weight_names
+from squeezekit.compression.prune import prune
 from squeezekit.compression.share import rounded, share, with_rounded_tables
 from squeezekit.errors import InputError
 from squeezekit.evaluation import evaluate
@@ -23,6 +23,7 @@ from squeezekit.models.fold import fold_batch_norm
 from squeezekit.sqz import container
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import SharedTensor, tensor_values
+from squeezekit.sqz.nodes import weight_names
 from squeezekit.trainable.network import TorchClassifier, TrainableNetwork
 from squeezekit.training.loop import fit
 

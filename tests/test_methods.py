@@ -13,7 +13,7 @@ from squeezekit.cli.verbs import app
 from squeezekit.compression import deep, methods
 from squeezekit.compression.deep import deep_config
 from squeezekit.compression.methods import METHODS, Asked, named
-from squeezekit.compression.prune import prune, weight_names
+from squeezekit.compression.prune import prune
 from squeezekit.errors import InputError
 from squeezekit.interop import safetensors_file
 from squeezekit.models.alexnet import AlexNetConfig, alexnet
@@ -22,6 +22,7 @@ from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import silent
 from squeezekit.sqz import container
 from squeezekit.sqz.network import tensor_values
+from squeezekit.sqz.nodes import weight_names
 
 NETWORK = create("squeezenet-digits", labels=("cat", "dog"))
 

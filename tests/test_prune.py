@@ -18,11 +18,11 @@ from squeezekit.compression.prune import (
     prune_tensor,
     table1,
     uniform,
-    weight_names,
 )
 from squeezekit.errors import InputError
 from squeezekit.models.catalogue import create
 from squeezekit.sqz.network import TORCHVISION, Metadata, Network, SharedTensor
+from squeezekit.sqz.nodes import weight_names
 
 floats = hnp.arrays(
     np.float32,

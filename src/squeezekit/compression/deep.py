@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from squeezekit.compression.prune import prune, table1, uniform, weight_names
+from squeezekit.compression.prune import prune, table1, uniform
 from squeezekit.compression.share import Init, share, with_rounded_tables
 from squeezekit.errors import InputError
 from squeezekit.evaluation import Evaluation
@@ -29,6 +29,7 @@ from squeezekit.sqz import container
 from squeezekit.sqz.container import CoderName
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import Network, tensor_values, unshared
+from squeezekit.sqz.nodes import weight_names
 from squeezekit.trainable.network import TrainableNetwork
 from squeezekit.training import recipe as recipes
 from squeezekit.training.batches import TrainingData

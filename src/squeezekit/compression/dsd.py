@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from squeezekit.compression.deep import retrained
-from squeezekit.compression.prune import prune, uniform, weight_names
+from squeezekit.compression.prune import prune, uniform
 from squeezekit.errors import InputError
 from squeezekit.evaluation import Evaluation
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz.network import Network, tensor_values
+from squeezekit.sqz.nodes import weight_names
 from squeezekit.trainable.network import TrainableNetwork
 from squeezekit.training import recipe as recipes
 from squeezekit.training.batches import TrainingData

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from squeezekit.sqz.nodes import Node
+from squeezekit.sqz.nodes import Node, WeightedNode, weighted_nodes
 from squeezekit.trainable.network import TrainableNetwork
 from squeezekit.trainable.operators import pads_of
 
@@ -26,19 +26,34 @@ class Layer:
     weight (B, R, K), patches (B, positions, K).
 
     Attributes:
-        node: of the graph.
-        weight, bias: names of its tensors; "" for no bias.
+        source: its node, and the names of its tensors.
         shape: of the weight as a convolution's, (O, C, kh, kw).
-        groups: of the convolution.
         parts: that each filter is split into.
     """
 
-    node: Node
-    weight: str
-    bias: str
+    source: WeightedNode
     shape: tuple[int, int, int, int]
-    groups: int
     parts: int
+
+    @property
+    def node(self) -> Node:
+        """The node of the graph."""
+        return self.source.node
+
+    @property
+    def weight(self) -> str:
+        """The name of the weight."""
+        return self.source.weight
+
+    @property
+    def bias(self) -> str:
+        """The name of the bias; "" for none."""
+        return self.source.bias
+
+    @property
+    def groups(self) -> int:
+        """Of the convolution."""
+        return self.source.groups
 
     @property
     def outputs(self) -> int:
@@ -48,7 +63,7 @@ class Layer:
     @property
     def transposed(self) -> bool:
         """Whether the weight is stored as (in, out)."""
-        return self.node.op != "Conv" and not self.node.get("transB", 0)
+        return self.source.transposed
 
     def matrices(self, weight: Tensor) -> Tensor:
         """The weight as it is stored, as (B, R, K)."""
@@ -93,40 +108,29 @@ def layers_of(net: TrainableNetwork) -> dict[str, Layer]:
     Left out are products whose weight is scaled, not a tensor of the network by itself, or used
     more than once.
     """
-    names = [name for node in net.nodes for name in node.inputs]
-    weights = {name for name in net.weight_names() if names.count(name) == 1}
+    tensors = {name: weight() for name, weight in net.weights.items()}
     return {
-        node.output: _layer(node, net)
-        for node in net.nodes
-        if node.op in ("Conv", "Gemm", "MatMul")
-        and node.inputs[1] in weights
-        and _is_plain(node, net)
+        found.node.output: _layer(found, tensors[found.weight].shape)
+        for found in weighted_nodes(net.nodes, tensors)
+        if found.alone
+        and found.plain
+        and (found.node.op == "Conv" or tensors[found.weight].ndim == 2)
     }
 
 
-def _is_plain(node: Node, net: TrainableNetwork) -> bool:
-    if node.op == "MatMul":
-        return len(net.weights[node.inputs[1]]().shape) == 2
-    scales = (node.get("alpha", 1.0), node.get("beta", 1.0))
-    return node.op == "Conv" or (scales == (1.0, 1.0) and not node.get("transA", 0))
-
-
-def _layer(node: Node, net: TrainableNetwork) -> Layer:
-    stored: Sequence[int] = net.weights[node.inputs[1]]().shape
-    if node.op != "Conv":
-        out, inputs = stored if node.get("transB", 0) else stored[::-1]
+def _layer(source: WeightedNode, stored: Sequence[int]) -> Layer:
+    if source.node.op != "Conv":
+        inputs, out = stored if source.transposed else stored[::-1]
         shape = (out, inputs, 1, 1)
     else:
         shape = (stored[0], stored[1], stored[2], stored[3])
-    groups = node.get("group", 1)
-    bias = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2] in net.weights else ""
     width = shape[1] * shape[2] * shape[3]
     parts = 1
-    if groups == 1:
+    if source.groups == 1:
         parts = next(
             n for n in range(1, width + 1) if width % n == 0 and width // n <= LARGEST_BLOCK
         )
-    return Layer(node, node.inputs[1], bias, shape, groups, parts)
+    return Layer(source, shape, parts)
 
 
 def sampled(patches: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -12,33 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from squeezekit.errors import InputError
-from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import Floats, Network, SharedTensor, Tensor, tensor_values
+from squeezekit.sqz.nodes import weight_names
 
 TINY_SIZE = 512
 """Tensors with fewer weights are spared by `uniform`: they are too small to gain anything."""
-
-# Where each operator that multiplies by a weight takes it: positions among the node's inputs.
-_WEIGHT_INPUTS = {"Conv": (1,), "Gemm": (1,), "MatMul": (0, 1)}
-
-
-def weight_names(network: Network) -> tuple[str, ...]:
-    """Names of the tensors that a convolution or a matrix product multiplies by, in graph order.
-
-    These are the tensors that Deep Compression prunes and shares; biases and the tensors of a
-    batch norm are not among them. A weight may be transposed on its way.
-    """
-    nodes = parse(network.graph).graph.node
-    source = {n.output[0]: n.input[0] for n in nodes if n.op_type in ("Identity", "Transpose")}
-    names: dict[str, None] = {}
-    for node in nodes:
-        for position in _WEIGHT_INPUTS.get(node.op_type, ()):
-            name = node.input[position]
-            while name in source:
-                name = source[name]
-            if name in network.tensors and len(network.tensors[name].shape) >= 2:
-                names[name] = None
-    return tuple(names)
 
 
 def table1() -> dict[str, float]:

@@ -12,10 +12,11 @@ from itertools import pairwise
 from typing import Any
 
 from squeezekit.compression.deep import Measure
-from squeezekit.compression.prune import TINY_SIZE, prune, weight_names
+from squeezekit.compression.prune import TINY_SIZE, prune
 from squeezekit.errors import InputError
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz.network import Network
+from squeezekit.sqz.nodes import weight_names
 
 DENSITIES = (0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
 """At which each layer is measured."""

@@ -12,9 +12,9 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from squeezekit.compression.prune import weight_names
 from squeezekit.errors import InputError
 from squeezekit.sqz.network import Floats, Network, SharedTensor, Tensor, tensor_values
+from squeezekit.sqz.nodes import weight_names
 
 Init = Literal["linear", "density", "random"]
 """How the first centroids are placed (Han et al. 2016, section 3.2)."""

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from onnx import NodeProto, helper
+from onnx import ModelProto, NodeProto, helper
 
-from squeezekit.compression.prune import weight_names
 from squeezekit.errors import InputError
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import Floats, Network, Tensor, tensor_values
+from squeezekit.sqz.nodes import WeightedNode, read_nodes, weighted_nodes
 
 BYTES_A_WEIGHT = 4
 """Of float32."""
@@ -74,18 +73,14 @@ def spectra(network: Network) -> list[Spectrum]:
     Layers that no rank makes smaller are not among them, nor weights that two layers use, nor
     matrix products whose result is scaled.
     """
-    known = set(weight_names(network))
-    model = parse(network.graph)
-    uses = Counter(name for node in model.graph.node for name in node.input)
     found = []
-    for node in model.graph.node:
-        if _factorable(node) and node.input[1] in known and uses[node.input[1]] == 1:
-            matrices = _matrices(node, tensor_values(network.tensors[node.input[1]]))
-            squares = np.linalg.eigvalsh(_gram(matrices))[:, ::-1].sum(axis=0)
-            shape = (matrices.shape[0], matrices.shape[1], matrices.shape[2])
-            spectrum = Spectrum(node.input[1], shape, np.sqrt(np.maximum(squares, 0.0)))
-            if spectrum.largest_rank >= 1:
-                found.append(spectrum)
+    for layer in _factorable(parse(network.graph), network):
+        matrices = _matrices(layer, tensor_values(network.tensors[layer.weight]))
+        squares = np.linalg.eigvalsh(_gram(matrices))[:, ::-1].sum(axis=0)
+        shape = (matrices.shape[0], matrices.shape[1], matrices.shape[2])
+        spectrum = Spectrum(layer.weight, shape, np.sqrt(np.maximum(squares, 0.0)))
+        if spectrum.largest_rank >= 1:
+            found.append(spectrum)
     return found
 
 
@@ -173,13 +168,15 @@ def factored(network: Network, ranks: Mapping[str, int]) -> Network:
         InputError: for a name that is none of the network's `spectra`, or a rank out of range.
     """
     model = parse(network.graph)
-    nodes = {node.input[1]: node for node in model.graph.node if _factorable(node)}
+    layers = {layer.weight: layer for layer in _factorable(model, network)}
+    protos = {proto.output[0]: proto for proto in model.graph.node}
     tensors: dict[str, Tensor] = dict(network.tensors)
     for name, rank in ranks.items():
-        if name not in nodes or name not in network.tensors:
+        if name not in layers:
             raise InputError(f"cannot factor {name!r}: it is no layer of {network.metadata.name}")
-        node = nodes[name]
-        matrices = _matrices(node, tensor_values(network.tensors[name]))
+        layer = layers[name]
+        node = protos[layer.node.output]
+        matrices = _matrices(layer, tensor_values(network.tensors[name]))
         if not 1 <= rank <= min(matrices.shape[1:]):
             raise InputError(f"{name} has ranks 1 to {min(matrices.shape[1:])}, not {rank}")
         mixing, basis = _halves(matrices, rank)
@@ -190,11 +187,10 @@ def factored(network: Network, ranks: Mapping[str, int]) -> Network:
         if node.op_type == "Conv":
             tensors[first] = _float32(basis.reshape(-1, *shape[1:]))
             tensors[name] = _float32(mixing.reshape(shape[0], rank, 1, 1))
-            _make_1x1(node)
+            _make_1x1(node, layer.groups)
         else:
-            transposed = _attribute(node, "transB", 0)
-            tensors[first] = _float32(basis[0] if transposed else basis[0].T)
-            tensors[name] = _float32(mixing[0] if transposed else mixing[0].T)
+            tensors[first] = _float32(basis[0].T if layer.transposed else basis[0])
+            tensors[name] = _float32(mixing[0].T if layer.transposed else mixing[0])
     order = [name for node in model.graph.node for name in node.input if name in tensors]
     return dataclasses.replace(
         network,
@@ -203,28 +199,21 @@ def factored(network: Network, ranks: Mapping[str, int]) -> Network:
     )
 
 
-def _factorable(node: NodeProto) -> bool:
-    if node.op_type == "Conv":
-        return True
-    return node.op_type == "Gemm" and not (
-        _attribute(node, "transA", 0)
-        or _attribute(node, "alpha", 1.0) != 1.0
-        or _attribute(node, "beta", 1.0) != 1.0
-    )
+def _factorable(model: ModelProto, network: Network) -> list[WeightedNode]:
+    """The convolutions and Gemm layers that do nothing else, and share their weight with none."""
+    return [
+        layer
+        for layer in weighted_nodes(read_nodes(model), network.tensors)
+        if layer.alone and layer.plain and layer.node.op in ("Conv", "Gemm")
+    ]
 
 
-def _attribute(node: NodeProto, name: str, default: float) -> float:
-    values = [helper.get_attribute_value(a) for a in node.attribute if a.name == name]
-    return float(values[0]) if values else default
-
-
-def _matrices(node: NodeProto, weight: Floats) -> _Doubles:
+def _matrices(layer: WeightedNode, weight: Floats) -> _Doubles:
     """(groups, outputs a group, inputs a group): what the layer multiplies by, a matrix a group."""
-    if node.op_type == "Gemm":
-        matrix = weight if _attribute(node, "transB", 0) else weight.T
+    if layer.node.op == "Gemm":
+        matrix = weight.T if layer.transposed else weight
         return matrix[np.newaxis].astype(np.float64)
-    groups = int(_attribute(node, "group", 1))
-    return weight.reshape(groups, weight.shape[0] // groups, -1).astype(np.float64)
+    return weight.reshape(layer.groups, weight.shape[0] // layer.groups, -1).astype(np.float64)
 
 
 def _gram(matrices: _Doubles) -> _Doubles:
@@ -265,11 +254,10 @@ def _basis_node(node: NodeProto, weight: str) -> NodeProto:
     return basis
 
 
-def _make_1x1(node: NodeProto) -> None:
-    group = int(_attribute(node, "group", 1))
+def _make_1x1(node: NodeProto, groups: int) -> None:
     del node.attribute[:]
     node.attribute.extend(
-        [helper.make_attribute("kernel_shape", [1, 1]), helper.make_attribute("group", group)]
+        [helper.make_attribute("kernel_shape", [1, 1]), helper.make_attribute("group", groups)]
     )
 
 

@@ -8,15 +8,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from onnx import NodeProto, helper
+from onnx import NodeProto
 
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import Floats, Network, Tensor, tensor_values
+from squeezekit.sqz.nodes import WeightedNode, read_nodes, weighted_nodes
 
 EPSILON = 1e-5
 """ONNX's default of what is added to the variance."""
-
-_GEMM = {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0}  # ONNX's defaults
 
 
 def fold_batch_norm(network: Network) -> Network:
@@ -30,14 +29,16 @@ def fold_batch_norm(network: Network) -> Network:
     """
     model = parse(network.graph)
     tensors: dict[str, Tensor] = dict(network.tensors)
-    makers = {name: node for node in model.graph.node for name in node.output}
+    layers = {layer.node.output: layer for layer in weighted_nodes(read_nodes(model), tensors)}
+    protos = {node.output[0]: node for node in model.graph.node}
     uses = Counter(name for node in model.graph.node for name in node.input)
     uses.update(value.name for value in model.graph.output)
     folded = []
     for norm in model.graph.node:
-        conv = makers.get(norm.input[0]) if norm.op_type == "BatchNormalization" else None
-        if conv is None or not _foldable(conv, norm, uses, tensors):
+        layer = layers.get(norm.input[0]) if norm.op_type == "BatchNormalization" else None
+        if layer is None or not _foldable(layer, norm, uses, tensors):
             continue
+        conv = protos[layer.node.output]
         _fold(conv, norm, tensors)
         _rewire(model, conv, norm)
         folded.append(norm)
@@ -52,21 +53,17 @@ def fold_batch_norm(network: Network) -> Network:
 
 
 def _foldable(
-    conv: NodeProto, norm: NodeProto, uses: Counter[str], tensors: Mapping[str, Tensor]
+    layer: WeightedNode, norm: NodeProto, uses: Counter[str], tensors: Mapping[str, Tensor]
 ) -> bool:
-    own = [*conv.input[1:], *norm.input[1:]]
+    """Whether the layer is y = W x + b with W as (outputs, ...), and nothing else uses any part."""
     return (
-        (conv.op_type == "Conv" or _is_linear_layer(conv))
+        layer.alone
+        and (layer.node.op == "Conv" or (layer.node.op == "Gemm" and layer.plain))
+        and layer.out_axis == 0
         and len(norm.output) == 1
-        and uses[conv.output[0]] == 1
-        and all(name in tensors and uses[name] <= 1 for name in own if name)
+        and uses[layer.node.output] == 1
+        and all(name in tensors and uses[name] == 1 for name in norm.input[1:])
     )
-
-
-def _is_linear_layer(node: NodeProto) -> bool:
-    """Whether it is a Gemm whose weight is (outputs, inputs), and which does nothing else."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    return node.op_type == "Gemm" and {**_GEMM, **attributes} == {**_GEMM, "transB": 1}
 
 
 def _fold(conv: NodeProto, norm: NodeProto, tensors: dict[str, Tensor]) -> None:

@@ -11,6 +11,7 @@ from onnx import NodeProto
 from squeezekit.errors import UnsupportedError
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import Floats, Network, Tensor, tensor_values
+from squeezekit.sqz.nodes import WeightedNode, read_nodes, weighted_nodes
 
 HEAD_STD = 0.01
 """Standard deviation of a new head's weights, as of the paper's conv10."""
@@ -36,12 +37,11 @@ def with_new_head(
             fully connected one, and behind it nothing that fixes the number of classes.
     """
     model = parse(network.graph)
-    layers = [node for node in model.graph.node if _weight(node) in network.tensors]
+    layers = weighted_nodes(read_nodes(model), network.tensors)
     if not layers:
         raise UnsupportedError(f"{network.metadata.name} has no layer to replace")
     head = layers[-1]
-    axis = _out_axis(head)
-    name = _weight(head)
+    axis, name = head.out_axis, head.weight
     shape = list(network.tensors[name].shape)
     old, shape[axis] = shape[axis], len(labels)
     rng = np.random.default_rng(seed)
@@ -51,7 +51,8 @@ def with_new_head(
     for bias in _biases(head, list(model.graph.node), network, old):
         values = tensor_values(network.tensors[bias])
         tensors[bias] = _kept(np.zeros(len(labels), np.float32), values, 0, known or {})
-    behind = list(model.graph.node)[list(model.graph.node).index(head) + 1 :]
+    outputs = [node.output[0] for node in model.graph.node]
+    behind = list(model.graph.node)[outputs.index(head.node.output) + 1 :]
     if any(node.op_type == "Reshape" for node in behind):
         raise UnsupportedError(
             f"{network.metadata.name} reshapes its outputs, and so cannot get a new head"
@@ -86,20 +87,11 @@ def start_from(network: Network, source: Network) -> tuple[Network, list[str]]:
     return network.with_tensors(taken), list(taken)
 
 
-def _weight(node: NodeProto) -> str:
-    return node.input[1] if node.op_type in ("Conv", "Gemm", "MatMul") else ""
-
-
-def _out_axis(node: NodeProto) -> int:
-    transposed = any(a.name == "transB" and a.i for a in node.attribute)
-    return 0 if node.op_type == "Conv" or transposed else 1
-
-
-def _biases(head: NodeProto, nodes: list[NodeProto], network: Network, size: int) -> list[str]:
+def _biases(head: WeightedNode, nodes: list[NodeProto], network: Network, size: int) -> list[str]:
     """The bias of the layer, or that of an Add right behind it."""
-    names = list(head.input[2:3])
+    names = list(head.node.inputs[2:3])
     for node in nodes:
-        if node.op_type == "Add" and head.output[0] in node.input:
+        if node.op_type == "Add" and head.node.output in node.input:
             names += [name for name in node.input if name in network.tensors]
     return [
         name for name in names if name in network.tensors and network.tensors[name].size == size

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from squeezekit.compression.prune import kept_count, table1, weight_names
+from squeezekit.compression.prune import kept_count, table1
 from squeezekit.errors import InputError
 from squeezekit.models.cost import ModuleCost, cost
 from squeezekit.reproduce.result import Column, Reproduction, Row, Value
 from squeezekit.sqz.network import Network, tensor_values
+from squeezekit.sqz.nodes import weight_names
 
 PAPER: dict[str, tuple[int, tuple[int, ...], int]] = {
     "conv1": (14_208, (100,), 14_208),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from squeezekit.compression import deep
-from squeezekit.compression.prune import layer_adaptive, prune, table1, weight_names
+from squeezekit.compression.prune import layer_adaptive, prune, table1
 from squeezekit.compression.share import share, with_rounded_tables
 from squeezekit.compression.svd import factored, ranks_by_bytes, spectra
 from squeezekit.data.dataset import split
@@ -21,6 +21,7 @@ from squeezekit.models.fold import fold_batch_norm
 from squeezekit.reproduce.result import Column, Reproduction, Row, Value
 from squeezekit.reproduce.workshop import Measured, Workshop
 from squeezekit.sqz.network import Network, tensor_values
+from squeezekit.sqz.nodes import weight_names
 from squeezekit.training import recipe as recipes
 from squeezekit.training.recipe import Augmentation, Recipe
 from squeezekit.training.run import is_pruned, start_of

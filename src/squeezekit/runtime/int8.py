@@ -18,7 +18,7 @@ import numpy.typing as npt
 from squeezekit.errors import GraphError, InputError, UnsupportedError
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import Floats, Network
-from squeezekit.sqz.nodes import opset
+from squeezekit.sqz.nodes import opset, read_nodes, weighted_nodes
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -28,7 +28,6 @@ Array = npt.NDArray[Any]
 OLDEST_OPSET = 13
 """Before it, DequantizeLinear has no scale for each filter."""
 
-_LAYERS = ("Conv", "Gemm", "MatMul")
 _ACTIVATIONS = ("Relu", "Clip")
 _MOVING = (
     "Concat", "Dropout", "Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose",
@@ -102,7 +101,12 @@ class _Plan:
     def __init__(self, model: ModelProto, values: Mapping[str, Floats]) -> None:
         nodes, outputs = model.graph.node, [value.name for value in model.graph.output]
         uses = Counter([name for node in nodes for name in node.input] + outputs)
-        self.layers = {node.output[0]: node for node in nodes if _is_layer(node, values, uses)}
+        layers = {
+            layer.node.output
+            for layer in weighted_nodes(read_nodes(model), values)
+            if layer.alone and layer.plain
+        }
+        self.layers = {node.output[0]: node for node in nodes if node.output[0] in layers}
         self.results = {name: name for name in self.layers}
         for node in nodes:
             source = node.input[0] if node.op_type in _ACTIVATIONS else None
@@ -127,17 +131,6 @@ class _Plan:
         joined = {self.range_of[name] for name in names if name in self.range_of}
         first = min(joined, key=self.quantised.index)
         self.range_of |= {name: first for name, of in self.range_of.items() if of in joined}
-
-
-def _is_layer(node: NodeProto, values: Mapping[str, Floats], uses: Counter[str]) -> bool:
-    if node.op_type not in _LAYERS or node.input[0] in values:
-        return False
-    settings = {a.name: a.f if a.name in ("alpha", "beta") else a.i for a in node.attribute}
-    if (settings.get("alpha", 1), settings.get("beta", 1), settings.get("transA", 0)) != (1, 1, 0):
-        return False
-    stored = [name for name in node.input[1:] if name]
-    own = all(name in values and uses[name] == 1 for name in stored)
-    return own and values[stored[0]].ndim >= 2
 
 
 def _data_inputs(node: NodeProto, values: Mapping[str, Floats]) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from squeezekit.errors import UnsupportedError
-from squeezekit.sqz.network import Tensor
+from squeezekit.sqz.graph import parse
+from squeezekit.sqz.network import Network, Tensor
 
 if TYPE_CHECKING:
     import onnx
@@ -82,13 +83,89 @@ def uses(nodes: Sequence[Node], output: str) -> Counter[str]:
     return Counter([output, *(name for node in nodes for name in node.inputs)])
 
 
-def weight_names(nodes: Sequence[Node]) -> list[str]:
-    """What Conv, Gemm and MatMul multiply by, seen through Identity and Transpose nodes."""
+class Shaped(Protocol):
+    """A tensor of any kind: numpy's, torch's, shared."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Its size along each axis."""
+
+
+@dataclass(frozen=True)
+class WeightedNode:
+    """A convolution or a matrix product that multiplies by a tensor of the network.
+
+    Attributes:
+        node: of the graph.
+        weight, bias: names of its tensors; "" for no bias.
+        alone: whether nothing else uses them; a bias that is computed is not alone.
+    """
+
+    node: Node
+    weight: str
+    bias: str
+    alone: bool
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the weight is stored as (in, out); a convolution's never is."""
+        return self.node.op != "Conv" and not self.node.get("transB", 0)
+
+    @property
+    def out_axis(self) -> int:
+        """The axis of the weight that counts the layer's outputs."""
+        return 1 if self.transposed else 0
+
+    @property
+    def groups(self) -> int:
+        """Of a convolution; 1 for a matrix product."""
+        return int(self.node.get("group", 1))
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is y = W x + b: neither side is scaled, and the input not transposed."""
+        scales = (self.node.get("alpha", 1.0), self.node.get("beta", 1.0))
+        return scales == (1.0, 1.0) and not self.node.get("transA", 0)
+
+
+def weighted_nodes(nodes: Sequence[Node], tensors: Mapping[str, Shaped]) -> list[WeightedNode]:
+    """The layers whose weight is a tensor of the network by itself, in the graph's order."""
+    used = Counter(name for node in nodes for name in node.inputs)
+    found = []
+    for node in nodes:
+        stored = node.inputs[1] if node.op in _WEIGHT_INPUTS else ""
+        if stored not in tensors or len(tensors[stored].shape) < 2 or node.inputs[0] in tensors:
+            continue
+        named = node.inputs[2] if len(node.inputs) > 2 else ""
+        alone = used[stored] == 1 and (not named or (named in tensors and used[named] == 1))
+        found.append(WeightedNode(node, stored, named if named in tensors else "", alone))
+    return found
+
+
+def weight_names(network: Network) -> tuple[str, ...]:
+    """Names of the tensors that a convolution or a matrix product multiplies by, in graph order.
+
+    These are the tensors that Deep Compression prunes and shares; biases and the tensors of a
+    batch norm are not among them. A weight may be transposed on its way.
+    """
+    nodes = read_nodes(parse(network.graph))
+    return tuple(
+        name
+        for name in _factors(nodes)
+        if name in network.tensors and len(network.tensors[name].shape) >= 2
+    )
+
+
+# Where each operator that multiplies by a weight takes it: positions among the node's inputs.
+_WEIGHT_INPUTS = {"Conv": (1,), "Gemm": (1,), "MatMul": (0, 1)}
+
+
+def _factors(nodes: Sequence[Node]) -> list[str]:
+    """What these operators multiply by, seen through Identity and Transpose nodes."""
     source = {node.output: node.inputs[0] for node in nodes if node.op in ("Identity", "Transpose")}
     names: dict[str, None] = {}
     for node in nodes:
-        positions = {"Conv": (1,), "Gemm": (1,), "MatMul": (0, 1)}.get(node.op, ())
-        for position in positions:
+        for position in _WEIGHT_INPUTS.get(node.op, ()):
             name = node.inputs[position]
             while name in source:
                 name = source[name]
@@ -99,7 +176,7 @@ def weight_names(nodes: Sequence[Node]) -> list[str]:
 def trainable_names(nodes: Sequence[Node], tensors: Mapping[str, Tensor]) -> set[str]:
     """The tensors that training may change: weights, biases, a batch norm's scale and shift."""
     roles = {"Conv": (2,), "Gemm": (2,), "BatchNormalization": (1, 2), "PRelu": (1,), "Add": (0, 1)}
-    names = set(weight_names(nodes))
+    names = set(_factors(nodes))
     for node in nodes:
         for name in [node.inputs[p] for p in roles.get(node.op, ()) if p < len(node.inputs)]:
             # A single number that is added is part of a formula (as x + 3 of a hard swish).

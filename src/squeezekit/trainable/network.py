@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import Floats, Metadata, Network, SharedTensor
-from squeezekit.sqz.nodes import Node, trainable_names, weight_names
+from squeezekit.sqz.nodes import Node, trainable_names, weight_names, weighted_nodes
 from squeezekit.trainable.operators import OPERATORS, supported
 from squeezekit.trainable.rewrites import (
     with_relus_behind_pools,
@@ -59,11 +59,7 @@ class TrainableNetwork(nn.Module):
             for tensor in model.graph.initializer
         }
         self._last_use = {name: i for i, node in enumerate(self.nodes) for name in node.inputs}
-        self._weight_names = [
-            name
-            for name in weight_names(self.nodes)
-            if name in network.tensors and len(network.tensors[name].shape) >= 2
-        ]
+        self._weight_names = weight_names(network)
         trainable = trainable_names(self.nodes, network.tensors)
         self.weights = Weights()
         for name, tensor in network.tensors.items():
@@ -119,10 +115,9 @@ class TrainableNetwork(nn.Module):
 
     def head_names(self) -> list[str]:
         """The tensors of the last layer: its weight, and its bias where it has one."""
-        for node in reversed(self.nodes):
-            if set(node.inputs) & set(self._weight_names):
-                return [name for name in node.inputs if name in self.weights]
-        return []
+        tensors = {name: weight() for name, weight in self.weights.items()}
+        last = weighted_nodes(self.nodes, tensors)[-1:]
+        return [name for layer in last for name in (layer.weight, layer.bias) if name]
 
     def to_network(self) -> Network:
         """The network with the present weights; Shared ones keep their codebook."""
