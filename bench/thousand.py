@@ -21,9 +21,9 @@ import torch
 from halves import logits_on, pixels_of, published_and_halves
 from record import record
 
-from squeezekit.compression.best import divergence_of
 from squeezekit.compression.methods import Asked, best
 from squeezekit.compression.recovery import forget
+from squeezekit.compression.rounder import divergence_of
 from squeezekit.compression.task import Task
 from squeezekit.data.folders import unlabelled
 from squeezekit.sqz import container

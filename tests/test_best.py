@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from squeezekit.cli.verbs import app
-from squeezekit.compression import best
-from squeezekit.compression.best import BestConfig, Rounder, divergence_of, to_quality, to_size
-from squeezekit.compression.curvature import sensitivity, weight_fisher
+from squeezekit.compression.curvature import nats_a_squared_error, weight_fisher
 from squeezekit.compression.layers import layers_of, sampled
-from squeezekit.compression.rounding import Problem, rounded
+from squeezekit.compression.moments import Moments, shrunk
+from squeezekit.compression.rounder import Point, Rounder, Rounding, divergence_of
+from squeezekit.compression.rounding import Problem, round_layer
+from squeezekit.compression.search import CURVE_FACTORS, to_quality, to_size
 from squeezekit.compression.share import share
 from squeezekit.data.digits import write_digits
 from squeezekit.data.folders import split
@@ -146,7 +147,7 @@ def test_fisher_predicts_the_divergence():
 def test_sensitivity_of_equal_curvatures_is_their_ratio():
     covariance = problem(2, 1, 5, 0, 0.1).covariance
     fisher = torch.nn.functional.pad(3.5 * covariance, (0, 1, 0, 1))
-    assert sensitivity(fisher, covariance) == pytest.approx(3.5)
+    assert nats_a_squared_error(fisher, covariance) == pytest.approx(3.5)
 
 
 @given(seed=st.integers(0, 1000), price=st.sampled_from([0.003, 0.03, 0.3]))
@@ -154,7 +155,7 @@ def test_sensitivity_of_equal_curvatures_is_their_ratio():
 def test_rounding_beats_the_nearest_level(seed, price):
     """Less error than rounding to nearest with the very same levels, and as few bits at most."""
     given_problem = problem(2, 16, 12, seed, price)
-    found = rounded(given_problem)
+    found = round_layer(given_problem)
     weights = found.weights()
     assert set(np.unique(weights)) <= set(found.values.tolist())
     assert found.values[found.most] == 0.0
@@ -176,7 +177,7 @@ def test_rounding_beats_the_nearest_level(seed, price):
 def test_rounding_of_a_tiny_layer_is_near_the_optimum():
     """Against all ways to round three weights to the levels found."""
     given_problem = problem(1, 1, 3, 1, 1e-4)
-    found = rounded(given_problem, sweeps=8)
+    found = round_layer(given_problem, sweeps=8)
     choices = itertools.product(found.values.tolist(), repeat=3)
     least = min(loss(given_problem, torch.tensor([[c]])) for c in choices)
     assert loss(given_problem, found.weights()) <= 3 * least + 1e-3
@@ -197,7 +198,7 @@ def digits(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rounder(digits):
-    return Rounder(*digits, BestConfig(positions=16))
+    return Rounder(*digits, Rounding(positions=16))
 
 
 def test_a_higher_price_gives_fewer_bytes_and_more_divergence(rounder):
@@ -222,7 +223,7 @@ def test_a_point_is_what_its_file_gives(rounder, digits):
 
 
 def test_the_bytes_are_those_of_the_coder_that_is_asked_for(digits):
-    point = Rounder(*digits, BestConfig(positions=16, coder="huffman")).round(1e-6)
+    point = Rounder(*digits, Rounding(positions=16, coder="huffman")).round(1e-6)
     assert len(container.encode(point.network, "huffman")) == point.file_bytes
     assert point.network.metadata.provenance[-1] == "rounded at 1e-06 nats a bit"
 
@@ -258,7 +259,7 @@ def test_moments_are_those_of_all_samples_at_once():
     random = np.random.default_rng(0)
     y = random.standard_normal((2, 60, 5)) + 1000  # hardly varies, next to how large it is
     x = y + 0.1 * random.standard_normal((2, 60, 5))
-    moments = best._Moments()
+    moments = Moments()
     for start in range(0, 60, 25):
         moments.add(*(torch.from_numpy(v[:, start : start + 25]).float() for v in (x, y)))
     x, y = (v.astype(np.float32).astype(np.float64) for v in (x, y))
@@ -283,15 +284,15 @@ def test_few_samples_are_trusted_for_variances_more_than_for_the_rest():
     def errors(count):
         samples = random.multivariate_normal(np.zeros(40), truth, size=(3, count))
         found = torch.from_numpy(np.stack([np.cov(x.T, bias=True) for x in samples]))
-        shrunk = best._shrunk(found, count)
-        variances = [t.diagonal(dim1=1, dim2=2) for t in (found, shrunk)]
+        less = shrunk(found, count)
+        variances = [t.diagonal(dim1=1, dim2=2) for t in (found, less)]
         torch.testing.assert_close(*variances)
-        return [float((t - torch.from_numpy(truth)).square().sum()) for t in (found, shrunk)]
+        return [float((t - torch.from_numpy(truth)).square().sum()) for t in (found, less)]
 
-    raw, shrunk = errors(20)
-    assert shrunk < 0.7 * raw
-    raw, shrunk = errors(100_000)
-    assert shrunk == pytest.approx(raw, rel=0.02)
+    raw, less = errors(20)
+    assert less < 0.7 * raw
+    raw, less = errors(100_000)
+    assert less == pytest.approx(raw, rel=0.02)
 
 
 @pytest.mark.parametrize("make", [foreign.resnet, foreign.mobilenet])
@@ -301,7 +302,7 @@ def test_networks_from_elsewhere(make, tmp_path):
     onnx.save(make(), path)
     network = load_network(path)
     x = images(64, 32)
-    point = Rounder(network, x, BestConfig(positions=32)).round(1e-7)
+    point = Rounder(network, x, Rounding(positions=32)).round(1e-7)
     back = container.decode(container.encode(point.network, "entropy"))
     original = torch.from_numpy(onnxruntime_outputs(path, x))
     after = torch.from_numpy(from_network(back).logits(x))
@@ -319,7 +320,7 @@ def onnxruntime_outputs(path, x):
 
 def test_prices_must_be_positive():
     with pytest.raises(InputError, match="price"):
-        BestConfig(price=0.0)
+        Rounding(price=0.0)
 
 
 def test_the_command_draws_the_curve(make_images, tmp_path):
@@ -339,7 +340,7 @@ def test_the_command_draws_the_curve(make_images, tmp_path):
     prices, sizes = [p["price"] for p in points], [p["file_bytes"] for p in points]
     assert prices == sorted(prices)
     assert sizes == sorted(sizes, reverse=True)
-    usual = sizes[best.CURVE_FACTORS.index(1.0)]
+    usual = sizes[CURVE_FACTORS.index(1.0)]
     assert abs(out.stat().st_size - usual) < 100  # its history tells the price
     assert "Accuracy" in page.read_text(encoding="utf-8")
 
@@ -353,7 +354,7 @@ def test_a_size_between_two_tried_ones_is_found_though_sizes_jump():
 
         def round(self, price):
             smooth = 30_000 * (price / 1e-7) ** -0.3 * (1 + random.uniform(-0.004, 0.004))
-            return best.Point(None, int(1.003 ** round(np.log(smooth) / np.log(1.003))), price, 0.0)
+            return Point(None, int(1.003 ** round(np.log(smooth) / np.log(1.003))), price, 0.0)
 
     for target in (50_000, 31_000, 12_345):
         found = to_size(Jumping(), target)

@@ -7,15 +7,10 @@ import pytest
 from test_loop import RECIPE, data, image_set, small_network  # noqa: F401 - fixtures
 
 from squeezekit.compression import deep
-from squeezekit.compression.deep import (
-    DeepConfig,
-    deep_compression,
-    pruned,
-    retrained,
-    with_scaled_dropout,
-)
+from squeezekit.compression.deep import DeepConfig, deep_compression, pruned
 from squeezekit.compression.prune import prune
-from squeezekit.compression.share import rounded, share, with_rounded_tables
+from squeezekit.compression.retraining import retrained, with_scaled_dropout
+from squeezekit.compression.share import share, with_mantissa, with_rounded_tables
 from squeezekit.errors import InputError
 from squeezekit.evaluation import evaluate
 from squeezekit.models.catalogue import create
@@ -145,13 +140,13 @@ def test_retraining_leaves_the_graph_as_it_is(trained, data):  # noqa: F811
 
 def test_rounding_is_that_of_float16_in_its_range():
     values = np.random.default_rng(0).normal(size=10_000).astype(np.float32)
-    assert np.array_equal(rounded(values, 10), values.astype(np.float16).astype(np.float32))
-    assert rounded(values, 23) is values
+    assert np.array_equal(with_mantissa(values, 10), values.astype(np.float16).astype(np.float32))
+    assert with_mantissa(values, 23) is values
 
 
 def test_rounding_never_makes_zeros_or_infinities():
     corners = [1e-45, -1e-45, 3.4028235e38, -3.4028235e38, 0.0, 1e-30]
-    back = rounded(np.array(corners, np.float32), 4)
+    back = with_mantissa(np.array(corners, np.float32), 4)
     assert np.all(np.isfinite(back))
     assert np.array_equal(back == 0, np.array(corners, np.float32) == 0)
 

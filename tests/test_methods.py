@@ -118,10 +118,9 @@ def test_the_example_in_contributing_is_a_method():
     text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
     code = re.search(r"```python\n(def coarse.*?)```", text, re.DOTALL)[1]
     assert len(code.splitlines()) == 8
-    from squeezekit.compression.deep import Stages
-    from squeezekit.compression.share import rounded
+    from squeezekit.compression.share import with_mantissa
 
-    space = {**vars(methods), "Stages": Stages, "rounded": rounded}
+    space = {**vars(methods), "with_mantissa": with_mantissa}
     exec(code, space)
     stages = space["coarse"](NETWORK, Asked(), None, silent)
     assert stages[-1].file_bytes < 0.5 * stages[0].file_bytes

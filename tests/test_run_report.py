@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squeezekit.cli import common
-from squeezekit.compression.deep import Stage
+from squeezekit.compression.stages import Stage
 from squeezekit.evaluation import Evaluation
 from squeezekit.files import read_bytes
 from squeezekit.models import catalogue

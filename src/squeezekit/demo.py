@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from squeezekit.compression import deep
+from squeezekit.compression.stages import Stage
 from squeezekit.data import folders
 from squeezekit.data.digits import write_digits
 from squeezekit.data.folders import ImageSet
@@ -62,7 +63,7 @@ class DemoResult:
     seconds: float
     page: Path
     sqz: Path
-    stages: tuple[deep.Stage, ...]
+    stages: tuple[Stage, ...]
 
 
 def run_demo(
@@ -169,7 +170,7 @@ def _trained(
 
 def _compressed(
     network: Network, train: ImageSet, held_out: ImageSet, progress: Progress
-) -> list[deep.Stage]:
+) -> list[Stage]:
     def measure(network: Network) -> Evaluation:
         return evaluate(from_network(network), held_out)
 
@@ -177,7 +178,7 @@ def _compressed(
     return deep.deep_compression(network, deep.digits(), data, measure, progress)
 
 
-def _top1(stage: deep.Stage) -> float:
+def _top1(stage: Stage) -> float:
     assert stage.top1 is not None, "every stage of the demo is measured"
     return stage.top1
 

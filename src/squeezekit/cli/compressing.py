@@ -30,7 +30,7 @@ from squeezekit.cli.common import (
 from squeezekit.errors import InputError
 
 if TYPE_CHECKING:
-    from squeezekit.compression.best import CurvePoint
+    from squeezekit.compression.search import CurvePoint
 
 
 def compress(

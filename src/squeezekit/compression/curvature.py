@@ -101,7 +101,7 @@ def _without_bias(fisher: Tensor) -> Tensor:
     return fisher[:, :-1, :-1] - cross @ cross.transpose(1, 2) / own
 
 
-def sensitivity(fisher: Tensor, covariance: Tensor) -> float:
+def nats_a_squared_error(fisher: Tensor, covariance: Tensor) -> float:
     """How many nats an error costs a layer for each unit of its outputs' squared error.
 
     The mean generalised eigenvalue of H and the covariance of the layer's inputs: errors that are

@@ -8,36 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import onnx
-from onnx import numpy_helper
-
 from squeezekit.compression.prune import prune, table1, uniform
+from squeezekit.compression.retraining import retrained
 from squeezekit.compression.share import Init, share, with_rounded_tables
+from squeezekit.compression.stages import Measure, Stage, Stages
 from squeezekit.errors import InputError
-from squeezekit.evaluation import Evaluation
 from squeezekit.files import read_bytes
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import Progress, silent
-from squeezekit.sqz import container
 from squeezekit.sqz.container import CoderName
-from squeezekit.sqz.graph import parse
-from squeezekit.sqz.network import Network, tensor_values, unshared
+from squeezekit.sqz.network import Network, unshared
 from squeezekit.sqz.nodes import weight_names
-from squeezekit.trainable.network import TrainableNetwork
 from squeezekit.training import recipe as recipes
 from squeezekit.training.batches import TrainingData
-from squeezekit.training.checkpoint import Checkpoints
-from squeezekit.training.loop import fit
 from squeezekit.training.recipe import Recipe
-
-Measure = Callable[[Network], Evaluation]
 
 
 @dataclass(frozen=True)
@@ -72,56 +60,6 @@ class DeepConfig:
             raise InputError(f"pruning takes at least 1 round, not {self.rounds}")
         if not 1 <= self.mantissa_bits <= 23:
             raise InputError(f"mantissa_bits must be 1 to 23, not {self.mantissa_bits}")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The network after a step of the pipeline, and what it would be as a file.
-
-    Attributes:
-        name: of Deep Compression's "float32", "pruned", "shared" or "coded".
-        network: as it is then.
-        file_bytes: of the whole `.sqz`: "float32" stores 4 bytes a weight; "pruned" leaves out
-            zeros; "shared" is Huffman coded; "coded" is the final file.
-        top1, top5: percent; None where nothing was measured.
-        seconds: that the step took, measuring included.
-    """
-
-    name: str
-    network: Network
-    file_bytes: int
-    top1: float | None
-    top5: float | None
-    seconds: float
-
-
-class Stages:
-    """Measures the stages of a compression as they come.
-
-    Attributes:
-        list: those so far.
-    """
-
-    def __init__(self, measure: Measure | None) -> None:
-        self.list: list[Stage] = []
-        self._measure = measure
-        self._start = time.perf_counter()
-
-    def add(self, name: str, network: Network, coder: CoderName) -> Network:
-        """Measure a stage as a file of that coder; gives the network back."""
-        evaluation = None if self._measure is None else self._measure(network)
-        self.list.append(
-            Stage(
-                name=name,
-                network=network,
-                file_bytes=len(container.encode(network, coder)),
-                top1=None if evaluation is None else evaluation.top1,
-                top5=None if evaluation is None else evaluation.top5,
-                seconds=time.perf_counter() - self._start,
-            )
-        )
-        self._start = time.perf_counter()
-        return network
 
 
 def paper_8bit() -> DeepConfig:
@@ -243,88 +181,6 @@ def pruned(
         named = _named(f"retrain {i + 1} of {config.rounds}", progress)
         network = retrained(network, data, config.retrain, progress=named)
     return network
-
-
-def retrained(
-    network: Network,
-    data: TrainingData,
-    recipe: Recipe,
-    original: Network | None = None,
-    *,
-    checkpoints: Checkpoints | None = None,
-    progress: Progress = silent,
-) -> Network:
-    """Train what is left of a network.
-
-    Zeros of its weights stay exactly zero, and shared weights keep their levels while the
-    centroids move. Dropout is as much weaker as the layer behind it has fewer weights, and there is
-    none where all that is learned is what the original answers without it.
-
-    Args:
-        network: to train.
-        data: training images.
-        recipe: how; its `distillation` says how much the original's outputs count, which tell
-            more about a few hundred images than their labels do.
-        original: the network as it was before compression, which this one should give the same
-            answers as; None trains on the labels alone.
-        checkpoints: where to resume from and to save to; None does neither.
-        progress: told of each iteration.
-
-    Returns:
-        The trained network; its graph is that of `network`.
-    """
-    teacher = TrainableNetwork(original) if original and recipe.distillation else None
-    if teacher is not None and recipe.distillation == 1.0:
-        net = TrainableNetwork(_with_dropout(network, lambda model, value: 0.0))
-    else:
-        net = TrainableNetwork(with_scaled_dropout(network))
-    net.mask_zeros()
-    fit(net, data, recipe, teacher=teacher, checkpoints=checkpoints, progress=progress)
-    return dataclasses.replace(net.to_network(), graph=network.graph)
-
-
-def with_scaled_dropout(network: Network) -> Network:
-    """The network with dropout ratios scaled to its sparsity: r * sqrt(density).
-
-    The density is that of the layer which the dropped values feed: with fewer connections there is
-    less to keep from over-fitting (Han et al. 2015, section 3.2).
-    """
-
-    def factor(model: onnx.ModelProto, value: str) -> float:
-        return math.sqrt(_density_behind(network, model, value))
-
-    return _with_dropout(network, factor)
-
-
-def _with_dropout(network: Network, factor: Callable[[onnx.ModelProto, str], float]) -> Network:
-    """With dropout ratios multiplied by a factor, of the graph and the node's output."""
-    model = parse(network.graph)
-    settings = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type != "Dropout":
-            continue
-        by = factor(model, node.output[0])
-        for attribute in node.attribute:
-            if attribute.name == "ratio":  # before opset 12
-                attribute.f *= by
-        if len(node.input) > 1 and node.input[1] in settings:
-            ratio = settings[node.input[1]]
-            scaled = numpy_helper.to_array(ratio) * np.float32(by)
-            ratio.CopyFrom(numpy_helper.from_array(scaled.astype(np.float32), ratio.name))
-    return dataclasses.replace(network, graph=model.SerializeToString(deterministic=True))
-
-
-def _density_behind(network: Network, model: onnx.ModelProto, value: str) -> float:
-    """Density of the first weight that multiplies `value`, seen through other nodes; 1 if none."""
-    weights = set(weight_names(network))
-    for node in model.graph.node:  # in order, so that what follows `value` comes later
-        if value not in node.input:
-            continue
-        for name in weights.intersection(node.input):
-            values = tensor_values(network.tensors[name])
-            return float(np.count_nonzero(values)) / values.size
-        value = node.output[0]
-    return 1.0
 
 
 def _named(task: str, progress: Progress) -> Progress:

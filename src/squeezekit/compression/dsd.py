@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from squeezekit.compression.deep import retrained
 from squeezekit.compression.prune import prune, uniform
+from squeezekit.compression.retraining import retrained
 from squeezekit.errors import InputError
 from squeezekit.evaluation import Evaluation
 from squeezekit.progress import Progress, silent

@@ -8,24 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from squeezekit.compression.best import (
-    BestConfig,
-    CurvePoint,
-    Point,
-    Rounder,
-    curve,
-    to_quality,
-    to_size,
-)
-from squeezekit.compression.deep import (
-    Stage,
-    Stages,
-    deep_compression,
-    deep_config,
-    pruned,
-    retrained,
-)
+from squeezekit.compression.deep import deep_compression, deep_config, pruned
 from squeezekit.compression.recovery import Effort, recovered
+from squeezekit.compression.retraining import retrained
+from squeezekit.compression.rounder import Point, Rounder, Rounding
+from squeezekit.compression.search import CurvePoint, curve, to_quality, to_size
+from squeezekit.compression.stages import Stage, Stages
 from squeezekit.compression.svd import factored, ranks_by_bytes, ranks_by_energy, spectra
 from squeezekit.compression.task import Task
 from squeezekit.data.folders import ImageSet
@@ -166,7 +154,7 @@ def best(network: Network, asked: Asked, task: Task | None, progress: Progress) 
         effort = Effort(asked.epochs, asked.minutes)
     stages = Stages(task.measure)
     original = stages.add("float32", fold_batch_norm(network), "dense")
-    config = BestConfig(seed=asked.seed, mirrored=asked.mirror, coder=asked.coder)
+    config = Rounding(seed=asked.seed, mirrored=asked.mirror, coder=asked.coder)
     count = CALIBRATION_IMAGES * max(227 // network.metadata.preprocessing.crop, 1) ** 2
     images = task.calibration(count)
     rounder = Rounder(network, images, config, progress)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from squeezekit.compression.deep import retrained
+from squeezekit.compression.retraining import retrained
 from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
 from squeezekit.files import write_whole

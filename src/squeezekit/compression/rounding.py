@@ -53,7 +53,7 @@ class Rounded:
         return self.values[(self.levels + self.most).long()]
 
 
-def rounded(problem: Problem, sweeps: int = 2) -> Rounded:
+def round_layer(problem: Problem, sweeps: int = 2) -> Rounded:
     """Round: one weight after another, then again with all others known, then fit the levels.
 
     Args:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from squeezekit.compression.deep import Measure
 from squeezekit.compression.prune import TINY_SIZE, prune
+from squeezekit.compression.stages import Measure
 from squeezekit.errors import InputError
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz.network import Network

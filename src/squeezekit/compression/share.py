@@ -181,19 +181,21 @@ def with_rounded_tables(network: Network, mantissa_bits: int) -> Network:
         if isinstance(tensor, SharedTensor):
             changed[name] = _with_rounded_centroids(tensor, mantissa_bits)
         elif name not in weights and tensor.ndim < 2:
-            changed[name] = rounded(tensor, mantissa_bits)
+            changed[name] = with_mantissa(tensor, mantissa_bits)
     return network.with_tensors(changed)
 
 
 def _with_rounded_centroids(tensor: SharedTensor, mantissa_bits: int) -> SharedTensor:
     """Centroids that become equal are merged; none becomes zero."""
-    centroids, index = np.unique(rounded(tensor.centroids, mantissa_bits), return_inverse=True)
+    centroids, index = np.unique(
+        with_mantissa(tensor.centroids, mantissa_bits), return_inverse=True
+    )
     zero = index[tensor.zero]
     levels = (index - zero).astype(np.int32)[tensor.levels + tensor.zero]
     return SharedTensor(levels, centroids, int(zero))
 
 
-def rounded(values: Floats, mantissa_bits: int) -> Floats:
+def with_mantissa(values: Floats, mantissa_bits: int) -> Floats:
     """Round float32 values to fewer mantissa bits, halves to even.
 
     Args:

@@ -16,7 +16,7 @@ from squeezekit.report.made import how_it_was_made
 from squeezekit.report.page import Report, Step, write_page
 
 if TYPE_CHECKING:  # only its fields are needed, and torch is not
-    from squeezekit.compression.deep import Stage
+    from squeezekit.compression.stages import Stage
 
 
 def write_compress_report(

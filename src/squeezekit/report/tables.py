@@ -21,7 +21,7 @@ _MOST_PARTS = 4
 
 
 class StageFigures(Protocol):
-    """What a table shows of a stage of compression; `compress.deep.Stage` is one."""
+    """What a table shows of a stage of compression; `compression.stages.Stage` is one."""
 
     @property
     def name(self) -> str:

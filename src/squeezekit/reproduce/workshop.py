@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from squeezekit.compression.deep import with_scaled_dropout
+from squeezekit.compression.retraining import with_scaled_dropout
 from squeezekit.data.dataset import split
 from squeezekit.data.folders import match
 from squeezekit.errors import InputError

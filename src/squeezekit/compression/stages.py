@@ -1,0 +1,64 @@
+"""The stages of a compression: the network after each step, and the file that it would be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from squeezekit.evaluation import Evaluation
+from squeezekit.sqz import container
+from squeezekit.sqz.container import CoderName
+from squeezekit.sqz.network import Network
+
+Measure = Callable[[Network], Evaluation]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The network after a step of the pipeline, and what it would be as a file.
+
+    Attributes:
+        name: of Deep Compression's "float32", "pruned", "shared" or "coded".
+        network: as it is then.
+        file_bytes: of the whole `.sqz`: "float32" stores 4 bytes a weight; "pruned" leaves out
+            zeros; "shared" is Huffman coded; "coded" is the final file.
+        top1, top5: percent; None where nothing was measured.
+        seconds: that the step took, measuring included.
+    """
+
+    name: str
+    network: Network
+    file_bytes: int
+    top1: float | None
+    top5: float | None
+    seconds: float
+
+
+class Stages:
+    """Measures the stages of a compression as they come.
+
+    Attributes:
+        list: those so far.
+    """
+
+    def __init__(self, measure: Measure | None) -> None:
+        self.list: list[Stage] = []
+        self._measure = measure
+        self._start = time.perf_counter()
+
+    def add(self, name: str, network: Network, coder: CoderName) -> Network:
+        """Measure a stage as a file of that coder; gives the network back."""
+        evaluation = None if self._measure is None else self._measure(network)
+        self.list.append(
+            Stage(
+                name=name,
+                network=network,
+                file_bytes=len(container.encode(network, coder)),
+                top1=None if evaluation is None else evaluation.top1,
+                top5=None if evaluation is None else evaluation.top5,
+                seconds=time.perf_counter() - self._start,
+            )
+        )
+        self._start = time.perf_counter()
+        return network
