@@ -17,7 +17,8 @@ from squeezekit.trainable.network import TorchClassifier, TrainableNetwork
 from squeezekit.trainable.weights import Masked, Shared
 from squeezekit.training.augment import mixup_share
 from squeezekit.training.batches import TrainingData
-from squeezekit.training.loop import fit, has_bf16, stuck_warning
+from squeezekit.training.devices import has_bf16
+from squeezekit.training.loop import fit, stuck_warning
 from squeezekit.training.recipe import Augmentation, Recipe
 
 PREPROCESSING = Preprocessing(crop=6, resize=6, mean=(0.5,) * 3, std=(0.25,) * 3)

@@ -28,7 +28,7 @@ from squeezekit.sqz.network import Floats, Network, SharedTensor, unshared
 from squeezekit.sqz.nodes import Node
 from squeezekit.trainable.network import TrainableNetwork
 from squeezekit.training.allocator import keep_freed_memory
-from squeezekit.training.loop import distillation_loss
+from squeezekit.training.losses import distillation_loss
 
 SURE, SURE_TEMPERATURE = 0.85, 2.0
 """A network gives the images it was trained on such a probability, on average, or more. Its outputs

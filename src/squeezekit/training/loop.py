@@ -6,9 +6,7 @@ On Lightning's Fabric, which knows devices, precisions and processes; the loop i
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
-import os
 import signal
 import threading
 import time
@@ -19,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,7 +28,9 @@ from squeezekit.training.allocator import keep_freed_memory
 from squeezekit.training.augment import mixup_share
 from squeezekit.training.batches import TrainingData
 from squeezekit.training.checkpoint import Checkpoints, State
-from squeezekit.training.recipe import Precision, Recipe, learning_rate
+from squeezekit.training.devices import fabric_for
+from squeezekit.training.losses import distillation_loss
+from squeezekit.training.recipe import Recipe, learning_rate
 
 Validate = Callable[[TrainableNetwork], Evaluation]
 
@@ -40,12 +39,6 @@ STUCK_EPOCHS = 3
 
 BATCHES_AHEAD = 2
 """That the CPU prepares while a GPU computes; on a CPU, batches and steps take turns."""
-
-_FABRIC_PRECISION: dict[str, Any] = {
-    "float32": "32-true",
-    "bf16": "bf16-mixed",
-    "fp16": "16-mixed",
-}
 
 
 @dataclass(frozen=True)
@@ -144,7 +137,7 @@ class _Run:
     ) -> None:
         self.net, self.data, self.recipe, self.progress = net, data, recipe, progress
         self.checkpoints = checkpoints
-        self.fabric = _fabric(recipe)
+        self.fabric = fabric_for(recipe)
         processes = self.fabric.world_size
         if recipe.batch % (recipe.accumulate * processes):
             raise InputError(
@@ -394,31 +387,6 @@ class _Run:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
 
 
-def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence from the teacher's softened outputs (Hinton et al. 2015).
-
-    Args:
-        student: logits (N, classes).
-        teacher: logits (N, classes).
-        temperature: both are divided by; the result is multiplied by its square, so that the
-            gradient's scale does not depend on it.
-
-    Returns:
-        The mean over images, in nats.
-    """
-    t = temperature
-    return (
-        t
-        * t
-        * F.kl_div(
-            F.log_softmax(student / t, dim=1),
-            F.log_softmax(teacher / t, dim=1),
-            reduction="batchmean",
-            log_target=True,
-        )
-    )
-
-
 def stuck_warning(losses: Sequence[float], classes: int, warmup_epochs: int = 0) -> str:
     """Say what to try where training has not learnt anything, which some seeds are known for.
 
@@ -441,36 +409,6 @@ def stuck_warning(losses: Sequence[float], classes: int, warmup_epochs: int = 0)
         f"of guessing among {classes} classes; try a learning rate 10 times lower, a warm-up "
         f"(warmup_epochs=5), another seed, or a network with batch norm"
     )
-
-
-def _fabric(recipe: Recipe) -> Fabric:
-    """One process, or those that torchrun started."""
-    for name in ("lightning_fabric", "lightning.fabric"):  # it announces the precision otherwise
-        logging.getLogger(name).setLevel(logging.WARNING)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    fabric = Fabric(
-        accelerator="auto",
-        devices=local if processes > 1 else 1,
-        num_nodes=processes // local,
-        strategy="ddp" if processes > 1 else "auto",
-        precision=_FABRIC_PRECISION[_precision(recipe)],
-    )
-    fabric.launch()
-    return fabric
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 itself; emulating it is slower than float32."""
-    if device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def _precision(recipe: Recipe) -> Precision:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    bf16 = recipe.precision == "bf16"
-    return "float32" if bf16 and not has_bf16(device) else recipe.precision
 
 
 @contextmanager
