@@ -29,13 +29,13 @@ case $1 in
 coders)
   exec $wasm $link -O2 -std=c11 -Wl,--export=__heap_base -Wl,--export=model_bytes -Wl,--export=floats \
     -Wl,--export=shared -Wl,--export=codes_bytes -Wl,--export=huffman_encode \
-    -Wl,--export=huffman_decode -o "$2" coder.c huffman.c
+    -Wl,--export=huffman_decode -o "$2" -x c sqz/entropy_coder.h sqz/huffman_coder.h
   ;;
 coders-x86_64-linux)
   # For any x86-64, without libc.
   exec clang --target=x86_64-unknown-linux-gnu -ffreestanding -nostdlib -Wall -Wextra -Werror \
     -std=c11 -O2 -fPIC -fvisibility=hidden -shared -fuse-ld=lld \
-    -Wl,--strip-all -Wl,--build-id=none -Wl,-z,norelro -o "$2" coder.c huffman.c
+    -Wl,--strip-all -Wl,--build-id=none -Wl,-z,norelro -o "$2" -x c sqz/entropy_coder.h sqz/huffman_coder.h
   ;;
 page) page "$2" -msimd128 ;;
 page-scalar) page "$2" ;;

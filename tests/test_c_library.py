@@ -1,7 +1,10 @@
 """The C library as a C library: strict C99, small, and clean under the sanitizers and valgrind."""
 
+import re
 import shutil
 import subprocess
+import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +116,59 @@ def test_valgrind_finds_nothing(photo, tmp_path):
         checked = [valgrind, "--error-exitcode=9", "--quiet", program, tmp_path / "small.sqz"]
         done = subprocess.run([*checked, photo[0]], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def parts():
+    """What the library is made of, by name: a source and its header are one part."""
+    found = {}
+    for path in sorted((NATIVE / "sqz").iterdir()):
+        found.setdefault(path.stem, {})[path.suffix] = path.read_text()
+    return found
+
+
+def includes(part):
+    names = re.findall(r'#include "([^"]+)\.h"', "".join(part.values()))
+    return set(names)
+
+
+def test_parts_include_one_another_without_a_circle():
+    found = parts()
+    graph = {name: includes(part) - {name} for name, part in found.items()}
+    assert set().union(*graph.values()) <= set(found)  # and nothing outside of the folder
+    order = list(TopologicalSorter(graph).static_order())  # raises where there is a circle
+    assert order.index("proto") < order.index("graph") < order.index("open")
+
+
+def test_functions_are_used_by_including_their_part():
+    """So that the includes tell who needs whom: what a header declares, its own source defines."""
+    found = parts()
+    public = set(re.findall(r"\b(sqz_\w+)\(", found["sqz"][".h"]))
+    definition = re.compile(r"^\w[^;={}()#]*?\b(sqz_\w+)\([^;{]*\)\s*\{", re.MULTILINE)
+    homes = {
+        function: name
+        for name, part in found.items()
+        for function in definition.findall(part.get(".c", ""))
+    }
+    assert public <= set(homes)
+    for name, part in found.items():
+        if ".c" not in part:
+            continue
+        for function in set(re.findall(r"\b(sqz_\w+)\(", part[".c"])) - public:
+            assert homes[function] in includes(part) | {name}
+            assert function in found[homes[function]][".h"]
+
+
+def test_folder_compiles_wherever_it_is_copied_to(tmp_path):
+    shutil.copytree(NATIVE / "sqz", tmp_path / "sqz")
+    sources = sorted((tmp_path / "sqz").glob("*.c"))
+    subprocess.run([compiler("cc"), *STRICT, "-O1", "-c", *sources], check=True, cwd=tmp_path)
+
+
+def test_sources_are_in_what_is_distributed():
+    root = NATIVE.parent
+    build = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    assert "native" in build["targets"]["sdist"]["include"]
+    assert "native/sqz" in build["targets"]["wheel"]["shared-data"]
 
 
 def test_other_compilers_take_it(tmp_path):

@@ -4,7 +4,7 @@
  * counts through (channels, kernel height, kernel width). A tile of weights is (depth, 4): those of
  * 4 filters (of 2, where there are no vectors). Tile times panel is done in registers (Goto, van de Geijn 2008).
  */
-#include "internal.h"
+#include "convolve.h"
 #include "vector.h"
 
 enum { TILE = HAS_VECTORS ? 4 : 2, PANEL = 8, BLOCK_FLOATS = 1 << 15 };

@@ -1,21 +1,21 @@
-/* The entropy coder of native/coder.c, of which only decoding is left. */
+/* The entropy coder, of which only decoding is left. */
+#include "entropy.h"
+
 #define EXPORT static __attribute__((unused))
 #ifdef __OPTIMIZE_SIZE__ /* a call for each decision */
 #define INLINE static __attribute__((noinline))
 #endif
-#include "../coder.c"
+#include "entropy_coder.h"
 
-static Model model;
+u32 sqz_entropy_bytes(void) { return sizeof(Model); }
 
-i32 sqz_entropy_floats(const u8 *bytes, u32 size, u32 *values, u32 count, u32 drop);
-i32 sqz_entropy_shared(const u8 *bytes, u32 size, i32 *levels, const u32 *shape, u32 *table,
-                       u32 centroids, u32 drop);
+void sqz_entropy_start(void *state) { ((Model *)state)->share[0] = 0; /* its tables are to be made */ }
 
-i32 sqz_entropy_floats(const u8 *bytes, u32 size, u32 *values, u32 count, u32 drop) {
-    return floats(&model, 0, (u8 *)bytes, size, values, count, drop);
+i32 sqz_entropy_floats(void *state, Span bytes, u32 *values, u32 count, u32 drop) {
+    return floats(state, 0, (u8 *)bytes.at, size_of(bytes), values, count, drop);
 }
 
-i32 sqz_entropy_shared(const u8 *bytes, u32 size, i32 *levels, const u32 *shape, u32 *table,
+i32 sqz_entropy_shared(void *state, Span bytes, i32 *levels, const u32 *shape, u32 *table,
                        u32 centroids, u32 drop) {
-    return shared(&model, 0, (u8 *)bytes, size, levels, shape, table, centroids, drop);
+    return shared(state, 0, (u8 *)bytes.at, size_of(bytes), levels, shape, table, centroids, drop);
 }

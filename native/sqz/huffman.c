@@ -1,12 +1,11 @@
-/* The Huffman coder of native/huffman.c, of which only decoding is left. */
+/* The Huffman coder, of which only decoding is left. */
+#include "huffman.h"
+
 #define EXPORT static __attribute__((unused))
-#include "../huffman.c"
+#include "huffman_coder.h"
 
-i32 sqz_huffman(const u8 *bytes, u32 size, u16 *symbols, u32 count, const u8 *lengths,
-                u32 alphabet);
+u32 sqz_huffman_bytes(void) { return sizeof(Codes); }
 
-i32 sqz_huffman(const u8 *bytes, u32 size, u16 *symbols, u32 count, const u8 *lengths,
-                u32 alphabet) {
-    static Codes codes;
-    return huffman_decode(&codes, bytes, size, symbols, count, lengths, alphabet);
+i32 sqz_huffman(void *state, Span bytes, u16 *symbols, u32 count, const u8 *lengths, u32 alphabet) {
+    return huffman_decode(state, bytes.at, size_of(bytes), symbols, count, lengths, alphabet);
 }

@@ -3,7 +3,7 @@
  * Only the pixels that the crop keeps are computed; they are the same as those of the whole image
  * resized. Source of the method: Pillow's src/libImaging/Resample.c, and Geometry.c for "nearest".
  */
-#include "internal.h"
+#include "basics.h"
 
 enum {
     FRACTION_BITS = 22,   /* 8 bits of a pixel and 2 of headroom leave so many of 32 */

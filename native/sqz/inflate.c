@@ -1,5 +1,5 @@
 /* Raw deflate (RFC 1951), into memory of exactly the size it must fill. */
-#include "internal.h"
+#include "inflate.h"
 
 enum { LONGEST = 15, LITERALS = 288, DISTANCES = 30 };
 

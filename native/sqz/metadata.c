@@ -1,5 +1,5 @@
 /* What a C program needs of the metadata's JSON: the preprocessing, and the labels one by one. */
-#include "internal.h"
+#include "metadata.h"
 
 /* A reader that steps over values without a stack: strings, and how deep it is, are all it tracks.
  * What is no JSON ends it early, and then a key is missing. */
@@ -49,12 +49,6 @@ static int value_of(Span *s, Span *value) {
     } while (depth);
     value->end = s->at;
     return 1;
-}
-
-static int is(Span text, const char *word) {
-    for (; text.at < text.end; text.at++, word++)
-        if (!*word || *text.at != (u8)*word) return 0;
-    return !*word;
 }
 
 /* The value of a key of an object; of a key that is there twice the last, as Python has it. */

@@ -1,35 +1,7 @@
 /* The operators, and the run through all of them. */
-#include "internal.h"
+#include "convolve.h"
+#include "numbers.h"
 #include "vector.h"
-
-/* ---- exp and log, so that no library is needed; to about 1e-15 ---- */
-
-double sqz_exp(double x) { /* 2^n * e^r with |r| <= ln(2) / 2 */
-    union {
-        u64 bits;
-        double value;
-    } power;
-    if (!(x > -700.0)) return 0.0;
-    if (x > 700.0) x = 700.0;
-    i32 n = (i32)(x * 1.4426950408889634 + (x < 0.0 ? -0.5 : 0.5));
-    double r = x - n * 0.6931471805599453, sum = 1.0;
-    for (i32 i = 14; i > 0; i--) sum = 1.0 + r * sum / i;
-    power.bits = (u64)(n + 1023) << 52;
-    return sum * power.value;
-}
-
-double sqz_log(double x) { /* of a normal positive number: n ln(2) + 2 atanh((m - 1) / (m + 1)) */
-    union {
-        double value;
-        u64 bits;
-    } m;
-    m.value = x;
-    i32 n = (i32)(m.bits >> 52) - 1023;
-    m.bits = (m.bits & 0xfffffffffffffu) | (u64)1023 << 52;
-    double t = (m.value - 1.0) / (m.value + 1.0), sum = 0.0;
-    for (i32 i = 41; i > 0; i -= 2) sum = sum * t * t + 1.0 / i;
-    return n * 0.6931471805599453 + 2.0 * t * sum;
-}
 
 void sqz_softmax(float *values, int32_t count) {
     float most = values[0];
@@ -134,10 +106,6 @@ static void copy(const float *x, float *y, u32 count) {
 }
 
 /* ---- the run ---- */
-
-static u32 elements(const Value *value) {
-    return value->shape[0] * value->shape[1] * value->shape[2];
-}
 
 static float *memory_of(const Plan *plan, u32 value, const float *image) {
     size_t offset = 0;

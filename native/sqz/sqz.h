@@ -1,8 +1,8 @@
 /* Decodes a .sqz file and runs its network: C99, no dependency, no allocation.
  *
- * Everything lies in memory that the caller hands over, and nothing is kept anywhere else, except
- * while a file is opened: sqz_open must not run in two threads at once. Bytes of a file are never
- * trusted: whatever they are, nothing outside of the given memory is read or written.
+ * Everything lies in memory that the caller hands over, and nothing is kept anywhere else: any
+ * number of threads may open and run networks of their own. Bytes of a file are never trusted:
+ * whatever they are, nothing outside of the given memory is read or written.
  *
  *     sqz_network net;
  *     size_t bytes = 0;

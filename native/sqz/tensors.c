@@ -1,5 +1,7 @@
 /* Tensors from their payloads: one table of the coders, as docs/format.md numbers them. */
-#include "internal.h"
+#include "tensors.h"
+#include "entropy.h"
+#include "huffman.h"
 
 /* ---- plain numbers ---- */
 
@@ -17,7 +19,8 @@ static void put_bits(float *at, u32 bits) {
     *at = both.value;
 }
 
-static int dense(const Record *r, float *values, void *scratch) {
+static int dense(const Record *r, float *values, void *state, void *scratch) {
+    (void)state;
     (void)scratch;
     if (size_of(r->parameters) || size_of(r->payload) != 4 * r->weights) return 0;
     for (u32 i = 0; i < r->weights; i++) put_bits(values + i, little32(r->payload.at + 4 * i));
@@ -33,7 +36,8 @@ static u32 from_half(u32 half) {
     return sign | exponent << 23 | (mantissa & 1023) << 13;
 }
 
-static int half(const Record *r, float *values, void *scratch) {
+static int half(const Record *r, float *values, void *state, void *scratch) {
+    (void)state;
     (void)scratch;
     if (size_of(r->parameters) || size_of(r->payload) != 2 * r->weights) return 0;
     for (u32 i = 0; i < r->weights; i++) {
@@ -70,24 +74,24 @@ static u64 huffman_scratch(const Record *r) {
 }
 
 /* Reads `count` symbols behind their code lengths; 0 where they cannot be. */
-static int symbols(Span *rest, uint16_t *out, u32 count, u32 alphabet, u8 *lengths) {
+static int symbols(void *state, Span *rest, u16 *out, u32 count, u32 alphabet, u8 *lengths) {
     if (alphabet > LONGEST_TABLE || size_of(*rest) < (alphabet + 1) / 2) return 0;
     for (u32 i = 0; i < alphabet; i++) lengths[i] = rest->at[i / 2] >> 4 * (i & 1) & 15;
     rest->at += (alphabet + 1) / 2;
-    i32 used = sqz_huffman(rest->at, size_of(*rest), out, count, lengths, alphabet);
+    i32 used = sqz_huffman(state, *rest, out, count, lengths, alphabet);
     if (used < 0) return 0;
     rest->at += used;
     return 1;
 }
 
-static int deep_compression(const Record *r, float *values, void *scratch) {
+static int deep_compression(const Record *r, float *values, void *state, void *scratch) {
     if (size_of(r->parameters) != 7) return 0;
     u32 centroids = first_u16(r), gap_count = little32(r->parameters.at + 2);
     u32 bitmap = r->parameters.at[6], placed = 0;
     Span rest = r->payload;
     float *table = (float *)scratch;
     u8 *lengths = (u8 *)(table + centroids);
-    uint16_t *gaps = (uint16_t *)(void *)(lengths + LONGEST_TABLE), *codes = gaps + r->weights;
+    u16 *gaps = (u16 *)(void *)(lengths + LONGEST_TABLE), *codes = gaps + r->weights;
     if (size_of(rest) < 4 * centroids) return 0;
     for (u32 i = 0; i < centroids; i++, rest.at += 4) put_bits(table + i, little32(rest.at));
     if (count_negatives(table, centroids) < 0) return 0;
@@ -106,7 +110,7 @@ static int deep_compression(const Record *r, float *values, void *scratch) {
         rest.at += bytes;
     } else {
         u64 at = 0; /* every gap moves on by 1 at least */
-        if (gap_count > r->weights || !symbols(&rest, gaps, gap_count, GAPS, lengths)) return 0;
+        if (gap_count > r->weights || !symbols(state, &rest, gaps, gap_count, GAPS, lengths)) return 0;
         for (u32 i = 0; i < gap_count; i++) {
             at += gaps[i];
             if (gaps[i] == GAP_FILLER) continue;
@@ -116,7 +120,7 @@ static int deep_compression(const Record *r, float *values, void *scratch) {
         }
         if (at > r->weights) return 0;
     }
-    if (!symbols(&rest, codes, placed, centroids, lengths) || size_of(rest)) return 0;
+    if (!symbols(state, &rest, codes, placed, centroids, lengths) || size_of(rest)) return 0;
     for (u32 i = 0; i < r->weights; i++)
         if (values[i] != 0.0f) values[i] = table[*codes++];
     return 1;
@@ -133,7 +137,7 @@ static void clear(u32 *words, u32 count) {
 
 static u64 shared_scratch(const Record *r) { return 4 * (u64)first_u16(r); }
 
-static int shared(const Record *r, float *values, void *scratch) {
+static int shared(const Record *r, float *values, void *state, void *scratch) {
     if (size_of(r->parameters) != 3 || r->parameters.at[2] > MANTISSA_BITS) return 0;
     u32 centroids = first_u16(r), drop = r->parameters.at[2];
     u32 shape[4] = {1, 1, 1, 1}; /* rows, columns, height, width; see docs/format.md */
@@ -147,7 +151,7 @@ static int shared(const Record *r, float *values, void *scratch) {
     float *table = scratch;
     clear((u32 *)levels, r->weights);
     clear(bits, centroids);
-    if (sqz_entropy_shared(r->payload.at, size_of(r->payload), levels, shape, bits, centroids,
+    if (sqz_entropy_shared(state, r->payload, levels, shape, bits, centroids,
                            drop) < 0)
         return 0;
     for (u32 i = 0; i < centroids; i++) put_bits(table + i, bits[i]);
@@ -160,12 +164,12 @@ static int shared(const Record *r, float *values, void *scratch) {
     return 1;
 }
 
-static int entropy_floats(const Record *r, float *values, void *scratch) {
+static int entropy_floats(const Record *r, float *values, void *state, void *scratch) {
     (void)scratch;
     u32 *bits = (u32 *)(void *)values;
     if (size_of(r->parameters) != 1 || r->parameters.at[0] > MANTISSA_BITS) return 0;
     clear(bits, r->weights);
-    if (sqz_entropy_floats(r->payload.at, size_of(r->payload), bits, r->weights,
+    if (sqz_entropy_floats(state, r->payload, bits, r->weights,
                            r->parameters.at[0]) < 0)
         return 0;
     for (u32 i = 0; i < r->weights; i++) put_bits(values + i, bits[i]);
@@ -174,23 +178,31 @@ static int entropy_floats(const Record *r, float *values, void *scratch) {
 
 /* ---- by number ---- */
 
+static u32 no_state(void) { return 0; }
+
 static const struct {
+    u32 (*state)(void);                   /* bytes */
     u64 (*scratch)(const Record *record); /* bytes */
-    int (*decode)(const Record *record, float *values, void *scratch); /* 0 where it cannot be */
+    int (*decode)(const Record *record, float *values, void *state, void *scratch); /* or 0 */
 } coders[] = {
-    {no_scratch, dense},
-    {no_scratch, half},
-    {huffman_scratch, deep_compression},
-    {shared_scratch, shared},
-    {no_scratch, entropy_floats},
+    {no_state, no_scratch, dense},
+    {no_state, no_scratch, half},
+    {sqz_huffman_bytes, huffman_scratch, deep_compression},
+    {sqz_entropy_bytes, shared_scratch, shared},
+    {sqz_entropy_bytes, no_scratch, entropy_floats},
 };
 
-sqz_error sqz_tensor_scratch(const Record *record, u64 *bytes) {
+sqz_error sqz_tensor_scratch(const Record *record, u64 *state, u64 *scratch) {
     if (record->coder >= sizeof coders / sizeof *coders) return SQZ_CODER;
-    *bytes = coders[record->coder].scratch(record);
+    *state = coders[record->coder].state();
+    *scratch = coders[record->coder].scratch(record);
     return SQZ_OK;
 }
 
-sqz_error sqz_tensor_decode(const Record *record, float *values, void *scratch) {
-    return coders[record->coder].decode(record, values, scratch) ? SQZ_OK : SQZ_CODER;
+void sqz_tensor_start(void *state, u64 bytes) {
+    if (bytes >= sqz_entropy_bytes()) sqz_entropy_start(state);
+}
+
+sqz_error sqz_tensor_decode(const Record *record, float *values, void *state, void *scratch) {
+    return coders[record->coder].decode(record, values, state, scratch) ? SQZ_OK : SQZ_CODER;
 }

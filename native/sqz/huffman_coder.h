@@ -3,13 +3,15 @@
  * Codes of one length are consecutive numbers in the order of their symbols, shorter lengths first;
  * bits are packed highest first. Symbols of length 0 have no code.
  */
+#ifndef SQZ_BASICS_H
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef int i32;
 typedef unsigned long long u64;
+#endif
 
-#ifndef EXPORT /* native/sqz includes this file, and keeps its names to itself */
+#ifndef EXPORT /* huffman.c includes this file, and keeps its names to itself */
 #define EXPORT __attribute__((visibility("default")))
 #endif
 

@@ -5,15 +5,17 @@
  * every platform decodes the same. docs/format.md states every constant and rule used here.
  * Builds freestanding to WebAssembly (`make wasm`); no allocation, no libc, no state of its own.
  */
+typedef short i16;
+#ifndef SQZ_BASICS_H
 typedef unsigned char u8;
 typedef unsigned short u16;
-typedef short i16;
 typedef unsigned int u32;
 typedef int i32;
 typedef unsigned long long u64;
 typedef long long i64;
+#endif
 
-#ifndef EXPORT /* native/sqz includes this file, and keeps its names to itself */
+#ifndef EXPORT /* entropy.c includes this file, and keeps its names to itself */
 #define EXPORT __attribute__((visibility("default")))
 #endif
 #ifndef INLINE /* what every decision runs through: inlined, its state stays in registers */
@@ -218,7 +220,7 @@ static u32 loudness(u32 a, u32 b) {
     return half > LOUDNESS - 1 ? LOUDNESS - 1 : half;
 }
 
-static u32 size_of(i32 level) { return level < 0 ? 0u - (u32)level : (u32)level; }
+static u32 magnitude_of(i32 level) { return level < 0 ? 0u - (u32)level : (u32)level; }
 static u32 sign_of(i32 level) { return level > 0 ? 1 : level < 0 ? 2 : 0; }
 
 INLINE u32 code_node(Coder *coder, u32 bit, u32 node, u32 negative, u32 loud, u32 set) {
@@ -279,8 +281,8 @@ static void code_levels(Coder *state, i32 *level, u32 rows, u32 columns, u32 hei
                     &model->levels.sign_far[place * 9 + sign_of(before) * 3 + sign_of(beside)],
                     &model->levels.sign_row, &model->levels.sign_column[at]};
                 u32 negative = code_mixed(&coder, *level < 0, sign, 4, SET_SIGN);
-                u32 loud = loudness(size_of(left), size_of(up));
-                u32 magnitude = code_magnitude(&coder, size_of(*level), negative, loud);
+                u32 loud = loudness(magnitude_of(left), magnitude_of(up));
+                u32 magnitude = code_magnitude(&coder, magnitude_of(*level), negative, loud);
                 if (magnitude > (negative ? negatives : positives)) {
                     coder.error = OUT_OF_RANGE;
                     magnitude = 1; /* nothing that follows may overflow */

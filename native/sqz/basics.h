@@ -1,0 +1,55 @@
+/* What all parts of the library use: short types, runs of bytes, limits. */
+#ifndef SQZ_BASICS_H
+#define SQZ_BASICS_H
+
+#include "sqz.h"
+
+typedef uint8_t u8;
+typedef int8_t i8;
+typedef uint16_t u16;
+typedef int32_t i32;
+typedef uint32_t u32;
+typedef int64_t i64;
+typedef uint64_t u64;
+
+/* Limits; with these nothing can overflow or take endlessly long. */
+enum { MOST_AXES = 8, MOST_TENSORS = 4096, MOST_NODES = 1024, MOST_INPUTS = 8192 };
+#define MOST_WEIGHTS (1u << 28) /* of all tensors, and of any one value in the graph */
+#define MOST_HEAD_BYTES (64u << 20)
+
+#define ABSENT 0xffffffffu
+
+/* Bytes that are still to be read. */
+typedef struct {
+    const u8 *at, *end;
+} Span;
+
+static inline u32 size_of(Span span) { return (u32)(span.end - span.at); }
+
+static inline u32 little32(const u8 *p) {
+    return p[0] | (u32)p[1] << 8 | (u32)p[2] << 16 | (u32)p[3] << 24;
+}
+
+static inline u32 u32_min(u32 a, u32 b) { return a < b ? a : b; }
+
+static inline int same_text(Span a, Span b) {
+    if (size_of(a) != size_of(b)) return 0;
+    while (a.at < a.end)
+        if (*a.at++ != *b.at++) return 0;
+    return 1;
+}
+
+static inline int is(Span text, const char *word) {
+    for (; text.at < text.end; text.at++, word++)
+        if (!*word || *text.at != (u8)*word) return 0;
+    return !*word;
+}
+
+/* An error, and what it is about. */
+static inline sqz_error refused(sqz_network *net, sqz_error error, Span what) {
+    net->detail.at = (const char *)what.at;
+    net->detail.bytes = size_of(what);
+    return error;
+}
+
+#endif

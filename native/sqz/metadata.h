@@ -1,0 +1,10 @@
+/* What the metadata says. */
+#ifndef SQZ_METADATA_H
+#define SQZ_METADATA_H
+
+#include "basics.h"
+
+/* Fills what of `net` the metadata tells. */
+sqz_error sqz_read_metadata(sqz_network *net);
+
+#endif

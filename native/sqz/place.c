@@ -1,0 +1,97 @@
+/* Memory of a run: who lies where, and from when to when. */
+#include "place.h"
+#include "convolve.h"
+
+/* The value whose memory a value lies in, and how many floats from its start. */
+static Value *root_of(const Plan *plan, u32 value, u32 *offset) {
+    *offset = 0;
+    while (plan->values[value].root != value) {
+        *offset += plan->values[value].offset;
+        value = plan->values[value].root;
+    }
+    return plan->values + value;
+}
+
+/* Nodes that do nothing, and a ReLU behind what can do it as well, give what they are given. A value
+ * that goes into a Concat lies in the Concat's memory from the start. */
+static void share_memory(Plan *plan) {
+    u32 makers[MOST_NODES + 1]; /* of a value, the node that writes it; the image has none */
+    for (u32 i = 0; i < plan->node_count; i++) {
+        Node *node = plan->nodes + i;
+        u32 in = plan->inputs[node->first_input];
+        makers[node->output] = i;
+        if (node->op == RELU && in) {
+            Node *maker = plan->nodes + makers[in];
+            int can = maker->op == CONV || maker->op == GEMM || maker->op == ADD;
+            if (can && plan->values[in].uses == 1) {
+                maker->relu = 1;
+                node->op = SAME;
+            }
+        }
+        if (node->op == SAME) plan->values[node->output].root = in;
+    }
+    for (u32 i = 0; i < plan->node_count; i++) {
+        const Node *node = plan->nodes + i;
+        u32 at = 0, offset;
+        if (node->op != CONCAT) continue;
+        for (u32 j = 0; j < node->inputs; j++) {
+            u32 part = plan->inputs[node->first_input + j];
+            Value *root = root_of(plan, part, &offset);
+            u32 index = (u32)(root - plan->values);
+            if (index && !offset && elements(root) == elements(plan->values + part) &&
+                index != node->output) {
+                root->root = node->output;
+                root->offset = at;
+            }
+            at += elements(plan->values + part);
+        }
+    }
+}
+
+static void find_lifetimes(Plan *plan) {
+    u32 offset;
+    for (u32 i = 0; i < plan->value_count; i++) plan->values[i].first = ABSENT;
+    for (u32 i = 0; i < plan->node_count; i++) {
+        const Node *node = plan->nodes + i;
+        Value *out = root_of(plan, node->output, &offset);
+        out->first = u32_min(out->first, i);
+        out->last = i; /* the nodes come in order */
+        for (u32 j = 0; j < node->inputs; j++)
+            root_of(plan, plan->inputs[node->first_input + j], &offset)->last = i;
+    }
+    root_of(plan, plan->output, &offset)->last = plan->node_count;
+}
+
+static u64 aligned(u64 floats) { return (floats + 15) & ~(u64)15; }
+
+/* Each value at the lowest place that is free as long as it lives. */
+static void place_values(Plan *plan) {
+    for (u32 i = 1; i < plan->value_count; i++) {
+        Value *value = plan->values + i;
+        if (value->root != i) continue;
+        for (u32 j = 1; j < i;) { /* from the start again whenever it had to move */
+            const Value *other = plan->values + j++;
+            if (other->root != j - 1 || other->last < value->first || value->last < other->first)
+                continue;
+            u64 end = other->place + aligned(elements(other));
+            if (value->place >= end || other->place >= value->place + elements(value)) continue;
+            value->place = end;
+            j = 1;
+        }
+        u64 end = value->place + aligned(elements(value));
+        if (end > plan->activation_floats) plan->activation_floats = end;
+    }
+}
+
+void sqz_place_values(Plan *plan) {
+    for (u32 i = 0; i < plan->value_count; i++) plan->values[i].root = i;
+    for (u32 i = 0; i < plan->input_count; i++) plan->values[plan->inputs[i]].uses++;
+    plan->values[plan->output].uses++;
+    share_memory(plan);
+    find_lifetimes(plan);
+    place_values(plan);
+    for (u32 i = 0; i < plan->node_count; i++) {
+        u64 floats = plan->nodes[i].op == CONV ? aligned(sqz_packed_pixels(plan->nodes + i)) : 0;
+        if (floats > plan->scratch_floats) plan->scratch_floats = floats;
+    }
+}
