@@ -12,7 +12,7 @@ from squeezekit.cli.verbs import app
 from squeezekit.compression import recovery
 from squeezekit.compression.prune import prune, uniform
 from squeezekit.compression.recovery import Effort, forget, left_by
-from squeezekit.data.folders import unlabelled
+from squeezekit.data.dataset import unlabelled
 from squeezekit.errors import InputError
 from squeezekit.interop import safetensors_file
 from squeezekit.models.catalogue import create

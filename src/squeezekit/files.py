@@ -31,6 +31,28 @@ def remove_half_written(folder: Path) -> None:
         part.unlink(missing_ok=True)
 
 
+def check_writable(path: Path | str) -> None:
+    """Find out before the work whether a file can be written after it; leaves nothing behind.
+
+    Raises:
+        InputError: where its folder is missing or not writable, or the name is a folder's or too
+            long.
+    """
+    import tempfile
+
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not a file to write")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no folder {path.parent}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    os.close(handle)
+    Path(temporary).unlink()
+
+
 def write_whole(path: Path | str, data: bytes) -> None:
     """Write a file through a temporary one beside it, so that no half-written file is ever seen.
 

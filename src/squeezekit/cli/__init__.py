@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from squeezekit.cli.output import BAD_INPUT, INTERRUPTED
+from squeezekit.cli.output import BAD_INPUT, INTERRUPTED, note
 from squeezekit.errors import SqueezekitError
+from squeezekit.text import replace_unprintable
 
 __all__ = ["main"]
 
@@ -15,6 +16,7 @@ def main() -> None:
     """Run the command line; a user's mistake is one sentence on stderr and exit code 2."""
     from squeezekit.cli.quick import plainly_asked, predict
 
+    replace_unprintable(sys.stdout, sys.stderr)
     try:
         asked = plainly_asked(sys.argv[1:])
         if asked is None:
@@ -27,14 +29,14 @@ def main() -> None:
             predict(asked)
             sys.stdout.flush()
     except SqueezekitError as error:
-        print(f"squeezekit: {error}", file=sys.stderr)
+        note(f"squeezekit: {error}")
         sys.exit(BAD_INPUT)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA_OF:
             raise
         needs = f"this needs {missing}: pip install 'squeezekit[{_EXTRA_OF[missing]}]'"
-        print(f"squeezekit: {needs}", file=sys.stderr)
+        note(f"squeezekit: {needs}")
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -16,6 +16,7 @@ from squeezekit.cli.output import note as note
 from squeezekit.cli.output import print_json as print_json
 from squeezekit.cli.output import terminal as terminal
 from squeezekit.errors import InputError
+from squeezekit.files import check_writable as check_writable
 
 if TYPE_CHECKING:
     from squeezekit.data.folders import ImageSet
@@ -142,12 +143,6 @@ def coder_named(name: str) -> CoderName:
     if name not in get_args(CoderName):
         raise InputError(f"there is no coder {name!r}: use {', '.join(get_args(CoderName))}")
     return cast(CoderName, name)
-
-
-def check_writable(out: Path) -> None:
-    """Fail before hours of work, not after them."""
-    if not out.parent.is_dir():
-        raise InputError(f"{out}: there is no folder {out.parent}")
 
 
 def accuracy(result: Evaluation) -> dict[str, Any]:

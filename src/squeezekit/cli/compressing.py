@@ -94,7 +94,7 @@ def compress(
     from squeezekit.compression.methods import Asked, int8_stage, named
     from squeezekit.compression.recovery import forget, left_by
     from squeezekit.compression.task import folder_task
-    from squeezekit.data.folders import unlabelled
+    from squeezekit.data.dataset import unlabelled
     from squeezekit.interop.weights import load_network
     from squeezekit.report import tables
     from squeezekit.runtime.classifier import from_network

@@ -13,7 +13,6 @@ from squeezekit.cli.common import (
     Labels,
     Weights,
     coder_named,
-    images_of,
     labelled,
     print_json,
     progress_shown,
@@ -146,6 +145,7 @@ def export(
 
 def _with_ranges(network: Network, data: Path | None) -> Network:
     """The network with ranges for int8: those that it has, or measured on images."""
+    from squeezekit.data.dataset import unlabelled
     from squeezekit.models.fold import fold_batch_norm
     from squeezekit.runtime.calibration import calibrated, calibration_images
 
@@ -154,6 +154,6 @@ def _with_ranges(network: Network, data: Path | None) -> Network:
         if not network.metadata.activations:
             raise InputError("int8 needs ranges of activations: name images by --int8 --data DIR")
         return network
-    images = calibration_images(images_of(data, "train").paths, network.metadata.preprocessing)
+    images = calibration_images(unlabelled(data).paths, network.metadata.preprocessing)
     with progress_shown() as progress:
         return calibrated(network, images, progress)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
+
+from squeezekit.text import json_line, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,10 +36,10 @@ def has_colors() -> bool:
 
 
 def note(text: str) -> None:
-    """One line on stderr."""
-    print(text, file=sys.stderr)
+    """One line on stderr, free of control characters."""
+    print(shown(text), file=sys.stderr)
 
 
 def print_json(content: dict[str, Any]) -> None:
     """One JSON object on stdout."""
-    print(json.dumps(content, ensure_ascii=False, allow_nan=False))
+    print(json_line(content, sys.stdout.encoding))

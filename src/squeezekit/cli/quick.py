@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from squeezekit.cli.output import has_colors, note, print_json
 from squeezekit.errors import InputError
 from squeezekit.report.answers import predictions_text
+from squeezekit.text import json_line, shown
 
 if TYPE_CHECKING:
     from squeezekit.runtime.classifier import Classifier, Prediction
@@ -93,10 +94,10 @@ _Answers = Iterable[tuple[Any, "list[Prediction] | InputError"]]
 
 def _paths_from_stdin() -> Iterator[str]:
     # Not by sys.stdin: Python cannot end while another thread waits for that one.
-    with open(sys.stdin.fileno(), encoding=sys.stdin.encoding, closefd=False) as stream:
-        for line in stream:
-            if path := line.rstrip("\r\n"):
-                yield path
+    with open(sys.stdin.fileno(), "rb", closefd=False) as stream:
+        for line in stream:  # a path is bytes, of any encoding
+            if path := line.rstrip(b"\r\n"):
+                yield os.fsdecode(path)
 
 
 def _images_in(named: Sequence[Path]) -> list[Path]:
@@ -108,12 +109,9 @@ def _images_in(named: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             paths.append(path)
             continue
-        from squeezekit.data.folders import IMAGE_SUFFIXES
+        from squeezekit.data.folders import images_below
 
-        inside = [p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
-        if not inside:
-            raise InputError(f"{path}: there is no image (such as .jpg or .png) in this folder")
-        paths += sorted(inside)
+        paths += images_below(path)
     return paths
 
 
@@ -150,10 +148,10 @@ def _answer_lines(answers: _Answers) -> None:
     """A line of JSON for each image, as soon as it is known; a broken one gets its reason."""
     for image, answer in answers:
         if isinstance(answer, InputError):
-            line: dict[str, Any] = {"image": str(image), "error": str(answer)}
+            line: dict[str, Any] = {"image": str(image), "error": shown(str(answer))}
         else:
             line = {"image": str(image), "top": [dataclasses.asdict(p) for p in answer]}
-        print(json.dumps(line, ensure_ascii=False, allow_nan=False), flush=True)
+        print(json_line(line, sys.stdout.encoding), flush=True)
 
 
 def _watch(classifier: Classifier, camera: int, top: int) -> None:

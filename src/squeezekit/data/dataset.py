@@ -6,7 +6,7 @@ from pathlib import Path
 
 from squeezekit.data import folders
 from squeezekit.data.folders import ImageSet, Part
-from squeezekit.data.shards import UNSPLIT, find_shards, sample_keys, scan_shards
+from squeezekit.data.shards import UNSPLIT, find_shards, images_in, sample_keys, scan_shards
 from squeezekit.errors import InputError
 from squeezekit.progress import Progress, silent
 
@@ -20,6 +20,24 @@ def is_split(data: Path | str) -> bool:
     if found := find_shards(data):
         return found.keys() != {UNSPLIT}
     return bool(folders.split_folders(data))
+
+
+def unlabelled(data: Path | str, progress: Progress = silent) -> ImageSet:
+    """Any photos, as of one class: for calibration and recovery, where labels do not matter.
+
+    Args:
+        data: a folder with images at any depth, class folders or not; or tar files, with classes
+            or without (see `shards.find_shards`). Of what is split, the images for training.
+        progress: told of each shard, as task "scan".
+
+    Raises:
+        InputError: where there is no such data, or no image in it.
+    """
+    if found := find_shards(data):
+        shards = found.get("train") or [path for paths in found.values() for path in paths]
+        return folders.of_one_class(Path(data), images_in(shards, progress))
+    parts = folders.split_folders(data)
+    return folders.of_one_class(Path(data), folders.images_below(parts.get("train", data)))
 
 
 def split(data: Path | str, part: Part, seed: int = 0, progress: Progress = silent) -> ImageSet:

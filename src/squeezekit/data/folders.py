@@ -18,6 +18,7 @@ from squeezekit.data.scan_cache import Listing, Listings, listed
 from squeezekit.errors import InputError
 from squeezekit.progress import Progress, silent
 from squeezekit.runtime.images import ImageFile
+from squeezekit.text import encodable
 
 Part = Literal["train", "val", "test", "all"]
 
@@ -94,9 +95,12 @@ def scan(directory: Path | str, progress: Progress = silent) -> ImageSet:
     root = _existing(directory)
     listings = Listings(root)
     folders = _subfolders(root, listings)
-    images = {}
+    images: dict[str, list[Path]] = {}
     for done, folder in enumerate(folders, 1):
-        images[folder.name] = _images_below(folder, listings)
+        name = encodable(folder.name)  # which becomes a label
+        if name in images:
+            raise InputError(f"{root} has two class folders that read {name!r}: rename one of them")
+        images[name] = _images_below(folder, listings)
         progress("scan", done, len(folders))
     listings.save()
     classes = sorted(name for name, paths in images.items() if paths)
@@ -111,8 +115,8 @@ def scan(directory: Path | str, progress: Progress = silent) -> ImageSet:
     )
 
 
-def unlabelled(directory: Path | str) -> ImageSet:
-    """Every image of a folder, at any depth, as of one class; see `scan`.
+def images_below(directory: Path | str) -> list[Path]:
+    """Every image of a folder, at any depth, sorted by path; what counts as one, `scan` tells.
 
     Raises:
         InputError: where there is no such folder, or no image in it.
@@ -123,6 +127,11 @@ def unlabelled(directory: Path | str) -> ImageSet:
     listings.save()
     if not paths:
         raise InputError(f"{root} holds no image (such as .jpg or .png), at any depth")
+    return paths
+
+
+def of_one_class(root: Path, paths: Sequence[ImageFile]) -> ImageSet:
+    """Images whose classes do not matter."""
     return ImageSet(root, tuple(paths), np.zeros(len(paths), np.int64), ("",))
 
 

@@ -178,6 +178,25 @@ def scan_shards(shards: Sequence[Path], root: Path, progress: Progress = silent)
     )
 
 
+def images_in(shards: Sequence[Path], progress: Progress = silent) -> list[ShardMember]:
+    """The images of shards, whether or not anything tells their classes.
+
+    Raises:
+        InputError: where a shard cannot be read, or none of them holds an image.
+    """
+    images: list[ShardMember] = []
+    for done, shard in enumerate(shards, 1):
+        images += [
+            ShardMember(shard, key, info.name, info.offset_data, info.size)
+            for key, _, info, text in _members(shard)
+            if text is None
+        ]
+        progress("scan", done, len(shards))
+    if not images:
+        raise InputError(f"{shards[0]} holds no image (such as .jpg or .png)")
+    return images
+
+
 def sample_keys(image_set: ImageSet) -> list[str]:
     """The keys of the samples that `scan_shards` found."""
     return [path.key for path in image_set.paths if isinstance(path, ShardMember)]

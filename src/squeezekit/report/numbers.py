@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from squeezekit.text import shown as shown
+
 
 def count(number: int) -> str:
     """1234567 as 1,234,567."""
@@ -67,11 +69,6 @@ def brief(seconds: float) -> str:
 def rate(number: float) -> str:
     """How many a second in three digits: 7.57, 43.5, 1,234."""
     return f"{number:,.0f}" if number >= 99.95 else _three_digits(number)
-
-
-def shown(text: str) -> str:
-    """A text from a file or a folder, without what could steer a terminal or fool the eye."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _three_digits(number: float) -> str:

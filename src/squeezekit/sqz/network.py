@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from squeezekit.text import encodable
+
 # As numpy.typing.NDArray, which takes 13 ms to import: as long as a small network to read.
 Floats = np.ndarray[tuple[Any, ...], np.dtype[np.float32]]
 Levels = np.ndarray[tuple[Any, ...], np.dtype[np.int32]]
@@ -163,6 +165,12 @@ class Metadata:
     activations: Mapping[str, Range] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        # Names of files and folders come in here, and a file must be able to hold what it is given.
+        for field_name in ("name", "licence"):
+            object.__setattr__(self, field_name, encodable(getattr(self, field_name)))
+        for field_name in ("labels", "label_ids", "provenance"):
+            texts = tuple(encodable(text) for text in getattr(self, field_name))
+            object.__setattr__(self, field_name, texts)
         for name, (low, high) in self.activations.items():
             if not -math.inf < low <= 0 <= high < math.inf or low == high:
                 raise ValueError(f"the activations of {name} cannot range from {low} to {high}")

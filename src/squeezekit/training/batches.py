@@ -74,7 +74,7 @@ class TrainingData:
             progress: told of each decoded image.
 
         Raises:
-            InputError: where none of the images can be read.
+            InputError: where none of the images can be read, or none of a class.
         """
         self._preprocessing = preprocessing
         self._quick_decoding = quick_decoding
@@ -92,6 +92,7 @@ class TrainingData:
         self._order = np.array([i for i in range(len(self._paths)) if i not in self._broken])
         if self.images == 0:
             raise InputError(f"none of the {len(self._paths)} images can be read")
+        self._require_readable(image_set)
 
     @property
     def images(self) -> int:
@@ -234,6 +235,17 @@ class TrainingData:
                     return
                 self._cache[index] = pixels
                 cache_bytes -= pixels.nbytes
+
+    def _require_readable(self, image_set: ImageSet) -> None:
+        """Refuse a class of which no image can be read: nobody would see that it is not learnt."""
+        for target in np.unique(self._targets):
+            members = np.flatnonzero(self._targets == target).tolist()
+            if all(self._pixels(index) is None for index in members):
+                raise InputError(
+                    f"none of the {len(members)} training images of the class "
+                    f"{image_set.classes[target]!r} in {image_set.root} can be read, "
+                    f"the first because {self._broken[members[0]]}"
+                )
 
     def _pixels(self, index: int) -> Pixels | None:
         """The resized image, (H, W, 3) or (H, W), from the cache or its file; None if broken."""

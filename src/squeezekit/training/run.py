@@ -22,7 +22,7 @@ from squeezekit.data.folders import imbalance_warning, known_classes, match, req
 from squeezekit.data.labelling import with_labels
 from squeezekit.errors import InputError
 from squeezekit.evaluation import Evaluation, evaluate, outputs
-from squeezekit.files import remove_half_written, write_whole
+from squeezekit.files import check_writable, remove_half_written, write_whole
 from squeezekit.interop import safetensors_file
 from squeezekit.interop.weights import RUN_WEIGHTS, load_network
 from squeezekit.models import catalogue
@@ -188,7 +188,7 @@ def train_run(
         _check_teacher(teacher, network)
     writes = os.environ.get("RANK", "0") == "0"
     if writes:
-        _make_folder(out, resume)
+        _check_folder(out, resume)
     labels = network.metadata.labels
     held_out = match(split(data, "val", recipe.seed, progress), labels)
     found = match(split(data, "train", recipe.seed, progress), labels)
@@ -197,6 +197,8 @@ def train_run(
     training = TrainingData(found, network.metadata.preprocessing, progress=progress)
     for sentence in training.skipped:
         note(f"skipped: {sentence}")
+    if writes:
+        _make_folder(out)
     net = TrainableNetwork(network)
     if masked:
         net.mask_zeros()
@@ -258,7 +260,8 @@ def _check_teacher(teacher: Network, network: Network) -> None:
         raise InputError(f"the teacher {teacher.metadata.name} has other labels than the data")
 
 
-def _make_folder(out: Path, resume: bool) -> None:
+def _check_folder(out: Path, resume: bool) -> None:
+    """Refuse before anything is decoded what could not be written to after the training."""
     if resume:
         remove_half_written(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -266,6 +269,11 @@ def _make_folder(out: Path, resume: bool) -> None:
             raise InputError(f"{out} exists and is not an empty folder: name another one")
         if not resume:
             raise InputError(f"{out} holds a run: add --resume to go on with it, or name another")
+    nearest = next(place for place in (out, *out.absolute().parents) if place.exists())
+    check_writable(nearest / RUN_WEIGHTS)
+
+
+def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
