@@ -91,7 +91,9 @@ def info(
 def export(
     weights: Weights,
     out: Annotated[Path, typer.Argument(help="OUT.sqz, .onnx, .safetensors or .html.")],
-    coder: Annotated[str, typer.Option(help="Of a .sqz: entropy, huffman or dense.")] = "entropy",
+    coder: Annotated[
+        str | None, typer.Option(help="Of a .sqz: entropy (if absent), huffman or dense.")
+    ] = None,
     labels: Labels = None,
     prototxt: Annotated[
         Path | None, typer.Option(help="Of a .caffemodel; the one beside it if absent.")
@@ -107,39 +109,17 @@ def export(
 
     A .html is one web page that classifies photos by itself, offline, with the .sqz inside.
     """
-    from squeezekit.interop.weights import load_network
+    from squeezekit.interop.weights import read, writable, write
     from squeezekit.runtime.classifier import from_network
 
-    if prototxt is None:
-        network = load_network(weights)
-    else:
-        from squeezekit.interop import caffe
-
-        network = caffe.read(weights, prototxt)
+    chosen = None if coder is None else coder_named(coder)
+    writable(out, coder=chosen, int8=int8)
+    network = read(weights, prototxt=prototxt)
     metadata = labelled(from_network(network, precision="float"), labels, None, None)
     network = dataclasses.replace(network, metadata=metadata)
     if int8:
         network = _with_ranges(network, data)
-    match out.suffix.lower():
-        case ".sqz" | ".html":
-            from squeezekit.interop import page_file
-            from squeezekit.models.fold import fold_batch_norm
-            from squeezekit.sqz import container
-            from squeezekit.sqz.network import share_equal_values
-
-            network = share_equal_values(fold_batch_norm(network))
-            write = container.write if out.suffix.lower() == ".sqz" else page_file.write
-            write(network, out, coder_named(coder))
-        case ".onnx":
-            from squeezekit.interop import onnx_file
-
-            onnx_file.write(network, out, int8=int8)
-        case ".safetensors":
-            from squeezekit.interop import safetensors_file
-
-            safetensors_file.write(network, out)
-        case _:
-            raise InputError(f"{out}: must end in .sqz, .onnx, .safetensors or .html")
+    write(network, out, coder=chosen, int8=int8)
     terminal().print(f"{out}: {out.stat().st_size:,} bytes", soft_wrap=True)
 
 

@@ -11,12 +11,14 @@ from squeezekit.errors import InputError
 from squeezekit.progress import Progress, silent
 
 
-def is_split(data: Path | str) -> bool:
+def is_split(data: Path | str | ImageSet) -> bool:
     """Whether a data set says itself which images are for training and which are not.
 
     Raises:
         InputError: where there is none.
     """
+    if isinstance(data, ImageSet):
+        return False
     if found := find_shards(data):
         return found.keys() != {UNSPLIT}
     return bool(folders.split_folders(data))
@@ -40,14 +42,17 @@ def unlabelled(data: Path | str, progress: Progress = silent) -> ImageSet:
     return folders.of_one_class(Path(data), folders.images_below(parts.get("train", data)))
 
 
-def split(data: Path | str, part: Part, seed: int = 0, progress: Progress = silent) -> ImageSet:
+def split(
+    data: Path | str | ImageSet, part: Part, seed: int = 0, progress: Progress = silent
+) -> ImageSet:
     """One part of a data set, of class folders or shards alike (see `folders.split`).
 
     Where shards are not split, or all are for training, a seeded fifth of each class is held out;
     which samples those are follows from their keys.
 
     Args:
-        data: class folders (`folders.split`), or shards (`shards.find_shards`).
+        data: class folders (`folders.split`), shards (`shards.find_shards`), or a set of images, of
+            which a seeded fifth of each class is held out, by the names of the images.
         part: "all" is every image.
         seed: of the split of what is not split.
         progress: told of each class folder or shard, as task "scan".
@@ -55,6 +60,10 @@ def split(data: Path | str, part: Part, seed: int = 0, progress: Progress = sile
     Raises:
         InputError: where there is no such data, no image, or no such part.
     """
+    if isinstance(data, ImageSet):
+        if part == "all":
+            return data
+        return folders.hold_out(data, [str(path) for path in data.paths], part, seed)
     found = find_shards(data)
     if not found:
         return folders.split(data, part, seed, progress)

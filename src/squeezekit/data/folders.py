@@ -265,6 +265,8 @@ def match(image_set: ImageSet, labels: Sequence[str], label_ids: Sequence[str] =
             "the network has no labels to match class folders to: put a labels.txt with one name "
             "a line, in the order of its outputs, into the data folder"
         )
+    if image_set.classes == tuple(labels or label_ids):
+        return image_set
     find = _Finder(labels, label_ids)
     found = [find(name) for name in image_set.classes]
     _refuse_strangers(image_set, found, labels or label_ids)
@@ -378,6 +380,8 @@ def hold_out(image_set: ImageSet, names: Iterable[str], part: Part, seed: int) -
     held_out = places < VAL_SHARE
     for target in range(len(image_set.classes)):
         (members,) = np.nonzero(image_set.targets == target)
+        if not len(members):  # a class that these images do not show
+            continue
         by_place = members[np.argsort(places[members])]
         held_out[by_place[-1]] = False
         if len(members) > 1:

@@ -1,13 +1,16 @@
-"""Opens whatever holds a network: tells the kind of a file, and hands it to its reader."""
+"""Reads and writes whatever holds a network: tells the kind of a file, and hands it to its part."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 from squeezekit.errors import InputError
 from squeezekit.interop import pretrained
+from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import Progress, silent
-from squeezekit.sqz.network import Network
+from squeezekit.sqz.container import CoderName
+from squeezekit.sqz.network import Network, share_equal_values
 
 RUN_WEIGHTS = "weights.safetensors"
 """The weights' file in the folder of a training run."""
@@ -16,14 +19,21 @@ KINDS = ".sqz, .onnx, .safetensors, .pth, .pt, .net, .caffemodel, or the folder 
 _NAMES = ", ".join(pretrained.PRETRAINED)
 
 
-def load_network(path: Path | str, progress: Progress = silent) -> Network:
+def read(
+    path: Path | str, *, prototxt: Path | str | None = None, progress: Progress = silent
+) -> Network:
     """Read a network from any file or folder that holds one, or by the name of published weights.
+
+        net = sk.read("model.onnx")
+        net = sk.read("han-2016")        # published weights, fetched once
+        net = sk.read("run")             # the folder of a training run
 
     Args:
         path: a `.sqz`; an ONNX model; safetensors (ours, or a state dict); a `.pth` state dict
-            (read with weights_only=True); the authors' `.net`; a `.caffemodel` with its prototxt
-            beside it; the folder of a training run; or, where no such file exists, a name from
-            `pretrained.PRETRAINED`, fetched if need be.
+            (read with weights_only=True); the authors' `.net`; a `.caffemodel`; the folder of a
+            training run; or, where no such file exists, a name from `pretrained.PRETRAINED`,
+            fetched if need be.
+        prototxt: of a `.caffemodel`; the one beside it where None.
         progress: told of a download.
 
     Raises:
@@ -32,7 +42,10 @@ def load_network(path: Path | str, progress: Progress = silent) -> Network:
         FormatError: where it is a damaged `.sqz`.
     """
     path = weights_file(path, progress)
-    match path.suffix.lower():
+    kind = path.suffix.lower()
+    if prototxt is not None and kind != ".caffemodel":
+        raise InputError(f"{path}: a prototxt belongs to a .caffemodel")
+    match kind:
         case ".sqz":
             from squeezekit.sqz import container
 
@@ -56,12 +69,135 @@ def load_network(path: Path | str, progress: Progress = silent) -> Network:
         case ".caffemodel":
             from squeezekit.interop import caffe
 
-            return caffe.read(path)
+            return caffe.read(path, prototxt)
     raise InputError(f"{path}: is not a file that squeezekit reads ({KINDS})")
 
 
+def load_network(path: Path | str, progress: Progress = silent) -> Network:
+    """The same as `read`."""
+    return read(path, progress=progress)
+
+
+def as_network(source: object, progress: Progress = silent) -> Network:
+    """The network that is meant: itself, what holds it, or what `read` reads.
+
+    Args:
+        source: a Network; what has one (the result of `compress`, a training run); a network that
+            torch trains (`Network.to_torch`); or a path or a name for `read`.
+        progress: told of a download.
+
+    Raises:
+        InputError: as `read`, or where this is no network; a torch module is told of `from_torch`.
+    """
+    if isinstance(source, Network):
+        return source
+    if isinstance(source, (str, Path)):
+        return read(source, progress=progress)
+    if isinstance(held := getattr(source, "network", None), Network):
+        return held
+    if callable(given := getattr(source, "to_network", None)):
+        network = given()
+        assert isinstance(network, Network)
+        return network
+    kind = type(source).__name__
+    if hasattr(source, "state_dict") and hasattr(source, "forward"):
+        raise InputError(
+            f"{kind} is a torch module: make a network of it by squeezekit.from_torch(module, "
+            "example), with a batch of its inputs as the example"
+        )
+    raise InputError(
+        f"{kind} is no network: give a Network, a path, or a name of published weights"
+    )
+
+
+def write(
+    network: object, path: Path | str, *, coder: CoderName | None = None, int8: bool = False
+) -> Path:
+    """Write a network in the format that the file's ending names.
+
+        sk.write(net, "pets.sqz")
+        sk.write("pets.sqz", "pets.onnx")
+
+    `.sqz` is squeezekit's own; `.onnx` runs in any runtime; `.safetensors` holds tensors for other
+    programs; `.html` is one web page that classifies photos by itself, offline. In a `.sqz` and in
+    a page batch norms are folded into the layers before them; else nothing changes.
+
+    Args:
+        network: anything that `as_network` takes.
+        path: of the file to write. It appears whole or not at all.
+        coder: of a `.sqz` or a page: "entropy" (smallest, and what None means), "huffman" as in
+            the paper, or "dense".
+        int8: write an `.onnx` that computes in int8; a `.sqz` does so by itself. Either needs a
+            network that `calibrate` gave.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: where the ending names no format, the format has no such option, int8 is asked
+            of what has no ranges of activations, or the file cannot be written.
+        UnsupportedError: where the format cannot hold the network.
+    """
+    path = Path(path)
+    kind = writable(path, coder=coder, int8=int8)
+    network = as_network(network)
+    if int8 and not network.metadata.activations:
+        raise InputError("int8 needs ranges of activations: calibrate the network on photos first")
+    match kind:
+        case ".sqz":
+            from squeezekit.sqz import container
+
+            container.write(as_stored(network), path, coder or "entropy")
+        case ".html":
+            from squeezekit.interop import page_file
+
+            page_file.write(as_stored(network), path, coder or "entropy")
+        case ".onnx":
+            from squeezekit.interop import onnx_file
+
+            onnx_file.write(network, path, int8=int8)
+        case ".safetensors":
+            from squeezekit.interop import safetensors_file
+
+            safetensors_file.write(network, path)
+    return path
+
+
+def writable(path: Path | str, *, coder: CoderName | None = None, int8: bool = False) -> str:
+    """Check, before any work, that `write` can write such a file with such options.
+
+    Returns:
+        The kind of the file: its ending in small letters.
+
+    Raises:
+        InputError: where it cannot.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind not in WRITTEN:
+        raise InputError(f"{path}: must end in {', '.join(WRITTEN[:-1])} or {WRITTEN[-1]}")
+    if coder is not None and kind not in (".sqz", ".html"):
+        raise InputError(f"{path}: a coder belongs to a .sqz or a .html")
+    if coder is not None and coder not in get_args(CoderName):
+        raise InputError(f"there is no coder {coder!r}: use {', '.join(get_args(CoderName))}")
+    if int8 and kind not in (".sqz", ".onnx"):
+        raise InputError(f"{path}: only a .sqz or an .onnx can run in int8")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}")
+    return kind
+
+
+WRITTEN = (".sqz", ".onnx", ".safetensors", ".html")
+"""The endings of what `write` writes."""
+
+
+def as_stored(network: Network) -> Network:
+    """The network as a `.sqz` holds it: batch norms folded, equal values shared."""
+    return share_equal_values(fold_batch_norm(network))
+
+
 def weights_file(path: Path | str, progress: Progress = silent) -> Path:
-    """The file that `load_network` reads: itself, in the folder of a run, or fetched by name.
+    """The file that `read` reads: itself, in the folder of a run, or fetched by name.
 
     Raises:
         InputError: where there is none.
@@ -88,5 +224,5 @@ def weights_in_run(folder: Path) -> Path:
 
 
 def file_bytes(path: Path | str) -> int:
-    """Size on disk of what `load_network` reads, in bytes."""
+    """Size on disk of what `read` reads, in bytes."""
     return weights_file(path).stat().st_size

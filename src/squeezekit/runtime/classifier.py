@@ -15,7 +15,7 @@ from PIL import Image
 from squeezekit.errors import GraphError, InputError, UnsupportedError
 from squeezekit.runtime import backends
 from squeezekit.runtime.backends import Backend, BackendName
-from squeezekit.runtime.images import ImageSource, default_preprocessing, prepare, prepare_file
+from squeezekit.runtime.images import ImageSource, default_preprocessing, prepare_file
 from squeezekit.sqz.graph import attach
 from squeezekit.sqz.metadata_json import from_json
 from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing
@@ -106,8 +106,7 @@ class Classifier:
         """Classify one image.
 
         Args:
-            image: a path, an open binary file, the bytes of an image file, or an image that
-                `open_image` gave.
+            image: a path, an open binary file, the bytes of an image file, or an image of Pillow's.
             top: how many classes to return, most probable first; all where there are fewer.
 
         Raises:
@@ -172,8 +171,6 @@ class Classifier:
                 yield image, self._predictions([array], top)[0]
 
     def _prepared(self, image: Image.Image | ImageSource) -> Floats:
-        if isinstance(image, Image.Image):
-            return prepare(image, self.metadata.preprocessing)
         return prepare_file(image, self.metadata.preprocessing)
 
     def _predictions(self, arrays: list[Floats], top: int) -> list[list[Prediction]]:

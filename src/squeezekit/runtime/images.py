@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from squeezekit.errors import InputError, TooManyPixelsError, UnsupportedError
+from squeezekit.runtime.held import PilImage, PreparedImage
 from squeezekit.sqz.network import TORCHVISION, Floats, Preprocessing
 
 Pixels = np.ndarray[tuple[Any, ...], np.dtype[np.uint8]]
@@ -52,6 +53,8 @@ _UPRIGHT = {
 }
 _EXIF_ORIENTATION = 0x0112
 
+_ORIENTATION_IN = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -71,17 +74,18 @@ _DECODED_SIZE = 2
 """`resized_quickly` decodes to at least this many times the size that is asked for."""
 
 
-def open_image(source: ImageSource) -> Image.Image:
+def open_image(source: ImageSource | Image.Image) -> Image.Image:
     """Read an image as it is meant to be seen.
 
     The first frame, turned upright (EXIF), with 8 bits a channel: 16-bit greyscale is scaled by
     its range, CMYK is converted, and what is transparent is put on white.
 
     Args:
-        source: a path or another stored image, an open binary file, or the bytes of an image file.
+        source: a path or another stored image, an open binary file, the bytes of an image file, or
+            an image of Pillow's.
 
     Returns:
-        The decoded image, in mode "L" or "RGB".
+        The decoded image, in mode "L" or "RGB". Opening that again changes nothing.
 
     Raises:
         TooManyPixelsError: where it is larger than Pillow's decompression bomb limit (179 million
@@ -89,6 +93,11 @@ def open_image(source: ImageSource) -> Image.Image:
         InputError: one sentence that names the file, where it is missing, empty, no image,
             damaged, cut short, or has floating-point or 32-bit pixels.
     """
+    if isinstance(source, (PilImage, PreparedImage)):
+        return source.image
+    if isinstance(source, Image.Image):
+        image, name = source, "the image"
+        return _explained(lambda: _eight_bit(_upright(_loaded(image)), name), name, b"")
 
     def read(stream: BinaryIO, name: str) -> Image.Image:
         return _eight_bit(_upright(_loaded(_identified(stream))), name)
@@ -107,6 +116,8 @@ def resized_quickly(source: ImageSource, preprocessing: Preprocessing) -> Image.
     Raises:
         InputError: as `open_image` and `resized`.
     """
+    if isinstance(source, (PilImage, PreparedImage)):
+        return resized(source.image, preprocessing)
 
     def read(stream: BinaryIO, name: str) -> Image.Image:
         image = _identified(stream)
@@ -127,7 +138,7 @@ def _read(source: ImageSource, read: Callable[[BinaryIO, str], Image.Image]) -> 
             header = stream.read(16)
             if not header:
                 raise InputError(f"{name} is empty")
-            return _explained(read, stream, name, header)
+            return _explained(lambda: read(stream, name), name, header)
     except FileNotFoundError:
         raise InputError(f"{name} does not exist") from None
     except IsADirectoryError:
@@ -152,11 +163,9 @@ def _stream(source: ImageSource) -> BinaryIO:
     return cast(BinaryIO, source.open("rb"))
 
 
-def _explained(
-    read: Callable[[BinaryIO, str], Image.Image], stream: BinaryIO, name: str, header: bytes
-) -> Image.Image:
+def _explained(read: Callable[[], Image.Image], name: str, header: bytes) -> Image.Image:
     try:
-        return read(stream, name)
+        return read()
     except InputError:
         raise
     except (Image.DecompressionBombError, MemoryError):
@@ -224,7 +233,12 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _turned(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
-    return image if turn is None else image.transpose(turn)
+    if turn is None:
+        return image
+    image = image.transpose(turn)
+    for told in _ORIENTATION_IN:  # which Pillow keeps, and which is done now
+        image.info.pop(told, None)
+    return image
 
 
 def _eight_bit(image: Image.Image, name: str) -> Image.Image:
@@ -341,8 +355,8 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> Floats:
     return to_array(cropped, preprocessing)
 
 
-def prepare_file(source: ImageSource, preprocessing: Preprocessing) -> Floats:
-    """Open an image and prepare it.
+def prepare_file(source: ImageSource | Image.Image, preprocessing: Preprocessing) -> Floats:
+    """Open an image and prepare it; one that is prepared already is given as it is.
 
     Returns:
         float32 (C, crop, crop).
@@ -350,11 +364,14 @@ def prepare_file(source: ImageSource, preprocessing: Preprocessing) -> Floats:
     Raises:
         InputError: as `open_image` and `resized`; the sentence names the file.
     """
+    if isinstance(source, PreparedImage):
+        return source.fitting(preprocessing)
     image = open_image(source)
     try:
         return prepare(image, preprocessing)
     except InputError as error:
-        raise InputError(f"{_name(source)} cannot be used: {error}") from None
+        name = "the image" if isinstance(source, Image.Image) else _name(source)
+        raise InputError(f"{name} cannot be used: {error}") from None
 
 
 def default_preprocessing(crop: int, channels: int) -> Preprocessing:

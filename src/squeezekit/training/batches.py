@@ -18,6 +18,7 @@ import torch
 from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
 from squeezekit.progress import Progress, silent
+from squeezekit.runtime.held import PreparedImage
 from squeezekit.runtime.images import (
     ImageFile,
     Pixels,
@@ -265,6 +266,8 @@ def decoded(source: ImageFile, preprocessing: Preprocessing, *, quick: bool) -> 
     Raises:
         InputError: where it cannot be read.
     """
+    if isinstance(source, PreparedImage):  # cropped already
+        return np.asarray(source.image)
     if quick:
         return np.asarray(resized_quickly(source, preprocessing))
     return np.asarray(resized(open_image(source), preprocessing))

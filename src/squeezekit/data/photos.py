@@ -1,0 +1,251 @@
+"""Photos in whatever form a program has them: a folder, arrays, PIL images, batches of a loader."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from squeezekit.data.dataset import unlabelled
+from squeezekit.data.folders import ImageSet
+from squeezekit.errors import InputError
+from squeezekit.runtime.held import PilImage, PreparedImage
+from squeezekit.runtime.images import ImageFile, open_image
+from squeezekit.sqz.network import Metadata, Preprocessing
+
+Photos = Path | str | ImageSet | npt.NDArray[Any] | Iterable[Any]
+"""What every function of squeezekit takes that takes photos:
+
+- a folder (`str` or `Path`): class folders, split or not, WebDataset shards, or, where labels do
+  not matter, any folder with photos in it;
+- an array or a tensor (N, C, H, W) of floats, prepared as the network takes them;
+- an iterable of PIL images or of paths of photos;
+- an iterable of batches, such as a torch DataLoader: arrays as above, or lists of PIL images; or a
+  torch Dataset of such.
+
+Where labels are needed, an iterable gives pairs: (image, label) or (images, labels). A label is the
+number of a class or its name. What is iterated over is taken whole, so it must end.
+"""
+
+MEMORY = Path("photos in memory")
+"""The `ImageSet.root` of photos that lie in no folder."""
+
+_UNLABELLED = ("",)
+
+
+def folder_or_set(
+    photos: Photos, metadata: Metadata, outputs: int | None = None
+) -> Path | ImageSet:
+    """Photos as `data.dataset.split` takes them: a folder stays one, all else is collected.
+
+    Args:
+        photos: in any form (see `Photos`).
+        metadata: of the network that they are for: arrays are prepared as it says, and labels that
+            are numbers count its labels.
+        outputs: of that network; labels that are numbers must be less.
+
+    Returns:
+        The folder, or a set of images in memory. Its classes are the network's labels where labels
+        are numbers, else the names in alphabetical order; without labels there is one, called "".
+
+    Raises:
+        InputError: one sentence, where anything in it is no photo, or an array does not fit the
+            preprocessing.
+    """
+    if isinstance(photos, (str, Path)):
+        return Path(photos)
+    if isinstance(photos, ImageSet):
+        return photos
+    images: list[ImageFile] = []
+    labels: list[int | str | None] = []
+    for image, label in _pairs(photos):
+        images.append(_held(image, len(images), metadata.preprocessing))
+        labels.append(label)
+    if not images:
+        raise InputError("there is no photo in what was given")
+    classes, targets = _classes(labels, metadata, outputs)
+    return ImageSet(MEMORY, tuple(images), targets, classes)
+
+
+def any_images(photos: Photos, metadata: Metadata) -> ImageSet:
+    """Photos whose labels do not matter, as calibration wants them.
+
+    Those of a folder at any depth; of a split one, those for training.
+
+    Args:
+        photos: in any form (see `Photos`).
+        metadata: of the network that they are for.
+
+    Raises:
+        InputError: as `folder_or_set`, or where a folder holds no image.
+    """
+    found = folder_or_set(photos, metadata)
+    return found if isinstance(found, ImageSet) else unlabelled(found)
+
+
+def name_of(photos: Path | ImageSet) -> str:
+    """What to call photos in a line of provenance."""
+    return MEMORY.name if isinstance(photos, ImageSet) else photos.resolve().name
+
+
+def _pairs(photos: object) -> Iterator[tuple[Any, int | str | None]]:
+    """Each image with its label, None where it comes without."""
+    if _is_batch(photos):
+        yield from _batch(photos)
+        return
+    if hasattr(photos, "__getitem__") and hasattr(photos, "__len__"):  # a torch Dataset, or a list
+        unusable = isinstance(photos, (bytes, Mapping))
+    else:
+        unusable = not isinstance(photos, Iterable)
+    if unusable:
+        raise InputError(
+            f"a {type(photos).__name__} holds no photos that can be used: give a folder, an array "
+            "(N, C, H, W), PIL images, or batches"
+        )
+    items: Any = photos
+    for each in items if isinstance(items, Iterable) else (items[i] for i in range(len(items))):
+        yield from _batch(each)
+
+
+def _is_batch(each: object) -> bool:
+    """Whether this is one batch, not an iterable of several."""
+    if _axes(each) is not None:
+        return True
+    return _is_pair(each) and (_axes(each[0]) == 4 or isinstance(each[0], list))  # type: ignore[index]
+
+
+def _is_pair(each: object) -> bool:
+    """Whether this is (image, label) or (images, labels), as a loader gives them."""
+    if not isinstance(each, (tuple, list)) or len(each) != 2:
+        return False
+    label = each[1]
+    if isinstance(label, (int, str, np.integer)) or _axes(label) in (0, 1):
+        return not isinstance(each[0], str) or not isinstance(label, str) or _is_name(label)
+    return isinstance(label, (list, tuple)) and all(
+        isinstance(one, (int, str, np.integer)) for one in label
+    )
+
+
+def _is_name(label: str) -> bool:
+    """Whether it may be the name of a class, not the path of another photo."""
+    return not Path(label).is_file()
+
+
+def _batch(each: object) -> Iterator[tuple[Any, int | str | None]]:
+    images: Any
+    labels: Any
+    if _is_pair(each):
+        images, labels = each  # type: ignore[misc]
+        if not (_axes(images) == 4 or isinstance(images, (list, tuple))):
+            images, labels = [images], [labels]
+        elif _axes(labels) is not None:
+            labels = _array(labels).reshape(-1)
+        if len(images) != len(labels):
+            raise InputError(f"a batch has {len(images)} photos, but {len(labels)} labels")
+        yield from zip(_rows(images), map(_label, labels), strict=True)
+        return
+    for image in _rows(each) if _axes(each) == 4 or isinstance(each, (list, tuple)) else [each]:
+        yield image, None
+
+
+def _rows(images: Any) -> Iterable[Any]:  # noqa: ANN401
+    return images if _axes(images) is None else _array(images)
+
+
+def _axes(each: object) -> int | None:
+    """The number of axes of an array or a tensor of any library; None where it is neither."""
+    if isinstance(each, (Image.Image, str, Path)) or not hasattr(each, "__array__"):
+        return None
+    axes = getattr(each, "ndim", None)
+    return axes if isinstance(axes, int) else None
+
+
+def _array(each: Any) -> npt.NDArray[Any]:  # noqa: ANN401
+    """An array or a tensor as numpy's, wherever it lies and whether or not it has a gradient."""
+    if hasattr(each, "detach"):
+        each = each.detach().cpu()
+    return np.asarray(each)
+
+
+def _label(label: object) -> int | str:
+    if _axes(label) == 0:
+        label = _array(label).item()
+    if isinstance(label, (str, np.str_)):
+        return str(label)
+    if isinstance(label, (int, np.integer)) and not isinstance(label, (bool, np.bool_)):
+        return int(label)
+    raise InputError(f"a label must be the number of a class or its name, not {label!r}")
+
+
+def _held(image: object, index: int, preprocessing: Preprocessing) -> ImageFile:
+    if isinstance(image, Image.Image):
+        pixels = open_image(image)
+        return PilImage(_name(index, pixels.tobytes()), pixels)
+    if isinstance(image, (str, Path)):
+        return Path(image)
+    if _axes(image) is not None:
+        values = _fitting(_array(image), preprocessing)
+        return PreparedImage(_name(index, values.tobytes()), values, preprocessing)
+    if hasattr(image, "open") and hasattr(image, "name"):
+        return image
+    raise InputError(f"a {type(image).__name__} is no photo: give PIL images, paths or arrays")
+
+
+def _name(index: int, content: bytes) -> str:
+    """Tells the content as well: the order of training is remembered by the names."""
+    return f"image {index} ({zlib.crc32(content):08x})"
+
+
+def _fitting(values: npt.NDArray[Any], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
+    p = preprocessing
+    expected = (p.channels, p.crop, p.crop)
+    if values.shape != expected:
+        shape = " x ".join(map(str, values.shape))
+        raise InputError(
+            f"the network takes images of {' x '.join(map(str, expected))} (channels, height, "
+            f"width), but an array holds {shape}"
+        )
+    if values.dtype.kind != "f":
+        raise InputError(
+            f"an array of {values.dtype} is not prepared as the network takes its images: give "
+            "floats, or PIL images, which are prepared here"
+        )
+    values = np.ascontiguousarray(values, np.float32)
+    if not np.isfinite(values).all():
+        raise InputError("an array of images holds values that are not finite numbers")
+    ends = np.sort([[0 - m, 255 * p.scale - m] for m in p.mean] / np.array(p.std)[:, None], axis=1)
+    least, most = float(ends.min()), float(ends.max())
+    span = most - least
+    # Some augmentation goes a little beyond; what goes far beyond was prepared in another way.
+    if values.min() < least - span or values.max() > most + span:
+        raise InputError(
+            f"an array of images has values from {values.min():.3g} to {values.max():.3g}, but "
+            f"prepared for this network they lie between {least:.3g} and {most:.3g}: see its "
+            "metadata.preprocessing, or give PIL images, which are prepared here"
+        )
+    return values
+
+
+def _classes(
+    labels: Sequence[int | str | None], metadata: Metadata, outputs: int | None
+) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    kinds = {type(label) for label in labels}
+    if len(kinds) > 1:
+        raise InputError("labels must be all numbers of classes, or all names, for all photos")
+    if kinds == {type(None)}:
+        return _UNLABELLED, np.zeros(len(labels), np.int64)
+    if kinds == {str}:
+        classes, targets = np.unique(np.array(labels), return_inverse=True)
+        return tuple(map(str, classes)), targets.astype(np.int64)
+    targets = np.array(labels, np.int64)
+    names = metadata.labels or metadata.label_ids
+    count = len(names) or outputs or int(targets.max()) + 1
+    if targets.min() < 0 or targets.max() >= count:
+        wrong = targets.min() if targets.min() < 0 else targets.max()
+        raise InputError(f"a label is {wrong}, but the network has the classes 0 to {count - 1}")
+    return names or tuple(map(str, range(count))), targets
