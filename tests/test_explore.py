@@ -1,7 +1,9 @@
 """Spaces of designs, the rule that stops trials, and an exploration from command to page."""
 
 import dataclasses
+import errno
 import json
+import os
 import re
 from pathlib import Path
 
@@ -333,6 +335,54 @@ def test_searches(few_digits, tmp_path, monkeypatch):
     assert any(line.endswith("2 of 2 trials") for line in noted)
     assert found.results[0].given
     assert np.isfinite([trial.values for trial in found.finished]).all()
+
+
+def test_a_full_disk_loses_no_trial(few_digits, tmp_path, monkeypatch):
+    """The command says so and fails; when there is room, it does what is missing."""
+    arguments = ("--data", few_digits, "--space", "sr", "--trials", 2, "--epochs", 1)
+    arguments += ("--out", tmp_path / "out", "--json")
+    real = os.replace
+
+    def no_room(source, target):
+        if str(target).endswith("trial-0001.sqz"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(source, target)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "replace", no_room)
+        for _ in range(2):
+            failed = run(*arguments)
+            assert isinstance(failed.exception, InputError)
+            assert "No space left on device" in str(failed.exception)
+            assert failed.stdout == ""
+    found = json.loads(run(*arguments).stdout)
+    assert [result["trial"] for result in found["finished"]] == [0, 1]
+    assert not found["failed"]
+    assert not list((tmp_path / "out").rglob(".*"))
+
+
+def test_a_missing_trial_is_no_success(few_digits, tmp_path, monkeypatch):
+    """What is there is shown, and the exit status says that something is not."""
+
+    def diverges(*arguments, **options):
+        raise InputError("training diverged in epoch 1")
+
+    monkeypatch.setattr("squeezekit.explore.trial.fit", diverges)
+    result = run(
+        "--data", few_digits, "--space", "sr", "--trials", 2, "--epochs", 1,
+        "--out", tmp_path / "out", "--json",
+    )  # fmt: skip
+    assert isinstance(result.exception, InputError)
+    assert "2 of 2 trials failed (trial 0: training diverged in epoch 1)" in str(result.exception)
+    assert json.loads(result.stdout)["failed"].keys() == {"0", "1"}
+
+
+def test_a_folder_is_one_studys(few_digits, tmp_path):
+    """Files are named by trial: those of another study would replace them."""
+    (tmp_path / "study.json").write_text('{"study": "mine"}')
+    result = run("--data", few_digits, "--space", "sr", "--out", tmp_path)
+    assert isinstance(result.exception, InputError)
+    assert "has the networks of the study 'mine'" in str(result.exception)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """A run that is killed or interrupted at ten random moments ends as one that was left alone."""
 
 import csv
+import errno
 import itertools
 import multiprocessing
 import os
 import signal
+import stat
 import sys
 import time
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from squeezekit.cli.output import BAD_INPUT, INTERRUPTED
 from squeezekit.interop.weights import load_network
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -25,14 +28,19 @@ INTERRUPTIONS = 10
 EPOCHS = 8
 
 
-def train(arguments, die_writing):
-    """The command line, in a process of its own; it may kill itself in the middle of a write."""
+def train(arguments, die_writing, full_disk):
+    """The command line, in a process of its own; it may kill itself in the middle of a write.
+
+    Or find that there is no room for that one.
+    """
     from squeezekit.cli import main
 
     real, number = os.fsync, itertools.count()
 
     def fsync(handle):
-        if next(number) == die_writing:
+        if stat.S_ISREG(os.fstat(handle).st_mode) and next(number) == die_writing:
+            if full_disk:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.kill(os.getpid(), signal.SIGKILL)
         real(handle)
 
@@ -61,13 +69,13 @@ def photos(tmp_path_factory):
 def start(photos):
     """Start or resume the run in a folder: `start(out)` gives the process."""
 
-    def start(out, die_writing=None):
+    def start(out, die_writing=None, full_disk=False):
         arguments = [
             "train", "--data", str(photos), "--out", str(out), "--model", "squeezenet-digits",
             "--set", f"epochs={EPOCHS}", "--set", "batch=8", "--set", "precision=float32",
             "--set", "ema=0.9", "--resume",
         ]  # fmt: skip
-        process = FORKS.Process(target=train, args=(arguments, die_writing))
+        process = FORKS.Process(target=train, args=(arguments, die_writing, full_disk))
         process.start()
         return process
 
@@ -109,7 +117,9 @@ def finish(out, start, whole):
     assert not list(out.glob(".*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=["kill -9", "Ctrl-C", "kill"]
+)
 def test_ten_interruptions_cost_nothing(start, whole, tmp_path, number):
     """At any time from the start of the process on; a run that comes to its end is begun anew."""
     expected, seconds = whole
@@ -123,7 +133,9 @@ def test_ten_interruptions_cost_nothing(start, whole, tmp_path, number):
             process.join()
         if process.exitcode:
             interrupted += 1
-            assert number != signal.SIGKILL or process.exitcode == -number
+            assert process.exitcode == -number or (
+                number != signal.SIGKILL and process.exitcode == INTERRUPTED
+            )
         else:
             assert same(runs[-1], expected)
             runs.append(tmp_path / str(len(runs)))
@@ -141,3 +153,35 @@ def test_kill_9_in_the_middle_of_ten_writes_costs_nothing(start, whole, tmp_path
         assert process.exitcode == -signal.SIGKILL
         assert list(out.glob(".*.part"))
     finish(out, start, expected)
+
+
+def test_a_full_disk_at_ten_writes_costs_nothing(start, whole, tmp_path):
+    """It is said, what was there is still there, and the run goes on when there is room."""
+    expected, _ = whole
+    random = np.random.default_rng(1)
+    out = tmp_path / "run"
+    for write in (0, *random.integers(1, 10, INTERRUPTIONS - 1).tolist()):
+        process = start(out, die_writing=write, full_disk=True)
+        process.join()
+        assert process.exitcode == BAD_INPUT
+        assert not list(out.glob(".*"))
+    finish(out, start, expected)
+
+
+def test_a_run_belongs_to_one_process(start, whole, tmp_path):
+    """The second one is told so, and the first is not disturbed."""
+    expected, _ = whole
+    out = tmp_path / "run"
+    first = start(out)
+    until = time.monotonic() + 120
+    while not (out / "results.csv").exists():  # it trains
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    os.kill(first.pid, signal.SIGSTOP)
+    second = start(out)
+    second.join()
+    assert second.exitcode == BAD_INPUT
+    os.kill(first.pid, signal.SIGCONT)
+    first.join()
+    assert first.exitcode == 0
+    assert same(out, expected)

@@ -16,7 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from postgres import NoPostgresError, cluster
 
-from squeezekit.errors import InputError
+from squeezekit.errors import InputError, WriteError
 from squeezekit.explore.study import (
     ERROR,
     MOST_ATTEMPTS,
@@ -189,6 +189,29 @@ def test_a_trial_that_kills_its_workers_is_given_up(open_study, tmp_path):
     assert all(ticket.done for ticket in shared.tickets())
 
 
+@pytest.mark.parametrize("reason", [KeyboardInterrupt, WriteError("a: cannot be written")])
+def test_a_trial_that_is_given_back_is_never_given_up(open_study, tmp_path, reason):
+    """Ctrl-C and a full disk say nothing against it, however often they come."""
+
+    def objective(trial):
+        if trial.user_attrs[TICKET] == 1 and len(given_back) < 2 * MOST_ATTEMPTS:
+            given_back.append(trial.suggest_float("x", 0, 1))
+            raise reason
+        return trial.suggest_float("x", 0, 1), 0.0
+
+    given_back = []
+    shared = open_study(None, tmp_path)
+    shared.issue([{}] * 3)
+    for _ in range(2 * MOST_ATTEMPTS):
+        with pytest.raises(type(reason) if isinstance(reason, WriteError) else reason):
+            shared.work(objective, RandomSampler)
+    shared.work(objective, RandomSampler)
+    tickets = shared.tickets()
+    assert [len(ticket.attempts) for ticket in tickets] == [1, 2 * MOST_ATTEMPTS + 1, 1]
+    assert all(ticket.last.state == TrialState.COMPLETE for ticket in tickets)
+    assert given_back == [tickets[1].last.params["x"]] * (2 * MOST_ATTEMPTS)
+
+
 @pytest.mark.parametrize("late", [True, False])
 def test_a_worker_that_was_given_up_changes_nothing(open_study, tmp_path, late):
     """It slept, its ticket went to another, and what it brings then is not wanted."""
@@ -231,7 +254,7 @@ def test_password_stays_secret_where_there_is_no_database(tmp_path):
 
 
 def test_folder_that_cannot_hold_a_file(open_study, tmp_path):
-    with pytest.raises(InputError, match="cannot be used"):
+    with pytest.raises(InputError, match="cannot be written"):
         open_study(None, tmp_path / "missing")
 
 

@@ -20,7 +20,7 @@ from squeezekit.data.digits import write_digits
 from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
 from squeezekit.evaluation import Evaluation, evaluate
-from squeezekit.files import read_bytes
+from squeezekit.files import alone_in, read_bytes
 from squeezekit.interop import safetensors_file
 from squeezekit.models import catalogue
 from squeezekit.models.cost import cost
@@ -87,6 +87,11 @@ def run_demo(
         InputError: where the folder cannot be written, or a package of squeezekit[train] is
             missing.
     """
+    with alone_in(out):
+        return _demo(out, seed, progress, console)
+
+
+def _demo(out: Path, seed: int, progress: Progress, console: Console | None) -> DemoResult:
     start = time.perf_counter()
     train, held_out = _digits(out / "digits", seed)
     with _one_thread():

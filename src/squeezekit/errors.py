@@ -13,6 +13,10 @@ class TooManyPixelsError(InputError):
     """An image has more pixels than may be decoded."""
 
 
+class WriteError(InputError):
+    """A file cannot be written, whatever is in it: a full disk, a missing or read-only folder."""
+
+
 class UnsupportedError(SqueezekitError):
     """The input is well formed, but asks for an operator or a feature that is not supported."""
 

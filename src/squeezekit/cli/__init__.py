@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from squeezekit.cli.output import BAD_INPUT, INTERRUPTED, note
@@ -18,6 +19,8 @@ def main() -> None:
 
     replace_unprintable(sys.stdout, sys.stderr)
     try:
+        # What stops services and batch jobs ends a command as Ctrl-C does: nothing half written.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         asked = plainly_asked(sys.argv[1:])
         if asked is None:
             from squeezekit.cli.verbs import app

@@ -80,7 +80,8 @@ def explore(
     write(exploration)
     if as_json:
         print_json({**as_json_object(exploration), "page": str(out / PAGE)})
-        return
-    console = terminal()
-    console.print(tables.front_table(exploration.results))
-    console.print(f"see: {out / PAGE}", soft_wrap=True)
+    elif exploration.finished:
+        console = terminal()
+        console.print(tables.front_table(exploration.results))
+        console.print(f"see: {out / PAGE}", soft_wrap=True)
+    exploration.require_all()

@@ -132,13 +132,17 @@ def _measured(
             dataclasses.replace(table2.Table2(), input_size=asked.input_size, seed=asked.seed),
             epochs=asked.epochs, retrain_epochs=asked.retrain_epochs, settings=asked.settings,
         )  # fmt: skip
-        return table2.reproduce_table2(shop(config=config, given=given), config, given)
+        workshop = shop(config=config, given=given)
+        with workshop.alone():
+            return table2.reproduce_table2(workshop, config, given)
     usual = table3.recipe() if what == "table3" else from_scratch.recipe()
     recipe = recipes.with_settings(usual, asked.settings)
     if asked.epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=asked.epochs)
     workshop = shop(recipe=recipe, input_size=asked.input_size, seed=asked.seed)
-    if what == "table3":
-        seeds = range(asked.seed, asked.seed + asked.seeds)
-        return table3.reproduce_table3(workshop, recipe, seeds=seeds, input_size=asked.input_size)
-    return figure3.reproduce_figure3(workshop, recipe, input_size=asked.input_size, seed=asked.seed)
+    size = asked.input_size
+    with workshop.alone():
+        if what == "table3":
+            seeds = range(asked.seed, asked.seed + asked.seeds)
+            return table3.reproduce_table3(workshop, recipe, seeds=seeds, input_size=size)
+        return figure3.reproduce_figure3(workshop, recipe, input_size=size, seed=asked.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 import zlib
 from collections.abc import Callable, Container, Mapping
@@ -17,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from squeezekit.data.dataset import split
 from squeezekit.data.folders import require_classes
-from squeezekit.errors import InputError
+from squeezekit.errors import InputError, WriteError
 from squeezekit.explore import space as spaces
 from squeezekit.explore.space import Design, Space
 from squeezekit.explore.study import (
@@ -30,6 +31,7 @@ from squeezekit.explore.study import (
     database_url,
 )
 from squeezekit.explore.trial import DIRECTIONS, FILE, TEST_TOP1, Images, Plan, Trials
+from squeezekit.files import alone, make_folder, read_bytes, remove_half_written, write_whole
 from squeezekit.models import catalogue
 from squeezekit.models.squeezenet import SqueezeNetConfig
 from squeezekit.progress import Progress, silent
@@ -40,8 +42,9 @@ from squeezekit.training import recipe as recipes
 Note = Callable[[str], None]
 """Told a sentence that the user should read."""
 
-FILE_NAME, FOLDER = "study.db", "networks"
-"""In the folder of an exploration: the study where no database has it, and the trials' files."""
+FILE_NAME, FOLDER, STUDY = "study.db", "networks", "study.json"
+"""In the folder of an exploration: the study where no database has it, the trials' files, and whose
+they are."""
 
 _TINY_PIXELS = 32
 _SEARCH_TRIALS = 100
@@ -152,9 +155,21 @@ class Exploration:
             if ticket.done and ticket.last.state == TrialState.FAIL
         }
 
+    def require_all(self) -> None:
+        """See that no trial is missing; stopped ones are not.
+
+        Raises:
+            InputError: where any failed, with the first one's reason.
+        """
+        if failed := self.failed:
+            number, reason = next(iter(failed.items()))
+            raise InputError(
+                f"{len(failed)} of {len(self.tickets)} trials failed (trial {number}: {reason})"
+            )
+
     @property
     def retried(self) -> int:
-        """Attempts whose workers died."""
+        """Attempts whose workers died or gave them back."""
         return sum(len(ticket.attempts) - 1 for ticket in self.tickets)
 
     @property
@@ -208,6 +223,8 @@ def explore(
 
     Raises:
         InputError: where data, folder or database cannot be used, or the study there is another.
+        WriteError: where a file cannot be written, such as on a full disk; the trial is free for
+            the next worker.
     """
     start = time.perf_counter()
     images = _images(data, config.seed)
@@ -219,12 +236,12 @@ def explore(
     space = spaces.named(config.space, plan.base.network)
     points = _points(space, config.trials)
     folder = out / FOLDER
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made ({error.strerror})") from None
     url = database_url(config.storage, out / FILE_NAME)
     name = config.study or f"{config.space} {data.resolve().name}"
+    make_folder(folder)
+    _keep_for(out, name)
+    for place in (out, folder):
+        remove_half_written(place)
     settings = _settings(config, plan, images)
 
     def now() -> Exploration:
@@ -248,7 +265,26 @@ def explore(
         except KeyboardInterrupt:
             on_pause(now())
             raise
+        except WriteError as error:
+            raise WriteError(f"{error}; when it can be, the same command goes on") from None
         return now()
+
+
+def _keep_for(out: Path, study: str) -> None:
+    """See that the folder is of this study: the files of another one have the same names."""
+    known = out / STUDY
+    with alone(known.with_name(f"{STUDY}.lock")):
+        if not known.exists():
+            write_whole(known, (json.dumps({"study": study}) + "\n").encode())
+    try:
+        there = json.loads(read_bytes(known))["study"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{known} is damaged: name another --out") from None
+    if there != study:
+        raise InputError(
+            f"{out} has the networks of the study {there!r}, which those of {study!r} would "
+            "replace: name another folder (--out)"
+        )
 
 
 def _points(space: Space, trials: int | None) -> list[Mapping[str, Any]]:

@@ -34,17 +34,20 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from squeezekit.errors import InputError
+from squeezekit.errors import InputError, WriteError
+from squeezekit.files import alone
 
 Objective = Callable[[optuna.Trial], Sequence[float]]
-"""Gives the values of a trial; raises TrialPruned where it stops early, and InputError where the
-trial cannot be done, however often it is tried."""
+"""Gives the values of a trial; raises TrialPruned where it stops early, WriteError where this
+worker's files cannot be written, and another InputError where the trial cannot be done, however
+often it is tried."""
 
 MOST_ATTEMPTS = 3
 """After so many dead workers a trial is taken to be what killed them."""
 
-TICKET, ERROR, STOPPED = "ticket", "error", "stopped"
-"""Attributes of trials: number of the ticket, from 0; why it failed; why it was stopped."""
+TICKET, ERROR, STOPPED, FREED = "ticket", "error", "stopped", "freed"
+"""Attributes of trials: number of the ticket, from 0; why it failed; why it was stopped; whether
+its worker gave it back, which says nothing against it."""
 
 _SETTINGS = "settings"
 _FIXED = "fixed_params"  # Optuna's own, for values that a trial must take
@@ -84,9 +87,10 @@ class Ticket:
 
     @property
     def lost(self) -> bool:
-        """Whether its worker died, and another has to try."""
-        died = self.last.state == TrialState.FAIL and ERROR not in self.last.user_attrs
-        return died and len(self.attempts) < MOST_ATTEMPTS
+        """Whether its worker died or gave it back, and another has to try."""
+        failed = self.last.state == TrialState.FAIL and ERROR not in self.last.user_attrs
+        died = sum(FREED not in attempt.user_attrs for attempt in self.attempts)
+        return failed and died < MOST_ATTEMPTS
 
     @property
     def done(self) -> bool:
@@ -177,6 +181,7 @@ class SharedStudy:
 
         Raises:
             KeyboardInterrupt: and whatever else the objective raises; the ticket is free again.
+            WriteError: where a file of the trial cannot be written; the same.
             InputError: where the database is out of reach; the same.
         """
         with _database_errors(self._url):
@@ -219,6 +224,13 @@ class SharedStudy:
             except TrialPruned as reason:
                 trial.set_user_attr(STOPPED, str(reason))
                 self._tell(trial, state=TrialState.PRUNED)
+            except (KeyboardInterrupt, WriteError):
+                # Where the disk is full, the database may not take this either: without signs of
+                # life the trial will be free all the same.
+                with suppress(StorageInternalError, SQLAlchemyError):
+                    trial.set_user_attr(FREED, True)
+                    self._tell(trial, state=TrialState.FAIL)
+                raise
             except InputError as reason:
                 trial.set_user_attr(ERROR, str(reason))
                 self._tell(trial, state=TrialState.FAIL)
@@ -331,17 +343,8 @@ def _lock(url: sqlalchemy.URL) -> Callable[[], AbstractContextManager[None]]:
             connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_LOCK)))
             yield
 
-    @contextmanager
-    def in_file() -> Iterator[None]:
-        connection = sqlite3.connect(f"{url.database}.lock", timeout=60, isolation_level=None)
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-            yield
-        finally:
-            connection.close()
-
     if url.get_backend_name() == "sqlite":
-        return in_file
+        return lambda: alone(Path(f"{url.database}.lock"))
     engine = sqlalchemy.create_engine(url, poolclass=NullPool)
     return in_database
 

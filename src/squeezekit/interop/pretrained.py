@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from squeezekit.cache import CACHE_VARIABLE, cache_folder
-from squeezekit.errors import InputError
+from squeezekit.errors import InputError, WriteError
+from squeezekit.files import alone
 from squeezekit.progress import Progress, silent
 
 MIRROR_VARIABLE = "SQUEEZEKIT_MIRROR"
@@ -107,7 +106,7 @@ def fetch(name: str, cache_dir: Path | None = None, progress: Progress = silent)
     entry = PRETRAINED[name]
     target = (cache_dir or cache_folder() / "pretrained") / entry.file_name
     if not target.exists():
-        with _alone(target.with_name(f"{target.name}.lock")):
+        with _alone_with(target):
             if not target.exists():  # nobody else has fetched it meanwhile
                 _download(entry, target, progress)
     if not _is_published(target, entry):
@@ -234,40 +233,15 @@ def _is_published(path: Path, entry: Pretrained) -> bool:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process holds the lock file, then hold it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab")
-    except OSError as error:
-        raise InputError(
-            f"the cache folder {path.parent} cannot be written to ({error.strerror}): name another "
-            f"one by the environment variable {CACHE_VARIABLE}"
-        ) from None
-    with file:
-        _lock(file)
+def _alone_with(target: Path) -> Iterator[None]:
+    """Wait until no other process downloads this file."""
+    with ExitStack() as held:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone(target.with_name(f"{target.name}.lock")))
+        except (OSError, WriteError) as error:
+            raise InputError(
+                f"the cache folder {target.parent} cannot be written to ({error}): name another "
+                f"one by the environment variable {CACHE_VARIABLE}"
+            ) from None
         yield
-
-
-if sys.platform == "win32":
-
-    def _lock(file: BinaryIO) -> None:
-        import errno
-        import msvcrt
-
-        while True:
-            try:
-                file.seek(0)
-                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-            except OSError as error:
-                if error.errno == errno.EDEADLK:  # it gives up after ten seconds
-                    continue
-            return
-
-else:
-
-    def _lock(file: BinaryIO) -> None:
-        import fcntl
-
-        with suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(file, fcntl.LOCK_EX)

@@ -39,7 +39,17 @@ def write(network: Network, path: Path | str) -> None:
         SHARED_KEY: json.dumps(shared),
     }
     values = {name: np.ascontiguousarray(value) for name, value in network.values().items()}
-    write_whole(path, save(values, header))
+    write_whole(path, _in_order(save(values, header)))
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same file with its free-form metadata sorted: safetensors writes it in any order."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # so that the tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def read(path: Path | str) -> Network:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from squeezekit.errors import InputError
-from squeezekit.files import write_whole
+from squeezekit.files import make_folder, write_whole
 from squeezekit.report import figures, numbers
 from squeezekit.report.figures import LayerBytes, Series
 from squeezekit.report.html import render
@@ -51,10 +50,7 @@ def write_results(result: Reproduction, out: Path, command: str) -> Path:
     Raises:
         InputError: where it cannot be written.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out} cannot be made ({error.strerror})") from None
+    make_folder(out)
     text = json.dumps({"command": command, **result.as_json()}, indent=2, allow_nan=False)
     write_whole(out / JSON, (text + "\n").encode())
     write_whole(out / PAGE, page(result, command).encode())

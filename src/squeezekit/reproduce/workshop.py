@@ -6,6 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from squeezekit.data.dataset import split
 from squeezekit.data.folders import match
 from squeezekit.errors import InputError
 from squeezekit.evaluation import evaluate
-from squeezekit.files import write_whole
+from squeezekit.files import alone_in, make_folder, write_whole
 from squeezekit.interop import safetensors_file
 from squeezekit.interop.weights import RUN_WEIGHTS
 from squeezekit.models.fold import fold_batch_norm
@@ -81,16 +82,21 @@ class Workshop:
             json.dumps({"data": str(data.resolve()), **settings}, default=_as_json)
         )
         text = json.dumps(self.settings, indent=2) + "\n"
-        try:
-            (out / "runs").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{out} cannot be made ({error.strerror})") from None
+        make_folder(out / "runs")
         known = out / SETTINGS
         if known.exists() and known.read_text(encoding="utf-8") != text:
             raise InputError(
                 f"{out} holds results of other settings or data (see {known}): name another --out"
             )
         write_whole(known, text.encode())
+
+    def alone(self) -> AbstractContextManager[None]:
+        """No other process works here while the `with` lasts.
+
+        Raises:
+            InputError: where one does already.
+        """
+        return alone_in(self.out)
 
     @property
     def seconds(self) -> float:

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from squeezekit.data.folders import imbalance_warning, known_classes, match, req
 from squeezekit.data.labelling import with_labels
 from squeezekit.errors import InputError
 from squeezekit.evaluation import Evaluation, evaluate, outputs
-from squeezekit.files import check_writable, remove_half_written, write_whole
+from squeezekit.files import LOCK, alone_in, check_writable, remove_half_written, write_whole
 from squeezekit.interop import safetensors_file
 from squeezekit.interop.weights import RUN_WEIGHTS, load_network
 from squeezekit.models import catalogue
@@ -181,14 +181,46 @@ def train_run(
         note: told of skipped images and of warnings.
 
     Raises:
-        InputError: where the data cannot be used, or `out` holds a run already.
+        InputError: where the data cannot be used, `out` holds a run already, or another process
+            trains there.
     """
-    start = time.perf_counter()
     if teacher is not None:
         _check_teacher(teacher, network)
     writes = os.environ.get("RANK", "0") == "0"
     if writes:
+        if out.is_dir():
+            with alone_in(out):  # a second process is told at once
+                pass
         _check_folder(out, resume)
+    with ExitStack() as held:
+
+        def claim() -> None:
+            if writes:
+                held.enter_context(alone_in(out))
+                _check_folder(out, resume)  # again: reading the images takes time
+
+        return _trained(
+            network, data, out, recipe, teacher, masked, validates, resume, writes, claim,
+            progress, note,
+        )  # fmt: skip
+
+
+def _trained(
+    network: Network,
+    data: Path,
+    out: Path,
+    recipe: Recipe,
+    teacher: Network | None,
+    masked: bool,
+    validates: bool,
+    resume: bool,
+    writes: bool,
+    claim: Callable[[], None],
+    progress: Progress,
+    note: Note,
+) -> Run:
+    """The run; before it writes it claims the folder, which is then this process's alone."""
+    start = time.perf_counter()
     labels = network.metadata.labels
     held_out = match(split(data, "val", recipe.seed, progress), labels)
     found = match(split(data, "train", recipe.seed, progress), labels)
@@ -197,8 +229,7 @@ def train_run(
     training = TrainingData(found, network.metadata.preprocessing, progress=progress)
     for sentence in training.skipped:
         note(f"skipped: {sentence}")
-    if writes:
-        _make_folder(out)
+    claim()
     net = TrainableNetwork(network)
     if masked:
         net.mask_zeros()
@@ -262,22 +293,14 @@ def _check_teacher(teacher: Network, network: Network) -> None:
 
 def _check_folder(out: Path, resume: bool) -> None:
     """Refuse before anything is decoded what could not be written to after the training."""
-    if resume:
-        remove_half_written(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    remove_half_written(out)
+    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - {LOCK}):
         if not out.is_dir() or not (out / "recipe.json").exists():
             raise InputError(f"{out} exists and is not an empty folder: name another one")
         if not resume:
             raise InputError(f"{out} holds a run: add --resume to go on with it, or name another")
     nearest = next(place for place in (out, *out.absolute().parents) if place.exists())
     check_writable(nearest / RUN_WEIGHTS)
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out} cannot be made ({error.strerror})") from None
 
 
 @contextmanager
