@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
-from squeezekit.compression.svd import _attribute
 from squeezekit.errors import InputError, SqueezekitError, UnsupportedError
 from squeezekit.interop import caffe, han
-from squeezekit.interop.caffe_schema import NetParameter
+from squeezekit.interop.caffe_schema import BlobProto, NetParameter
 from squeezekit.interop.weights import load_network
 from squeezekit.models.alexnet import AlexNetConfig, alexnet
 from squeezekit.models.builder import GraphBuilder
@@ -22,6 +21,7 @@ from squeezekit.models.fold import fold_batch_norm
 from squeezekit.models.squeezenet import SqueezeNetConfig, squeezenet
 from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.images import default_preprocessing
+from squeezekit.runtime.preprocessing import assumed
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import CAFFE, Metadata
 from squeezekit.trainable.network import TorchClassifier
@@ -73,7 +73,7 @@ def fill(layer, node):
             p.kernel_size.append(get("kernel_shape", None)[0])
             p.stride.append(get("strides", [1])[0])
             p.pad.append(get("pads", [0])[0])
-            p.group = int(_attribute(node, "group", 1))
+            p.group = get("group", 1)
             p.bias_term = len(node.input) > 2
         case "MaxPool":
             p = layer.pooling_param
@@ -344,3 +344,115 @@ def test_the_catalogue_has_the_same_names(tmp_path):
     back = caffe.read(write(caffe_net(network), tmp_path))
     assert dict(back.tensors).keys() == dict(network.tensors).keys()
     assert dataclasses.replace(back.metadata.preprocessing, crop=227, resize=256) == CAFFE
+
+
+# ------------------------------------------------------------------------- what data layers say
+
+
+def lenet(kind="Convolution", channels=1):
+    """A network of digits, its weights stored as a snapshot stores them."""
+    net = NetParameter(name="digits")
+    layer = net.layer.add(name="ip", type="InnerProduct", bottom=["data"], top=["ip"])
+    if kind == "Convolution":
+        conv = net.layer.add(name="conv", type="Convolution", bottom=["data"], top=["conv"])
+        conv.convolution_param.num_output = 4
+        conv.convolution_param.kernel_size.append(28)
+        add_blob(conv, np.ones((4, channels, 28, 28), np.float32))
+        add_blob(conv, np.zeros(4, np.float32))
+        layer.bottom[0] = "conv"
+    size = 4 if kind == "Convolution" else channels * 28 * 28
+    add_blob(layer, np.ones((3, size), np.float32))
+    add_blob(layer, np.zeros(3, np.float32))
+    return net
+
+
+def read_with(net, prototxt, folder):
+    (folder / "net.caffemodel").write_bytes(net.SerializeToString())
+    layers = "".join(
+        f"layer {{ {text_format.MessageToString(without_blobs(layer))} }}\n"
+        for layer in sorted(net.layer, key=lambda layer: layer.bottom[0] != "data")
+    )
+    (folder / "deploy.prototxt").write_text(prototxt + layers)
+    return caffe.read(folder / "net.caffemodel")
+
+
+def without_blobs(layer):
+    copy = type(layer)()
+    copy.CopyFrom(layer)
+    del copy.blobs[:]
+    return copy
+
+
+INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { %s } } %s }\n'
+GREY = "dim: 1 dim: 1 dim: 28 dim: 28"
+COLOR = "dim: 1 dim: 3 dim: 28 dim: 28"
+DATA = """
+layer { name: "d" type: "Data" top: "data" top: "label" include { phase: TRAIN }
+        transform_param { scale: 0.5 crop_size: 28 mirror: true } data_param { source: "x" } }
+layer { name: "d" type: "Data" top: "data" top: "label" include { phase: TEST }
+        transform_param { scale: 0.00390625 crop_size: 28 } data_param { source: "y" } }
+"""
+
+
+def test_a_scale_alone_takes_no_mean_off(tmp_path):
+    net = read_with(lenet(), INPUT % (GREY, "transform_param { scale: 0.00390625 }"), tmp_path)
+    p = net.metadata.preprocessing
+    assert (p.scale, p.mean, p.std, p.color) == (0.00390625, (0.0,), (1.0,), "L")
+    assert (p.crop, p.resize, p.resize_mode) == (28, 28, "warp")
+    assert not assumed(net.metadata)
+    net = read_with(
+        lenet(channels=3), INPUT % (COLOR, "transform_param { scale: 0.5 mean_value: 8 }"), tmp_path
+    )
+    p = net.metadata.preprocessing
+    assert (p.scale, p.mean, p.color) == (0.5, (4.0,) * 3, "BGR")
+
+
+@pytest.mark.parametrize("kind", ["Convolution", "InnerProduct"])
+@pytest.mark.parametrize(("channels", "color"), [(1, "L"), (3, "BGR")])
+def test_a_data_layer_has_the_channels_of_what_it_feeds(tmp_path, kind, channels, color):
+    p = read_with(lenet(kind, channels), DATA, tmp_path).metadata.preprocessing
+    assert (p.color, p.scale, p.mean) == (color, 0.00390625, (0.0,) * channels)
+
+
+def test_what_only_the_snapshot_says_counts(tmp_path):
+    net = lenet()
+    data = net.layer.add(name="d", type="Data", top=["data"], bottom=["x"])
+    data.transform_param.scale = 0.25
+    (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
+    del net.layer[2]
+    (tmp_path / "a").mkdir()
+    read_with(net, INPUT % (GREY, ""), tmp_path / "a")
+    text = (tmp_path / "a" / "deploy.prototxt").read_text()
+    (tmp_path / "deploy.prototxt").write_text(text)
+    found = caffe.read(tmp_path / "net.caffemodel").metadata
+    assert found.preprocessing.scale == 0.25
+    assert not assumed(found)
+
+
+def test_without_any_statement_the_authors_preprocessing_is_assumed_and_said(tmp_path):
+    metadata = read_with(lenet(channels=3), INPUT % (COLOR, ""), tmp_path).metadata
+    assert metadata.preprocessing.mean == CAFFE.mean
+    assert assumed(metadata)
+
+
+def test_a_mean_image_beside_counts_by_channel(tmp_path):
+    stated = INPUT % (COLOR, 'transform_param { mean_file: "data/mean.binaryproto" }')
+    assert assumed(read_with(lenet(channels=3), stated, tmp_path).metadata)
+    blob = BlobProto(num=1, channels=3, height=1, width=2, data=[1, 3, 10, 30, 100, 300])
+    (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString())
+    found = read_with(lenet(channels=3), stated, tmp_path).metadata
+    assert found.preprocessing.mean == (2.0, 20.0, 200.0)
+    assert not assumed(found)
+    (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString()[:-3])
+    with pytest.raises(InputError, match=r"mean\.binaryproto"):
+        read_with(lenet(channels=3), stated, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    ["transform_param { scale: 0 }", "transform_param { scale: nan }",
+     "transform_param { mean_value: 1 mean_value: 2 }", "transform_param { mean_value: inf }"],
+)  # fmt: skip
+def test_numbers_that_cannot_be_are_refused(tmp_path, settings):
+    with pytest.raises(InputError, match=r"net\.caffemodel: (scales|takes)"):
+        read_with(lenet(channels=3), INPUT % (COLOR, settings), tmp_path)

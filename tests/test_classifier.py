@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import re
 import subprocess
 import sys
 
@@ -180,7 +179,10 @@ def test_onnx_without_metadata_gets_torchvisions_preprocessing(tmp_path):
     assert metadata.name == "someones"
     assert metadata.preprocessing == dataclasses.replace(TORCHVISION, crop=32, resize=32)
     assert (metadata.labels, metadata.output) == ((), "logits")
-    symbolic = load(saved(tmp_path, model(size="side"))).metadata
+    path = saved(tmp_path, model(size="side"))
+    with pytest.raises(InputError, match="leaves its input size open"):
+        load(path)
+    symbolic = load(path, preprocessing={"input_size": 224}).metadata
     assert symbolic.preprocessing == TORCHVISION
     grey = load(saved(tmp_path, model(channels=1))).metadata
     assert grey.preprocessing.color == "L"
@@ -224,8 +226,9 @@ def test_files_that_are_no_network(tmp_path, capfd):
     assert "neither a .sqz nor an .onnx" in refused(InputError, tmp_path / "weights.bin")
     for content in (b"", b"garbage", model().SerializeToString()[:60]):
         (tmp_path / "broken.onnx").write_bytes(content)
-        said = refused(InputError, tmp_path / "broken.onnx")
-        assert re.search(r"broken.onnx:? is not an? (usable )?ONNX model", said)
+        assert "broken.onnx is not a usable ONNX model" in refused(
+            InputError, tmp_path / "broken.onnx"
+        )
     assert capfd.readouterr() == ("", "")  # ONNX Runtime logs nothing
 
 

@@ -8,12 +8,18 @@ import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from squeezekit.cli import main
+from squeezekit.interop import onnx_file
 from squeezekit.models import catalogue
+from squeezekit.models.builder import GraphBuilder
+from squeezekit.runtime.images import default_preprocessing
 from squeezekit.sqz import container
+from squeezekit.sqz.network import CAFFE, Metadata
 
 
 @pytest.fixture
@@ -187,3 +193,120 @@ def test_no_photos_are_refused(tiny, command, kind, tmp_path):
     assert (code, stdout) == (2, "")
     assert str(data) in sentence(err)
     assert not out.exists()
+
+
+# ----------------------------------------------------------- preprocessing can be stated
+
+
+def brightness(channels=3, size=32, classes=2):
+    """A network whose output k is k + 1 times the mean of its input."""
+    net = GraphBuilder(channels, size, size)
+    x = net.flatten("flat", net.global_average_pool("pool", net.image))
+    x = net.linear("fc", x, classes)
+    network = net.build(x, Metadata("brightness", default_preprocessing(size, channels)))
+    weight = np.outer(np.arange(1, classes + 1), np.ones(channels)).astype(np.float32) / channels
+    return network.with_tensors({"fc.weight": weight, "fc.bias": np.zeros(classes, np.float32)})
+
+
+def foreign(network, path, *, size=None):
+    """The network as somebody else's .onnx: without metadata, perhaps of any size."""
+    onnx_file.write(network, path)
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    if size is not None:
+        for axis in (2, 3):
+            model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = size
+    onnx.save(model, path)
+    return path
+
+
+CAFFES = [
+    "--color", "BGR", "--scale", "1", "--mean", "104,117,123", "--std", "1", "--resize", "32",
+    "--resize-mode", "warp",
+]  # fmt: skip
+
+
+def test_preprocessing_is_stated_and_kept(tmp_path, command):
+    net = foreign(brightness(), tmp_path / "net.onnx")
+    out = tmp_path / "net.sqz"
+    code, _, err = command("export", net, out, *CAFFES)
+    assert (code, err) == (0, "")
+    kept = container.read(out).metadata.preprocessing
+    assert (kept.mean, kept.color, kept.resize_mode) == (CAFFE.mean, "BGR", "warp")
+    _, shown, _ = command("info", out)
+    assert all(word in shown for word in ("BGR", "both sides", "32", "(104, 117, 123)"))
+
+
+def test_what_is_assumed_is_said_once_and_kept(tmp_path, command, make_images):
+    net = foreign(brightness(), tmp_path / "net.onnx")
+    photos = make_images({"a": 1})
+    for arguments in (
+        ("export", net, tmp_path / "net.sqz"),
+        ("predict", net, photos),
+        ("predict", net, photos, "--backend", "onnxruntime"),
+    ):
+        code, _, err = command(*arguments)
+        assert code == 0
+        (line,) = err.splitlines()
+        assert "assumed" in line
+        assert "(0.485, 0.456, 0.406)" in line
+    _, shown, err = command("info", tmp_path / "net.sqz")
+    assert "assumed" in shown
+    code, _, err = command("predict", tmp_path / "net.sqz", photos)
+    assert (code, err) == (0, "")
+
+
+def test_predict_prepares_as_stated(tmp_path, command, make_images):
+    """White photos: the mean of the inputs is (255 * scale - mean) / std, whatever the photo."""
+    net = foreign(brightness(channels=1), tmp_path / "net.onnx")
+    white = tmp_path / "white.png"
+    Image.new("L", (40, 50), 255).save(white)
+    code, out, _ = command(
+        "predict", net, white, "--json", "--scale", "0.01", "--mean", "0.55", "--std", "2"
+    )
+    assert code == 0
+    (answer,) = json.loads(out)["predictions"]
+    assert [place["index"] for place in answer["top"]] == [1, 0]
+    odds = answer["top"][0]["probability"] / answer["top"][1]["probability"]
+    assert odds == pytest.approx(np.exp(1.0), rel=1e-4)  # outputs 1 and 2
+
+
+def test_an_open_size_is_named_never_assumed(tmp_path, command, make_images):
+    net = foreign(brightness(), tmp_path / "net.onnx", size="side")
+    photos = make_images({"a": 1})
+    for arguments in (("export", net, tmp_path / "net.sqz"), ("predict", net, photos)):
+        code, out, err = command(*arguments)
+        assert (code, out) == (2, "")
+        assert "leaves its input size open" in sentence(err)
+        code, _, err = command(*arguments, "--input-size", "48")
+        assert code == 0, err
+    assert container.read(tmp_path / "net.sqz").metadata.preprocessing.crop == 48
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--color", "CMYK"], "color must be one of"),
+        (["--color", "L"], "takes 3 channels"),
+        (["--resize-mode", "fit"], "resize_mode must be one of"),
+        (["--interpolation", "lanczos"], "interpolation must be one of"),
+        (["--resize", "16"], "smaller than the network's input"),
+        (["--crop", "24"], "32 pixels"),
+        (["--input-size", "24"], "32 pixels"),
+        (["--scale", "0"], "scale must be"),
+        (["--scale", "nan"], "scale must be"),
+        (["--mean", "1,2"], "one number or three"),
+        (["--mean", "a"], "one number, or one a channel"),
+        (["--mean", "104,117,123"], "state scale 1 as well"),
+        (["--std", "0"], "std must not be 0"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["export", "predict"])
+def test_a_preprocessing_that_cannot_be(tmp_path, command, options, reason, verb, make_images):
+    net = foreign(brightness(), tmp_path / "net.onnx")
+    target = make_images({"a": 1}) if verb == "predict" else tmp_path / "net.sqz"
+    before = files_in(tmp_path)
+    code, out, err = command(verb, net, target, *options)
+    assert (code, out) == (2, "")
+    assert reason in sentence(err)
+    assert files_in(tmp_path) == before

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from squeezekit.runtime.classifier import Classifier
+    from squeezekit.runtime.preprocessing import Given, Note
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
@@ -24,8 +25,13 @@ def load(
     threads: int | None = None,
     backend: str | None = None,
     precision: str | None = None,
+    *,
+    preprocessing: Given = None,
+    note: Note | None = None,
 ) -> Classifier:
     """Open a `.sqz` or `.onnx` file as a classifier; see `runtime.loading.load`."""
     from squeezekit.runtime.loading import load as load_classifier
 
-    return load_classifier(path, threads, backend, precision)
+    return load_classifier(
+        path, threads, backend, precision, preprocessing=preprocessing, note=note
+    )

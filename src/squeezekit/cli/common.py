@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from squeezekit.data.folders import ImageSet
     from squeezekit.evaluation import Evaluated, Evaluation
     from squeezekit.progress import Progress
+    from squeezekit.runtime.stated import Stated
     from squeezekit.sqz.container import CoderName
     from squeezekit.sqz.network import Metadata
     from squeezekit.training.run import Run
@@ -64,10 +65,14 @@ Precision = Annotated[
 
 
 def open_weights(
-    weights: Path, backend: str | None, threads: int | None, precision: str | None
+    weights: Path,
+    backend: str | None,
+    threads: int | None,
+    precision: str | None,
+    preprocessing: Stated | None = None,
 ) -> Evaluated:
     """A classifier of any weights; `.onnx` files run as they are, so that any of them can."""
-    from squeezekit.interop.weights import load_network
+    from squeezekit.interop.weights import read
 
     if backend == "torch":
         if precision == "int8":
@@ -78,13 +83,14 @@ def open_weights(
 
         if threads is not None:
             torch.set_num_threads(threads)
-        return TorchClassifier(load_network(weights))
+        return TorchClassifier(read(weights, preprocessing=preprocessing, note=note))
     from squeezekit.runtime.classifier import from_network
     from squeezekit.runtime.loading import load
 
     if weights.suffix.lower() in (".sqz", ".onnx"):
-        return load(weights, threads, backend, precision)
-    return from_network(load_network(weights), threads, backend, precision)
+        return load(weights, threads, backend, precision, preprocessing=preprocessing, note=note)
+    network = read(weights, preprocessing=preprocessing, note=note)
+    return from_network(network, threads, backend, precision)
 
 
 def images_of(data: Path, part: str) -> ImageSet:

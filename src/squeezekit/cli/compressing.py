@@ -27,12 +27,15 @@ from squeezekit.cli.common import (
     terminal,
     typed_command,
 )
+from squeezekit.cli.preprocessing import states_preprocessing
 from squeezekit.errors import InputError
+from squeezekit.runtime.stated import Stated
 
 if TYPE_CHECKING:
     from squeezekit.compression.search import CurvePoint
 
 
+@states_preprocessing
 def compress(
     weights: Weights,
     out: Annotated[Path, typer.Option("--out", "-o", help="The .sqz file to write.")],
@@ -89,13 +92,14 @@ def compress(
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
+    preprocessing: Stated | None = None,
 ) -> None:
     """Shrink a network to one .sqz file; with --data it is retrained and measured."""
     from squeezekit.compression.methods import Asked, int8_stage, named
     from squeezekit.compression.recovery import forget, left_by
     from squeezekit.compression.task import folder_task
     from squeezekit.data.dataset import unlabelled
-    from squeezekit.interop.weights import load_network
+    from squeezekit.interop.weights import read
     from squeezekit.report import tables
     from squeezekit.runtime.classifier import from_network
     from squeezekit.sqz import container
@@ -123,7 +127,7 @@ def compress(
     if int8 and data is None:
         raise InputError("--int8 needs --data: images to calibrate on, labels do not matter")
     start = time.perf_counter()
-    network = load_network(weights)
+    network = read(weights, preprocessing=preprocessing, note=note)
     # Ranges that it may have are those of the weights as they were.
     network = dataclasses.replace(network, metadata=network.metadata.uncalibrated())
     images = None if data is None else images_of(data, "all")
@@ -184,6 +188,7 @@ def compress(
         terminal().print(f"next: squeezekit predict {out} photo.jpg", soft_wrap=True)
 
 
+@states_preprocessing
 def sensitivity(
     weights: Weights,
     data: Data,
@@ -197,13 +202,14 @@ def sensitivity(
     limit: Annotated[int | None, typer.Option(help="Measure on this many images.")] = None,
     labels: Labels = None,
     as_json: Json = False,
+    preprocessing: Stated | None = None,
 ) -> None:
     """Measure how far each layer can be pruned alone, and choose densities by it."""
     from squeezekit.compression.sensitivity import sensitivity as sensitivity_of
     from squeezekit.data.labelling import matched
     from squeezekit.evaluation import evaluate
     from squeezekit.files import write_whole
-    from squeezekit.interop.weights import load_network
+    from squeezekit.interop.weights import read
     from squeezekit.models.fold import fold_batch_norm
     from squeezekit.report import tables
     from squeezekit.runtime.classifier import from_network
@@ -214,7 +220,7 @@ def sensitivity(
     if out is not None and out.suffix.lower() != ".json":
         raise InputError(f"{out}: the name of the file to write must end in .json")
     start = time.perf_counter()
-    network = fold_batch_norm(load_network(weights))
+    network = fold_batch_norm(read(weights, preprocessing=preprocessing, note=note))
     held_out = images_of(data, "val")
     metadata = labelled(from_network(network), labels, held_out, data)
     images = matched(held_out, metadata)

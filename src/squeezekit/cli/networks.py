@@ -14,11 +14,14 @@ from squeezekit.cli.common import (
     Weights,
     coder_named,
     labelled,
+    note,
     print_json,
     progress_shown,
     terminal,
 )
+from squeezekit.cli.preprocessing import states_preprocessing
 from squeezekit.errors import FormatError, InputError
+from squeezekit.runtime.stated import Stated
 
 if TYPE_CHECKING:
     from squeezekit.sqz.network import Network
@@ -50,15 +53,17 @@ def cost(
     as_json: Json = False,
 ) -> None:
     """Count parameters, multiply-accumulates and bytes, layer by layer (the paper's Table 1)."""
-    from squeezekit.interop.weights import load_network
+    from squeezekit.interop.weights import read
     from squeezekit.models import catalogue
     from squeezekit.models.cost import cost as cost_of
     from squeezekit.report import tables
 
     if model not in catalogue.MODELS and Path(model).exists():
-        if input_size is not None or classes is not None:
-            raise InputError("--input-size and --classes are for models by name")
-        network = load_network(model)
+        if classes is not None:
+            raise InputError("--classes is for models by name")
+        network = read(
+            model, preprocessing=None if input_size is None else Stated(input_size=input_size)
+        )
     else:
         network = catalogue.create(model, classes=classes, input_size=input_size)
     counted = cost_of(network)
@@ -88,6 +93,7 @@ def info(
         terminal().print(tables.info_table(found))
 
 
+@states_preprocessing
 def export(
     weights: Weights,
     out: Annotated[Path, typer.Argument(help="OUT.sqz, .onnx, .safetensors or .html.")],
@@ -104,6 +110,7 @@ def export(
     data: Annotated[
         Path | None, typer.Option("--data", help="Images to calibrate int8 on; any will do.")
     ] = None,
+    preprocessing: Stated | None = None,
 ) -> None:
     """Write the same network in another format, without loss; a .sqz has batch norms folded.
 
@@ -113,8 +120,10 @@ def export(
     from squeezekit.runtime.classifier import from_network
 
     chosen = None if coder is None else coder_named(coder)
+    if data is not None and not int8:
+        raise InputError("--data is what int8 is calibrated on: it goes with --int8")
     writable(out, coder=chosen, int8=int8)
-    network = read(weights, prototxt=prototxt)
+    network = read(weights, prototxt=prototxt, preprocessing=preprocessing, note=note)
     metadata = labelled(from_network(network, precision="float"), labels, None, None)
     network = dataclasses.replace(network, metadata=metadata)
     if int8:

@@ -10,8 +10,11 @@ import typer
 from squeezekit.cli import quick
 from squeezekit.cli.common import Json, Precision, Threads
 from squeezekit.cli.output import note
+from squeezekit.cli.preprocessing import states_preprocessing
+from squeezekit.runtime.stated import Stated
 
 
+@states_preprocessing
 def predict(
     file: Annotated[Path, typer.Argument(help="A .sqz or .onnx file.", show_default=False)],
     images: Annotated[
@@ -34,15 +37,18 @@ def predict(
     ] = "onnxruntime",
     precision: Precision = None,
     as_json: Json = False,
+    preprocessing: Stated | None = None,
 ) -> None:
     """Classify images; needs no torch."""
     quick.predict(
         quick.Asked(
-            file, tuple(images or ()), top, threads, as_json, stdin, camera, backend, precision
+            file, tuple(images or ()), top, threads, as_json, stdin, camera, backend, precision,
+            preprocessing,
         )
-    )
+    )  # fmt: skip
 
 
+@states_preprocessing
 def serve(
     file: Annotated[Path, typer.Argument(help="A .sqz or .onnx file.", show_default=False)],
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
@@ -57,6 +63,7 @@ def serve(
         int, typer.Option(help="Images at work or waiting, beyond which 503.", min=1)
     ] = 64,
     timeout: Annotated[float, typer.Option(help="Seconds to send a request in.", min=0.1)] = 10.0,
+    preprocessing: Stated | None = None,
 ) -> None:
     """Classify images over HTTP, until Ctrl-C."""
     from squeezekit.runtime.loading import load
@@ -64,7 +71,7 @@ def serve(
     from squeezekit.serve import serve as serve_http
 
     serve_http(
-        load(file, threads),
+        load(file, threads, preprocessing=preprocessing, note=note),
         file.name,
         Limits(max_bytes, max_pixels, timeout, max_waiting),
         host=host,

@@ -17,6 +17,7 @@ from squeezekit.text import json_line, shown
 
 if TYPE_CHECKING:
     from squeezekit.runtime.classifier import Classifier, Prediction
+    from squeezekit.runtime.stated import Stated
 
 _STDIN = Path("-")
 
@@ -34,6 +35,7 @@ class Asked:
     camera: int | None = None
     backend: str = "onnxruntime"
     precision: str | None = None
+    preprocessing: Stated | None = None
 
 
 def plainly_asked(arguments: Sequence[str]) -> Asked | None:
@@ -78,7 +80,10 @@ def predict(asked: Asked) -> None:
     if named + stdin + (asked.camera is not None) != 1:
         raise InputError("name images or folders, or - for paths from stdin, or a --camera")
     paths = _images_in(asked.images) if named else []
-    classifier = load(asked.file, asked.threads, asked.backend, asked.precision)
+    classifier = load(
+        asked.file, asked.threads, asked.backend, asked.precision,
+        preprocessing=asked.preprocessing, note=note,
+    )  # fmt: skip
     if stdin:
         _answer_lines(classifier.predict_each(_paths_from_stdin(), asked.top))
     elif asked.camera is not None:

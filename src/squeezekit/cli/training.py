@@ -28,7 +28,9 @@ from squeezekit.cli.common import (
     run_report,
     terminal,
 )
+from squeezekit.cli.preprocessing import states_preprocessing
 from squeezekit.errors import InputError
+from squeezekit.runtime.stated import Stated
 
 
 def demo(
@@ -55,6 +57,7 @@ def demo(
         )
 
 
+@states_preprocessing
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the run, new or empty.")],
@@ -76,6 +79,7 @@ def train(
     ] = False,
     seed: Seed = 0,
     as_json: Json = False,
+    preprocessing: Stated | None = None,
 ) -> None:
     """Train a network on a folder of images; Ctrl-C leaves a run that --resume goes on with."""
     from squeezekit.interop.weights import load_network
@@ -87,7 +91,10 @@ def train(
     chosen = recipes.with_settings(dataclasses.replace(chosen, seed=seed), settings or [])
     if name == "dsd" and (init is None or teacher is not None):
         raise InputError("the recipe dsd starts from trained weights (--init), without a teacher")
-    start = start_of(data, model=model, init=init, seed=seed, variant=chosen.variant)
+    start = start_of(
+        data, model=model, init=init, seed=seed, variant=chosen.variant,
+        preprocessing=preprocessing, note=note,
+    )  # fmt: skip
     network = start.network
     console = terminal(quiet=as_json)
     try:
@@ -144,6 +151,7 @@ def train(
     console.print(f"next: squeezekit compress {out} --data {data} -o model.sqz", soft_wrap=True)
 
 
+@states_preprocessing
 def evaluate(
     weights: Weights,
     data: Data,
@@ -159,6 +167,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="Evaluate this many images.")] = None,
     threads: Threads = None,
     as_json: Json = False,
+    preprocessing: Stated | None = None,
 ) -> None:
     """Measure top-1 and top-5 accuracy on class folders."""
     from squeezekit.data.labelling import matched
@@ -167,7 +176,7 @@ def evaluate(
     from squeezekit.report import tables
 
     images = images_of(data, part)
-    classifier = open_weights(weights, backend, threads, precision)
+    classifier = open_weights(weights, backend, threads, precision, preprocessing)
     metadata = labelled(classifier, labels, images, data)
     with progress_shown() as progress:
         result = evaluate_on(classifier, matched(images, metadata), limit=limit, progress=progress)

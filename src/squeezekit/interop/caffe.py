@@ -6,11 +6,9 @@ after dense-sparse-dense training; and AlexNets.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from google.protobuf import text_format
@@ -18,15 +16,17 @@ from google.protobuf.message import DecodeError
 
 from squeezekit.errors import InputError, UnsupportedError
 from squeezekit.files import read_bytes
-from squeezekit.interop.caffe_schema import V1_TYPES, Message, NetParameter
+from squeezekit.interop import caffe_data
+from squeezekit.interop.caffe_data import DATA_LAYERS
+from squeezekit.interop.caffe_schema import Message, NetParameter, layer_type, layers_of
 from squeezekit.models.builder import GraphBuilder
 from squeezekit.models.fold import EPSILON
-from squeezekit.sqz.network import CAFFE, Floats, Metadata, Network, Preprocessing, Tensor
+from squeezekit.runtime.preprocessing import with_assumption
+from squeezekit.sqz.network import Floats, Metadata, Network, Tensor
 
 MOST_PROTOTXT_BYTES = 16 << 20
 
 _DEPLOY, _TRAIN_VAL = "deploy.prototxt", "train_val.prototxt"
-_DATA_LAYERS = ("Input", "Data", "ImageData", "MemoryData", "DummyData", "HDF5Data", "WindowData")
 _ONLY_IN_TRAINING = ("Accuracy", "SoftmaxWithLoss", "Silence")
 _TEST = 1
 
@@ -42,8 +42,9 @@ def read(path: Path | str, prototxt: Path | str | None = None) -> Network:
 
     Returns:
         The network with Caffe's preprocessing: the image warped to a square, the crop's centre,
-        BGR, 0..255 minus the mean (104, 117, 123), or the one that the prototxt states. A final
-        Softmax is left out; the class names are not in these files.
+        BGR, 0..255 minus the mean (104, 117, 123); or as a data layer of the prototxt, else of the
+        `.caffemodel`, states it (`transform_param`: scale, mean_value, mean_file, crop_size). A
+        final Softmax is left out; the class names are not in these files.
 
     Raises:
         InputError: where a file is missing, damaged, or they do not fit each other.
@@ -55,7 +56,7 @@ def read(path: Path | str, prototxt: Path | str | None = None) -> Network:
         model.ParseFromString(read_bytes(path))
     except DecodeError:
         raise InputError(f"{path}: is not a .caffemodel, or damaged") from None
-    stored = {layer.name: layer for layer in _layers(model)}
+    stored = {layer.name: layer for layer in layers_of(model)}
     if not any(layer.blobs for layer in stored.values()):
         raise InputError(f"{path}: holds no weights of Caffe layers")
     named = None if prototxt is None else Path(prototxt)
@@ -82,15 +83,6 @@ def _parsed(path: Path) -> Message:
         raise InputError(f"{path}: is no prototxt of a network ({first})") from None
 
 
-def _layers(net: Message) -> list[Message]:
-    """The layers in order, of either generation."""
-    return [*net.layer, *net.layers]
-
-
-def _type(layer: Message) -> str:
-    return layer.type if isinstance(layer.type, str) else V1_TYPES[layer.type]
-
-
 class _Importer:
     """Builds the graph layer by layer; a value is known by the name of the blob that holds it."""
 
@@ -103,10 +95,12 @@ class _Importer:
     ) -> None:
         self._path, self._prototxt = path, prototxt
         self._name = definition.name
-        self._layers = [layer for layer in _layers(definition) if _runs(layer)]
+        self._layers = [layer for layer in layers_of(definition) if _runs(layer)]
         self._stored = stored
         shape, image = self._input(definition)
-        self._preprocessing = self._prepared(definition, shape)
+        self._preprocessing, self._assumed = caffe_data.prepared(
+            path, shape, [*self._layers, *filter(_runs, stored.values()), *stored.values()]
+        )
         self._net = GraphBuilder(*shape)
         self._values: dict[str, str] = {image: self._net.image}  # by blob
         self._tensors: dict[str, Tensor] = {}
@@ -125,6 +119,8 @@ class _Importer:
             preprocessing=self._preprocessing,
             provenance=(f"{self._path.name}: Caffe's weights",),
         )
+        if self._assumed:
+            metadata = with_assumption(metadata)
         if self._net.channels(output) < 2 or output == self._net.image:
             raise self._error("holds no classifier")
         return self._net.build(output, metadata).with_tensors(self._tensors)
@@ -137,11 +133,12 @@ class _Importer:
             dims = [list(shape.dim) for shape in definition.input_shape] or [definition.input_dim]
             return self._checked_input(list(dims[0])), definition.input[0]
         for layer in self._layers:
-            if _type(layer) == "Input" and layer.input_param.shape and layer.top:
+            if layer_type(layer) == "Input" and layer.input_param.shape and layer.top:
                 return self._checked_input(list(layer.input_param.shape[0].dim)), layer.top[0]
-            if _type(layer) in _DATA_LAYERS and layer.transform_param.crop_size and layer.top:
-                crop = layer.transform_param.crop_size
-                return self._checked_input([1, 3, crop, crop]), layer.top[0]
+            crop = caffe_data.crop_size(layer)
+            if crop and layer.top:
+                channels = caffe_data.channels(layer.top[0], crop, self._layers, self._stored)
+                return self._checked_input([1, channels, crop, crop]), layer.top[0]
         where = self._prototxt or "the .caffemodel itself"
         raise InputError(
             f"{self._path}: {where} does not state the size of the image: put its deploy.prototxt "
@@ -154,35 +151,11 @@ class _Importer:
             raise self._unsupported(f"takes an input of {shape}; only square images are supported")
         return dims[1], dims[2], dims[3]
 
-    def _prepared(self, definition: Message, shape: tuple[int, int, int]) -> Preprocessing:
-        transform = next(
-            (la.transform_param for la in self._layers if la.transform_param.mean_value), None
-        )
-        means = None if transform is None else tuple(transform.mean_value)
-        scale = 1.0 if transform is None else transform.scale
-        channels, size = shape[0], shape[2]
-        color: Literal["BGR", "L"] = "BGR" if channels == 3 else "L"
-        mean = CAFFE.mean if channels == 3 else (0.0,)
-        if means and len(means) in (1, channels) and all(map(math.isfinite, means)):
-            mean = means if len(means) == channels else means * channels
-        if not math.isfinite(scale) or scale == 0.0:
-            raise self._error("scales its images by a number that cannot be")
-        # Caffe subtracts the mean before it scales.
-        return dataclasses.replace(
-            CAFFE,
-            crop=size,
-            resize=round(size * CAFFE.resize / CAFFE.crop),
-            color=color,
-            scale=scale,
-            mean=tuple(scale * m for m in mean),
-            std=(1.0,) * channels,
-        )
-
     # --------------------------------------------------------------------------- the layers
 
     def _add(self, layer: Message) -> None:
-        kind = _type(layer)
-        if kind in _DATA_LAYERS or kind in _ONLY_IN_TRAINING:
+        kind = layer_type(layer)
+        if kind in DATA_LAYERS or kind in _ONLY_IN_TRAINING:
             return
         if kind not in _BUILDERS:
             raise self._unsupported(f"layer {layer.name!r} is a {kind}, which is not supported")

@@ -26,7 +26,16 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     },
     "NetStateRule": {"phase": (1, "Phase")},
     "TransformationParameter": {
-        "scale": (1, "float=1"), "crop_size": (3, "uint32"), "mean_value": (5, "*float"),
+        "scale": (1, "float=1"), "crop_size": (3, "uint32"), "mean_file": (4, "string"),
+        "mean_value": (5, "*float"),
+    },
+    # What stood here before there was a transform_param.
+    "DataParameter": {
+        "scale": (2, "float=1"), "mean_file": (3, "string"), "crop_size": (5, "uint32"),
+    },
+    "ImageDataParameter": {
+        "scale": (2, "float=1"), "mean_file": (3, "string"), "crop_size": (5, "uint32"),
+        "new_height": (9, "uint32"), "new_width": (10, "uint32"), "is_color": (11, "bool=true"),
     },
     "ConvolutionParameter": {
         "num_output": (1, "uint32"), "bias_term": (2, "bool=true"), "pad": (3, "*uint32"),
@@ -63,7 +72,8 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "top": (4, "*string"), "blobs": (7, "*BlobProto"), "include": (8, "*NetStateRule"),
         "exclude": (9, "*NetStateRule"), "transform_param": (100, "TransformationParameter"),
         "concat_param": (104, "ConcatParameter"),
-        "convolution_param": (106, "ConvolutionParameter"),
+        "convolution_param": (106, "ConvolutionParameter"), "data_param": (107, "DataParameter"),
+        "image_data_param": (115, "ImageDataParameter"),
         "dropout_param": (108, "DropoutParameter"), "eltwise_param": (110, "EltwiseParameter"),
         "inner_product_param": (117, "InnerProductParameter"),
         "lrn_param": (118, "LRNParameter"), "pooling_param": (121, "PoolingParameter"),
@@ -74,6 +84,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "bottom": (2, "*string"), "top": (3, "*string"), "name": (4, "string"),
         "type": (5, "V1LayerType"), "blobs": (6, "*BlobProto"),
         "concat_param": (9, "ConcatParameter"), "convolution_param": (10, "ConvolutionParameter"),
+        "data_param": (11, "DataParameter"), "image_data_param": (15, "ImageDataParameter"),
         "dropout_param": (12, "DropoutParameter"),
         "inner_product_param": (17, "InnerProductParameter"), "lrn_param": (18, "LRNParameter"),
         "pooling_param": (19, "PoolingParameter"), "eltwise_param": (24, "EltwiseParameter"),
@@ -159,11 +170,26 @@ def _add_field(message: descriptor_pb2.DescriptorProto, name: str, number: int, 
         field.default_value = default
 
 
-def _net_parameter() -> Message:
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(_file())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.NetParameter"))
+_pool = descriptor_pool.DescriptorPool()
+_pool.Add(_file())
 
 
-NetParameter: Message = _net_parameter()
+def _class(name: str) -> Message:
+    return message_factory.GetMessageClass(_pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+
+
+NetParameter: Message = _class("NetParameter")
 """A whole network: the root of both kinds of file."""
+
+BlobProto: Message = _class("BlobProto")
+"""An array of numbers, and the whole of a `.binaryproto`."""
+
+
+def layers_of(net: Message) -> list[Message]:
+    """The layers of a network in order, of either generation."""
+    return [*net.layer, *net.layers]
+
+
+def layer_type(layer: Message) -> str:
+    """What a layer does, by the newer name."""
+    return layer.type if isinstance(layer.type, str) else V1_TYPES[layer.type]

@@ -12,9 +12,9 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from squeezekit.errors import HeadError, InputError, UnsupportedError
 from squeezekit.files import read_bytes, write_whole
-from squeezekit.runtime import foreign_onnx
 from squeezekit.runtime.images import default_preprocessing
 from squeezekit.runtime.int8 import int8_model
+from squeezekit.runtime.preprocessing import with_assumption
 from squeezekit.sqz.graph import attach, split
 from squeezekit.sqz.metadata_json import from_json, to_json
 from squeezekit.sqz.network import Metadata, Network
@@ -57,10 +57,12 @@ def read(path: Path | str, *, input_size: int | None = None) -> Network:
     _free_batch(model)
     _state_output(path, model)
     if metadata is None:
-        metadata = Metadata(
-            name=Path(path).stem,
-            preprocessing=default_preprocessing(size, channels),
-            output="probabilities" if _ends_in_softmax(model) else "logits",
+        metadata = with_assumption(
+            Metadata(
+                name=Path(path).stem,
+                preprocessing=default_preprocessing(size, channels),
+                output="probabilities" if _ends_in_softmax(model) else "logits",
+            )
         )
     elif metadata.preprocessing.crop != size or metadata.preprocessing.channels != channels:
         raise InputError(f"{path}: its preprocessing does not fit its input")
@@ -93,11 +95,9 @@ def write(network: Network, path: Path | str, *, int8: bool = False) -> None:
 
 
 def _load(path: Path | str) -> ModelProto:
-    data = read_bytes(path)
-    foreign_onnx.check(Path(path), data)
     model = ModelProto()
     try:
-        model.ParseFromString(data)
+        model.ParseFromString(read_bytes(path))
     except DecodeError:
         raise InputError(f"{path}: is not an ONNX model") from None
     if not model.graph.node or not model.graph.output:

@@ -15,6 +15,7 @@ from squeezekit.errors import InputError, UnsupportedError
 from squeezekit.files import read_bytes
 from squeezekit.models.builder import GraphBuilder, constant
 from squeezekit.models.squeezenet import squeezenet, v1_0, v1_1
+from squeezekit.runtime.preprocessing import with_assumption
 from squeezekit.sqz.network import TORCHVISION, Floats, Metadata, Network, Tensor
 
 
@@ -117,7 +118,7 @@ def _converted(
         tensors[name] = np.ascontiguousarray(state[key], np.float32)
     provenance = (f"{Path(source).name}: a state dict of torchvision's {architecture.name}",)
     metadata = dataclasses.replace(network.metadata, provenance=provenance)
-    return dataclasses.replace(network.with_tensors(tensors), metadata=metadata)
+    return dataclasses.replace(network.with_tensors(tensors), metadata=with_assumption(metadata))
 
 
 def _squeezenet_layers(fires: tuple[int, ...]) -> dict[str, str]:

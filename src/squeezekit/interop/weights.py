@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import get_args
 
@@ -9,6 +10,16 @@ from squeezekit.errors import InputError
 from squeezekit.interop import pretrained
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import Progress, silent
+from squeezekit.runtime.preprocessing import (
+    Given,
+    Note,
+    as_stated,
+    settled,
+    silent_note,
+    size_asked,
+    without_assumption,
+)
+from squeezekit.runtime.stated import Stated
 from squeezekit.sqz.container import CoderName
 from squeezekit.sqz.network import Network, share_equal_values
 
@@ -20,13 +31,23 @@ _NAMES = ", ".join(pretrained.PRETRAINED)
 
 
 def read(
-    path: Path | str, *, prototxt: Path | str | None = None, progress: Progress = silent
+    path: Path | str,
+    *,
+    prototxt: Path | str | None = None,
+    preprocessing: Given = None,
+    progress: Progress = silent,
+    note: Note = silent_note,
 ) -> Network:
     """Read a network from any file or folder that holds one, or by the name of published weights.
 
         net = sk.read("model.onnx")
         net = sk.read("han-2016")        # published weights, fetched once
         net = sk.read("run")             # the folder of a training run
+        net = sk.read("mnist.onnx", preprocessing=Stated(scale=1))
+
+    How images are prepared is told by the caller, else by the file, else by Hugging Face's
+    preprocessor_config.json or timm's config.json beside it, else it is assumed, and said
+    (`runtime.preprocessing.settled`); the last line of provenance tells which.
 
     Args:
         path: a `.sqz`; an ONNX model; safetensors (ours, or a state dict); a `.pth` state dict
@@ -34,14 +55,28 @@ def read(
             training run; or, where no such file exists, a name from `pretrained.PRETRAINED`,
             fetched if need be.
         prototxt: of a `.caffemodel`; the one beside it where None.
+        preprocessing: what is known of it, or all of it; comes before what the file says.
         progress: told of a download.
+        note: told a line where the preprocessing was found beside the file, or is assumed.
 
     Raises:
-        InputError: where there is no such file, or it holds no network, or cannot be fetched.
+        InputError: where there is no such file, or it holds no network, or cannot be fetched, or
+            the preprocessing does not fit the network.
         UnsupportedError: where it holds one that cannot be read yet.
         FormatError: where it is a damaged `.sqz`.
     """
+    published = str(path) in pretrained.PRETRAINED and not Path(path).exists()
     path = weights_file(path, progress)
+    stated = as_stated(preprocessing)
+    network = _read(path, prototxt, stated)
+    if published:  # whose preprocessing is known
+        network = dataclasses.replace(network, metadata=without_assumption(network.metadata))
+    ours = path.suffix.lower() == ".sqz" or published
+    metadata = settled(network.metadata, path, stated, note, foreign=not ours)
+    return dataclasses.replace(network, metadata=metadata)
+
+
+def _read(path: Path, prototxt: Path | str | None, stated: Stated | None) -> Network:
     kind = path.suffix.lower()
     if prototxt is not None and kind != ".caffemodel":
         raise InputError(f"{path}: a prototxt belongs to a .caffemodel")
@@ -53,7 +88,7 @@ def read(
         case ".onnx":
             from squeezekit.interop import onnx_file
 
-            return onnx_file.read(path)
+            return onnx_file.read(path, input_size=size_asked(path, stated))
         case ".safetensors":
             from squeezekit.interop import safetensors_file
 

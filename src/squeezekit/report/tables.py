@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from squeezekit.report import numbers
+from squeezekit.runtime.stated import described
 
 if TYPE_CHECKING:  # the tables need their fields only
     from squeezekit.evaluation import Evaluation
@@ -230,12 +231,11 @@ _HEAD_PARTS = {
 
 def _about(file: FileContents) -> Text:
     metadata = file.metadata
-    p = metadata.preprocessing
     lines = [
         f"{metadata.name}: {numbers.count(file.parameters)} parameters in "
         f"{numbers.count(file.file_bytes)} bytes, "
         f"{numbers.times(file.float_bytes / file.file_bytes)} smaller than as float32",
-        f"input {p.crop}x{p.crop} {p.color}, images resized to {p.resize} ({p.resize_mode}); "
+        f"images: {described(metadata.preprocessing)}",
         f"{len(metadata.labels) or 'no'} labels; licence {metadata.licence or 'not stated'}",
         *(["calibrated: runs in int8, and in float"] if metadata.activations else []),
         *(f"- {step}" for step in metadata.provenance),

@@ -13,10 +13,17 @@ import numpy as np
 from PIL import Image
 
 from squeezekit.errors import GraphError, InputError, UnsupportedError
-from squeezekit.files import read_bytes
-from squeezekit.runtime import backends, foreign_onnx
+from squeezekit.runtime import backends
 from squeezekit.runtime.backends import Backend, BackendName
 from squeezekit.runtime.images import ImageSource, default_preprocessing, prepare_file
+from squeezekit.runtime.preprocessing import (
+    Note,
+    settled,
+    silent_note,
+    size_asked,
+    with_assumption,
+)
+from squeezekit.runtime.stated import Stated
 from squeezekit.sqz.graph import attach
 from squeezekit.sqz.metadata_json import from_json
 from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing
@@ -30,7 +37,6 @@ Source = TypeVar("Source", bound=Image.Image | ImageSource)
 Indices = np.ndarray[tuple[Any, ...], np.dtype[np.int64]]
 
 _FLOAT_TYPES = ("float32", "float16")
-_DEFAULT_CROP = 224
 
 
 @dataclass(frozen=True)
@@ -301,11 +307,12 @@ def from_onnx(
     threads: int | None = None,
     backend: str | None = None,
     precision: str | None = None,
+    stated: Stated | None = None,
+    note: Note = silent_note,
 ) -> Classifier:
     """A classifier that runs an `.onnx` file as it is; see `loading.load`."""
     if precision not in (None, "float"):
         raise InputError(f"{path}: an .onnx file runs as it is; choose a precision for a .sqz")
-    foreign_onnx.check(path, read_bytes(path))
     try:
         running = _started(path, threads, backend or "onnxruntime")
     except GraphError as error:
@@ -313,12 +320,19 @@ def from_onnx(
     size = _input_size(running)
     text = running.model_metadata(ONNX_METADATA_KEY)
     if text is None:
-        metadata = Metadata(path.stem, default_preprocessing(size.crop, size.channels))
+        crop = size.height or size.width or size_asked(path, stated)
+        if crop is None:
+            raise InputError(
+                f"{path}: leaves its input size open; name one by --input-size, such as 224"
+            )
+        metadata = Metadata(path.stem, default_preprocessing(crop, size.channels))
         if _gives_probabilities(Classifier(running, metadata)):
             metadata = dataclasses.replace(metadata, output="probabilities")
+        metadata = with_assumption(metadata)
     else:
         metadata = from_json(text)
         _check_preprocessing(size, metadata.preprocessing)
+    metadata = settled(metadata, path, stated, note)
     return Classifier(running, metadata, file_bytes=_file_bytes(path))
 
 
@@ -348,10 +362,6 @@ class _InputSize:
     channels: int
     height: int | None
     width: int | None
-
-    @property
-    def crop(self) -> int:
-        return self.height or self.width or _DEFAULT_CROP
 
     def fits(self, preprocessing: Preprocessing) -> bool:
         sides = (self.height, self.width)

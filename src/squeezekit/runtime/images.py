@@ -67,7 +67,7 @@ _quiet_lock = threading.Lock()
 _MOST_RESIZED_PIXELS = 64_000_000
 """A sliver of an image (1 x 50,000) would grow to gigabytes when its short side is resized."""
 
-_NOTHING_TO_SPARE = 64
+NOTHING_TO_SPARE = 64
 """Pixels a side below which an image is not enlarged to be cropped."""
 
 _DECODED_SIZE = 2
@@ -390,7 +390,7 @@ def default_preprocessing(crop: int, channels: int) -> Preprocessing:
         UnsupportedError: where `channels` is neither 1 nor 3.
     """
     ratio = TORCHVISION.resize / TORCHVISION.crop
-    resize = crop if crop < _NOTHING_TO_SPARE else round(crop * ratio)
+    resize = crop if crop < NOTHING_TO_SPARE else round(crop * ratio)
     if channels == 3:
         return dataclasses.replace(TORCHVISION, crop=crop, resize=resize)
     if channels == 1:

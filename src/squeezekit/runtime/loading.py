@@ -11,6 +11,7 @@ from squeezekit.sqz.coders.compiled import compiled
 
 if TYPE_CHECKING:
     from squeezekit.runtime.classifier import Classifier
+    from squeezekit.runtime.preprocessing import Given, Note
 
 
 def load(
@@ -18,11 +19,14 @@ def load(
     threads: int | None = None,
     backend: str | None = None,
     precision: str | None = None,
+    *,
+    preprocessing: Given = None,
+    note: Note | None = None,
 ) -> Classifier:
     """Open a `.sqz` or `.onnx` file.
 
-    An ONNX file that squeezekit did not write has no labels, and is given torchvision's
-    preprocessing at its own input size.
+    An ONNX file that squeezekit did not write has no labels, and where neither the caller nor a
+    config beside it states the preprocessing, it is given torchvision's at its own input size.
 
     Args:
         path: the file.
@@ -30,6 +34,8 @@ def load(
         backend: "onnxruntime" or "openvino". Where None, the one that will answer quickest once it
             has started: OpenVINO for int8, if it is installed, else ONNX Runtime.
         precision: "int8" or "float"; where None, int8 if the file was calibrated for it.
+        preprocessing: what is known of it, or all of it; comes before what the file says.
+        note: told a line where the preprocessing was found beside the file, or is assumed.
 
     Raises:
         InputError: where the file is missing or is neither, the backend is not installed, or int8
@@ -44,11 +50,24 @@ def load(
         raise InputError(f"{path} does not exist")
     suffix = path.suffix.lower()
     if suffix == ".sqz":
-        return _load_sqz(path, threads, backend, precision)
+        classifier = _load_sqz(path, threads, backend, precision)
+        if preprocessing is not None:
+            from squeezekit.runtime.preprocessing import as_stated, settled
+
+            if classifier.precision == "int8":
+                raise InputError(
+                    f"{path}: was calibrated for int8 with its own preprocessing; state another "
+                    "one with precision float"
+                )
+            stated = as_stated(preprocessing)
+            classifier.metadata = settled(classifier.metadata, path, stated, foreign=False)
+        return classifier
     if suffix == ".onnx":
         from squeezekit.runtime.classifier import from_onnx
+        from squeezekit.runtime.preprocessing import as_stated, silent_note
 
-        return from_onnx(path, threads, backend, precision)
+        stated = as_stated(preprocessing)
+        return from_onnx(path, threads, backend, precision, stated, note or silent_note)
     raise InputError(f"{path} is neither a .sqz nor an .onnx file")
 
 

@@ -24,12 +24,13 @@ from squeezekit.errors import InputError
 from squeezekit.evaluation import Evaluation, evaluate, outputs
 from squeezekit.files import LOCK, alone_in, check_writable, remove_half_written, write_whole
 from squeezekit.interop import safetensors_file
-from squeezekit.interop.weights import RUN_WEIGHTS, load_network
+from squeezekit.interop.weights import RUN_WEIGHTS, read
 from squeezekit.models import catalogue
 from squeezekit.models.catalogue import Variant
 from squeezekit.models.head import start_from, with_new_head
 from squeezekit.progress import Progress, silent
 from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.preprocessing import Given
 from squeezekit.sqz.network import Network, unshared
 from squeezekit.trainable.network import TrainableNetwork
 from squeezekit.training.batches import TrainingData
@@ -88,6 +89,8 @@ def start_of(
     init: Path | None = None,
     seed: int = 0,
     variant: Variant = "plain",
+    preprocessing: Given = None,
+    note: Note = lambda text: None,
 ) -> Start:
     """The network that training starts from.
 
@@ -99,13 +102,17 @@ def start_of(
             Weights that share values are set free of one another.
         seed: of the fresh weights.
         variant: of the catalogue's network; the recipe knows which it is for.
+        preprocessing: of `init`, as far as the caller knows it.
+        note: told what is assumed of it.
 
     Raises:
         InputError: where nothing fits, or there is only one class.
     """
+    if preprocessing is not None and (init is None or model is not None):
+        raise InputError("a preprocessing can be stated of the network that training starts from")
     images = split(data, "train", seed)
     require_classes(images)
-    source = None if init is None else unshared(load_network(init))
+    source = None if init is None else unshared(read(init, preprocessing=preprocessing, note=note))
     if model is None and source is not None:
         if source.metadata.labels == images.classes:
             return Start(source, knows_classes=True)

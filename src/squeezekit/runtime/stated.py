@@ -1,0 +1,191 @@
+"""What a caller, or a config beside the weights, knows about how a network wants its images."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from squeezekit.errors import InputError
+
+if TYPE_CHECKING:  # the command line makes options of `Stated`, and has no time for numpy
+    from squeezekit.sqz.network import Preprocessing
+
+_COLORS, _MODES = ("RGB", "BGR", "L"), ("short_side", "warp")
+_INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+_LARGEST = 65_536
+_PIXEL = 1 / 255
+
+
+def _stated(help_: str, choices: tuple[str, ...] = ()) -> Any:  # noqa: ANN401 - a field
+    return field(default=None, metadata={"help": help_, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What is known about how a network wants its images; None is what is not.
+
+        net = squeezekit.read("mnist.onnx", preprocessing=Stated(color="L", scale=1, mean=(0,)))
+
+    The fields are those of `Preprocessing`, and `input_size`. A mean or std of one value stands for
+    all channels. `scale`, `mean` and `std` belong together: over a preprocessing that was only
+    assumed, those that are not stated are 1/255, 0 and 1.
+
+    Raises:
+        InputError: where a value is impossible, naming the field.
+    """
+
+    color: Literal["RGB", "BGR", "L"] | None = _stated("Order of the channels; L is grey.", _COLORS)
+    resize: int | None = _stated("Pixels that images are resized to, before the crop.")
+    resize_mode: Literal["short_side", "warp"] | None = _stated(
+        "What gets --resize pixels: the short side, or both (warp).", _MODES
+    )
+    crop: int | None = _stated("Pixels a side that are cut out of the middle: the network's input.")
+    scale: float | None = _stated("x = (pixel * scale - mean) / std, with pixels from 0 to 255.")
+    mean: tuple[float, ...] | None = _stated("One value, or one a channel: 0.485,0.456,0.406.")
+    std: tuple[float, ...] | None = _stated("One value, or one a channel: 0.229,0.224,0.225.")
+    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = _stated(
+        "How images are resized.", _INTERPOLATIONS
+    )
+    input_size: int | None = _stated("Pixels a side of a network that leaves them open.")
+
+    def __post_init__(self) -> None:
+        for one in dataclasses.fields(self):
+            value, choices = getattr(self, one.name), one.metadata["choices"]
+            if value is not None and choices and value not in choices:
+                raise InputError(f"{one.name} must be one of {', '.join(choices)}, not {value!r}")
+        for name in ("resize", "crop", "input_size"):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and not (whole and 1 <= value <= _LARGEST):
+                raise InputError(f"{name} must be a number of pixels, not {value!r}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None:
+                object.__setattr__(self, name, tuple(values))
+                if len(values) not in (1, 3) or not all(map(_is_finite, values)):
+                    raise InputError(f"{name} must be one number or three, not {values!r}")
+        if self.std is not None and 0 in self.std:
+            raise InputError("std must not be 0: it is divided by")
+        if self.scale is not None and (not _is_finite(self.scale) or self.scale == 0):
+            raise InputError(f"scale must be a number other than 0, not {self.scale!r}")
+        if None not in (self.crop, self.input_size) and self.crop != self.input_size:
+            raise InputError(
+                f"crop {self.crop} and input_size {self.input_size} differ: the crop is the input"
+            )
+
+    @classmethod
+    def of(cls, preprocessing: Preprocessing) -> Stated:
+        """All of a preprocessing."""
+        return cls(
+            **{f.name: getattr(preprocessing, f.name) for f in dataclasses.fields(preprocessing)}
+        )
+
+    @property
+    def size(self) -> int | None:
+        """Height and width of the network's input in pixels, where they are stated."""
+        return self.input_size or self.crop
+
+    @property
+    def says(self) -> str:
+        """What is stated, for people; empty where nothing is."""
+        return ", ".join(f"{name} {_number(value)}" for name, value in self._stated().items())
+
+    def _stated(self) -> dict[str, Any]:
+        fields = dataclasses.fields(self)
+        return {f.name: v for f in fields if (v := getattr(self, f.name)) is not None}
+
+    def over(self, base: Preprocessing, *, assumed: bool = False) -> Preprocessing:
+        """A preprocessing with what is stated in place.
+
+        Args:
+            base: of the network; its `crop` and its channels are those of the graph, and must stay.
+            assumed: whether nothing stated `base`.
+
+        Raises:
+            InputError: where the graph takes another size or number of channels, or the numbers
+                do not fit one another.
+        """
+        color = self.color or base.color
+        channels = 1 if color == "L" else 3
+        if channels != base.channels:
+            raise InputError(
+                f"the network takes {base.channels} channel{'s' * (base.channels > 1)}: "
+                f"color cannot be {color}"
+            )
+        if self.size not in (None, base.crop):
+            raise InputError(f"the network takes {base.crop} pixels a side, not {self.size}")
+        if self.resize is not None and self.resize < base.crop:
+            raise InputError(
+                f"resize {self.resize} is smaller than the network's input of {base.crop} pixels"
+            )
+        scale, mean, std = self._numbers(base, color, assumed)
+        try:
+            return dataclasses.replace(
+                base,
+                color=color,
+                resize=self.resize or base.resize,
+                resize_mode=self.resize_mode or base.resize_mode,
+                interpolation=self.interpolation or base.interpolation,
+                scale=scale,
+                mean=mean,
+                std=std,
+            )
+        except ValueError as error:
+            raise InputError(f"this preprocessing cannot be: {error}") from None
+
+    def _numbers(
+        self, base: Preprocessing, color: str, assumed: bool
+    ) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+        """Scale, mean and std, the last two with a value a channel in the order of `color`."""
+        mean, std, scale = base.mean, base.std, base.scale
+        if color != base.color:  # RGB and BGR: each channel keeps its own
+            mean, std = mean[::-1], std[::-1]
+        if (self.scale, self.mean, self.std) == (None, None, None):
+            return scale, mean, std
+        if assumed:
+            scale, mean, std = _PIXEL, (0.0,), (1.0,)
+        elif self.scale not in (None, base.scale) and None in (self.mean, self.std):
+            raise InputError(
+                f"mean and std are in units of pixel * scale: with scale {self.scale:g} "
+                "state them too"
+            )
+        scale = scale if self.scale is None else self.scale
+        mean, std = self.mean or mean, self.std or std
+        reach = 255 * abs(scale)
+        if self.mean is not None and any(abs(value) > 2.001 * reach for value in mean):
+            raise InputError(
+                f"mean {_number(mean)} is far from all pixels, which reach {reach:g} at scale "
+                f"{scale:g}: with means in 0 to 255 state scale 1 as well"
+            )
+        return scale, *(_one_a_channel(values, base.channels) for values in (mean, std))  # type: ignore[return-value]
+
+
+def described(preprocessing: Preprocessing) -> str:
+    """All of a preprocessing on one line, for people."""
+    p = preprocessing
+    how = "both sides" if p.resize_mode == "warp" else "the short side"
+    crop = "" if p.crop == p.resize and p.resize_mode == "warp" else f", middle {p.crop}"
+    return (
+        f"{p.color}, {how} resized to {p.resize} ({p.interpolation}){crop}, "
+        f"(pixel * {_number(p.scale)} - {_number(p.mean)}) / {_number(p.std)}"
+    )
+
+
+def _is_finite(value: object) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _one_a_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    if len(values) not in (1, channels):
+        raise InputError(f"{_number(values)} has {len(values)} values, but there is one channel")
+    return tuple(map(float, values)) * (channels // len(values))
+
+
+def _number(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(f'{one:g}' for one in value)})" if len(value) > 1 else f"{value[0]:g}"
+    if isinstance(value, float):
+        return "1/255" if value == _PIXEL else f"{value:g}"
+    return str(value)
