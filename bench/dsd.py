@@ -19,7 +19,7 @@ from record import record
 
 from squeezekit.compression.dsd import DsdConfig, dsd, nonzero_weights
 from squeezekit.compression.prune import prune, uniform
-from squeezekit.data import folders
+from squeezekit.data import dataset
 from squeezekit.data.digits import write_digits
 from squeezekit.evaluation import Evaluation, evaluate
 from squeezekit.models import catalogue
@@ -59,7 +59,7 @@ def main(out: Path) -> None:
 def figures(seed: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         write_digits(folder, seed)
-        train, held_out = (folders.split(Path(folder), part) for part in ("train", "val"))
+        train, held_out = (dataset.split(Path(folder), part) for part in ("train", "val"))
         network = catalogue.create("squeezenet-digits", labels=train.classes, seed=seed)
         data = TrainingData(train, network.metadata.preprocessing)
 

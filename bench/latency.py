@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from record import record
 
-from squeezekit.data import folders
+from squeezekit.data import dataset
 from squeezekit.data.labelling import matched
 from squeezekit.interop import han, onnx_file
 from squeezekit.models.catalogue import create
@@ -213,7 +213,7 @@ def accuracy(network: Network, folder: Path, data: Path, images: int) -> dict[st
     """top-1, top-5, agreement and divergence of every way of int8 from float on imagenet-500."""
     labels, label_ids = read_labels(data / "imagenet-classes.tsv")
     metadata = dataclasses.replace(network.metadata, labels=labels, label_ids=label_ids)
-    found = matched(folders.split(data / "imagenet-500", "all"), metadata)
+    found = matched(dataset.split(data / "imagenet-500", "all"), metadata)
     found = found.subset(np.arange(images) * len(found) // images)
     ways = {
         "float": from_network(network, THREADS, "onnxruntime", "float"),
@@ -263,7 +263,7 @@ def prepared(network: Network, folder: Path, data: Path, count: int) -> Network:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    paths = folders.split(data / "imagenette-mini", "train").paths
+    paths = dataset.split(data / "imagenette-mini", "train").paths
     images = calibration_images(paths, network.metadata.preprocessing, count)
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from record import record
 
-from squeezekit.data import folders
+from squeezekit.data import dataset
 from squeezekit.data.labelling import matched
 from squeezekit.evaluation import evaluate
 from squeezekit.interop import han
@@ -37,7 +37,7 @@ def main(data: Path, out: Path) -> None:
     labels, label_ids = read_labels(data / "imagenet-classes.tsv")
     metadata = dataclasses.replace(network.metadata, labels=labels, label_ids=label_ids)
     network = dataclasses.replace(network, metadata=metadata)
-    images = matched(folders.split(data / "imagenet-500", "all"), metadata)
+    images = matched(dataset.split(data / "imagenet-500", "all"), metadata)
 
     raw = published.read_bytes()
     file_bytes = {

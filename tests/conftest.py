@@ -1,6 +1,7 @@
 """What several tests share: the real data where there is some, and small folders of images."""
 
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +39,13 @@ def make_images(tmp_path):
     """
 
     def make(classes, root="data", size=(12, 10)) -> Path:
-        random = np.random.default_rng(0)
         for name, images in classes.items():
             folder = tmp_path / root / name
             folder.mkdir(parents=True, exist_ok=True)
             names = [f"{i}.png" for i in range(images)] if isinstance(images, int) else images
             for image in names:
                 (folder / image).parent.mkdir(parents=True, exist_ok=True)
+                random = np.random.default_rng(zlib.crc32(f"{name}/{image}".encode()))
                 noise = random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
                 Image.fromarray(noise).save(folder / image)
         return tmp_path / root

@@ -22,8 +22,8 @@ from squeezekit.compression.rounder import Point, Rounder, Rounding, divergence_
 from squeezekit.compression.rounding import Problem, round_layer
 from squeezekit.compression.search import CURVE_FACTORS, to_quality, to_size
 from squeezekit.compression.share import share
+from squeezekit.data.dataset import split
 from squeezekit.data.digits import write_digits
-from squeezekit.data.folders import split
 from squeezekit.errors import InputError
 from squeezekit.interop import safetensors_file
 from squeezekit.interop.weights import load_network

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 import subprocess
 import sys
 
@@ -226,9 +227,8 @@ def test_files_that_are_no_network(tmp_path, capfd):
     assert "neither a .sqz nor an .onnx" in refused(InputError, tmp_path / "weights.bin")
     for content in (b"", b"garbage", model().SerializeToString()[:60]):
         (tmp_path / "broken.onnx").write_bytes(content)
-        assert "broken.onnx is not a usable ONNX model" in refused(
-            InputError, tmp_path / "broken.onnx"
-        )
+        said = refused(InputError, tmp_path / "broken.onnx")
+        assert re.search(r"broken.onnx:? is not an? (usable )?ONNX model", said)
     assert capfd.readouterr() == ("", "")  # ONNX Runtime logs nothing
 
 

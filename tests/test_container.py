@@ -78,24 +78,28 @@ def test_file_by_hand():
     """A file put together from docs/format.md, byte by byte."""
     net = network()
     bias = net.tensors["c.bias"].astype("<f4").tobytes()
+    weight = net.tensors["c.weight"].values().astype("<f4").tobytes()
     text = metadata_json.to_json(net.metadata).encode()
     raw = b"".join(
         [
             varint(len(text)), text, varint(len(net.graph)), net.graph,
-            b"\x01",
+            b"\x02",
             b"\x06c.bias", b"\x00", b"\x01\x04", b"\x00", b"\x10",
             struct.pack("<I", zlib.crc32(bias)),
+            b"\x08c.weight", b"\x00", b"\x04\x04\x03\x03\x03", b"\x00", b"\xb0\x03",
+            struct.pack("<I", zlib.crc32(weight)),
         ]
     )  # fmt: skip
     deflate = zlib.compressobj(wbits=-15)
     stored = deflate.compress(raw) + deflate.flush()
     start = b"\x89SQZ\x01\x00\x01\x00" + struct.pack(
-        "<3I", HEADER + len(stored) + len(bias), len(stored), len(raw)
+        "<3I", HEADER + len(stored) + len(bias) + len(weight), len(stored), len(raw)
     )
-    data = start + struct.pack("<I", zlib.crc32(start + stored)) + stored + bias
+    data = start + struct.pack("<I", zlib.crc32(start + stored)) + stored + bias + weight
     decoded = container.decode(data)
     assert decoded.metadata == net.metadata
-    assert np.array_equal(decoded.tensors["c.bias"], net.tensors["c.bias"])
+    for name, values in net.values().items():
+        assert np.array_equal(decoded.tensors[name], values)
 
 
 def varint(value):

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from squeezekit.data.folders import split
+from squeezekit.data.dataset import split
 from squeezekit.demo import run_demo
 from squeezekit.interop.weights import load_network
 from squeezekit.runtime import classifier

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from squeezekit.data.dataset import split
 from squeezekit.data.digits import DIGITS_SIZE, write_digits
-from squeezekit.data.folders import split
 from squeezekit.errors import InputError
 
 

@@ -17,8 +17,8 @@ from optuna.trial import TrialState
 from typer.testing import CliRunner
 
 from squeezekit.cli.verbs import app
+from squeezekit.data.dataset import split
 from squeezekit.data.digits import write_digits
-from squeezekit.data.folders import split
 from squeezekit.errors import InputError
 from squeezekit.evaluation import evaluate
 from squeezekit.explore import space as spaces

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from squeezekit.compression.prune import kept_count, table1
-from squeezekit.data import folders
+from squeezekit.data import dataset
 from squeezekit.data.labelling import matched, with_labels
 from squeezekit.errors import InputError
 from squeezekit.evaluation import evaluate
@@ -38,7 +38,7 @@ def test_same_answers_in_every_way(network, shared_data, tmp_path):
     from squeezekit.trainable.network import TorchClassifier
 
     data = shared_data / "imagenet-500"
-    images = folders.split(data, "all")
+    images = dataset.split(data, "all")
     metadata = with_labels(network.metadata, 1000, data_dir=data)
     images = matched(images, metadata)
     container.write(network, tmp_path / "net.sqz")

@@ -302,7 +302,7 @@ def test_exported_in_int8(calibrated_small, tmp_path):
 
 def test_the_published_network(shared_data):
     """Accuracy in int8, calibrated on other images: within half a point on the first 100."""
-    from squeezekit.data.folders import split as images_of
+    from squeezekit.data.dataset import split as images_of
     from squeezekit.interop import han
 
     network = han.read(shared_data / "han-2016" / "compressed_SqueezeNet.net")

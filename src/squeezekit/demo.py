@@ -15,7 +15,7 @@ from rich.text import Text
 
 from squeezekit.compression import deep
 from squeezekit.compression.stages import Stage
-from squeezekit.data import folders
+from squeezekit.data import dataset
 from squeezekit.data.digits import write_digits
 from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
@@ -153,7 +153,7 @@ def _digits(directory: Path, seed: int) -> tuple[ImageSet, ImageSet]:
     except OSError as error:
         raise InputError(f"{directory} cannot be written ({error.strerror})") from None
     write_digits(directory, seed)
-    return folders.split(directory, "train"), folders.split(directory, "val")
+    return dataset.split(directory, "train"), dataset.split(directory, "val")
 
 
 def _trained(

@@ -57,5 +57,9 @@ class GraphError(FormatError):
     """The graph in the file is not a usable ONNX model."""
 
 
+class OperatorError(UnsupportedError, FormatError):
+    """The graph in the file has an operator, or a setting of one, outside of the closed list."""
+
+
 class CoderError(FormatError):
     """A tensor names an unknown coder, or its payload does not decode to its shape."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import unicodedata
 from collections import defaultdict
@@ -21,9 +20,6 @@ from squeezekit.runtime.images import ImageFile
 from squeezekit.text import encodable
 
 Part = Literal["train", "val", "test", "all"]
-
-VAL_SHARE = 0.2
-"""The share of an unsplit folder that is held out."""
 
 UNEVEN = 10
 """How many times the images of the smallest class the largest may have without a warning."""
@@ -163,41 +159,6 @@ def split_folders(directory: Path | str) -> dict[str, Path]:
     return parts
 
 
-def split(
-    directory: Path | str, part: Part, seed: int = 0, progress: Progress = silent
-) -> ImageSet:
-    """One part of a data set.
-
-    Where `directory` has split folders (see `split_folders`), a part is its folder; without val,
-    test serves as val, and the other way round. Where it is not split, or has nothing but train,
-    a fifth of each class is val (and test): which images depends on the seed and on each image's
-    own path only, so that adding images moves no other from one side to the other. (But a class
-    of two or more images always has one on each side, and a single image is train.)
-
-    Args:
-        directory: class folders, or split folders of class folders.
-        part: "all" is every image, of all split folders.
-        seed: of the split of an unsplit folder.
-        progress: told of each class folder, as task "scan".
-
-    Raises:
-        InputError: where there is no such folder, no image, or no such part.
-    """
-    folders = split_folders(directory)
-    if part == "all" and folders:
-        return union(Path(directory), [scan(folder, progress) for folder in folders.values()])
-    if part == "all":
-        return scan(directory, progress)
-    if folders.keys() <= {"train"}:
-        image_set = scan(folders.get("train", directory), progress)
-        names = [Path(str(path)).relative_to(image_set.root).as_posix() for path in image_set.paths]
-        return hold_out(image_set, names, part, seed)
-    name = serving(part, folders)
-    if name is None:
-        raise InputError(f"{directory} has no folder {part!r}")
-    return scan(folders[name], progress)
-
-
 def serving(part: Part, parts: Collection[str]) -> str | None:
     """The part that serves as `part`: itself, or test for val and val for test, or None."""
     return next((name for name in _SERVED_BY[part] if name in parts), None)
@@ -250,7 +211,7 @@ def match(image_set: ImageSet, labels: Sequence[str], label_ids: Sequence[str] =
     hyphens make no difference where the exact name fits none. Not every class needs a folder.
 
     Args:
-        image_set: as `scan` or `split` gives it.
+        image_set: as `scan` or `dataset.split` gives it.
         labels: the network's, in the order of its outputs; may be empty where there are ids.
         label_ids: the network's, or none.
 
@@ -362,44 +323,6 @@ def union(root: Path, sets: Sequence[ImageSet]) -> ImageSet:
     targets = [index[image_set.classes[t]] for image_set in sets for t in image_set.targets]
     paths = tuple(path for image_set in sets for path in image_set.paths)
     return ImageSet(root, paths, np.array(targets, np.int64), classes)
-
-
-def hold_out(image_set: ImageSet, names: Iterable[str], part: Part, seed: int) -> ImageSet:
-    """One side of a seeded split, class by class (see `split`), that follows from the names.
-
-    Args:
-        image_set: what to split.
-        names: one an image, which decides where it goes.
-        part: "train", or one of the others.
-        seed: another one gives another split.
-
-    Raises:
-        InputError: where every class has a single image.
-    """
-    places = np.array([_place(name, seed) for name in names])
-    held_out = places < VAL_SHARE
-    for target in range(len(image_set.classes)):
-        (members,) = np.nonzero(image_set.targets == target)
-        if not len(members):  # a class that these images do not show
-            continue
-        by_place = members[np.argsort(places[members])]
-        held_out[by_place[-1]] = False
-        if len(members) > 1:
-            held_out[by_place[0]] = True
-    chosen = ~held_out if part == "train" else held_out
-    if not chosen.any():
-        raise InputError(
-            f"{image_set.root} has a single image in every class, and none left to hold out"
-        )
-    return image_set.subset(np.flatnonzero(chosen))
-
-
-def _place(name: str, seed: int) -> float:
-    """A number in 0..1 that depends on nothing but the name and the seed."""
-    # File systems disagree on how an accented letter is spelt in Unicode.
-    name = unicodedata.normalize("NFC", name)
-    digest = hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 class _Finder:

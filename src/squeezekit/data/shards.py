@@ -197,11 +197,6 @@ def images_in(shards: Sequence[Path], progress: Progress = silent) -> list[Shard
     return images
 
 
-def sample_keys(image_set: ImageSet) -> list[str]:
-    """The keys of the samples that `scan_shards` found."""
-    return [path.key for path in image_set.paths if isinstance(path, ShardMember)]
-
-
 def _shards_in(folder: Path) -> list[Path]:
     """The tar files of a folder, unless they lie beside class folders."""
     listing, _ = scan_cache.listed(folder)

@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from squeezekit.errors import HeadError, InputError, UnsupportedError
 from squeezekit.files import read_bytes, write_whole
+from squeezekit.runtime import foreign_onnx
 from squeezekit.runtime.images import default_preprocessing
 from squeezekit.runtime.int8 import int8_model
 from squeezekit.runtime.preprocessing import with_assumption
@@ -95,9 +96,11 @@ def write(network: Network, path: Path | str, *, int8: bool = False) -> None:
 
 
 def _load(path: Path | str) -> ModelProto:
+    data = read_bytes(path)
+    foreign_onnx.check(Path(path), data)
     model = ModelProto()
     try:
-        model.ParseFromString(read_bytes(path))
+        model.ParseFromString(data)
     except DecodeError:
         raise InputError(f"{path}: is not an ONNX model") from None
     if not model.graph.node or not model.graph.output:

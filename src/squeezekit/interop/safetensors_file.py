@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from squeezekit.errors import GraphError, HeadError, InputError, UnsupportedError
+from squeezekit.errors import FormatError, InputError, UnsupportedError
 from squeezekit.files import read_bytes, write_whole
 from squeezekit.interop import torchvision
 from squeezekit.sqz.graph import parse
+from squeezekit.sqz.graph_reader import read_graph
 from squeezekit.sqz.metadata_json import from_json, to_json
 from squeezekit.sqz.network import Floats, Network, SharedTensor, Tensor
 
@@ -75,7 +76,7 @@ def read(path: Path | str) -> Network:
         return torchvision.from_state_dict(state, path)
     try:
         return _network(header, state)
-    except (KeyError, ValueError, binascii.Error, GraphError, HeadError) as error:
+    except (KeyError, ValueError, binascii.Error, FormatError) as error:
         raise InputError(f"{path}: its header is damaged ({error})") from None
 
 
@@ -90,6 +91,7 @@ def _network(header: dict[str, str], state: dict[str, Floats]) -> Network:
     tensors: dict[str, Tensor] = {name: state[name] for name in dict.fromkeys(order) if name}
     for name in json.loads(header.get(SHARED_KEY, "[]")):
         tensors[name] = SharedTensor.from_values(state[name])
+    read_graph(graph, tensors)
     return Network(graph, tensors, from_json(header[METADATA_KEY]))
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from squeezekit.errors import GraphError, InputError, UnsupportedError
-from squeezekit.runtime import backends
+from squeezekit.files import read_bytes
+from squeezekit.runtime import backends, foreign_onnx
 from squeezekit.runtime.backends import Backend, BackendName
 from squeezekit.runtime.images import ImageSource, default_preprocessing, prepare_file
 from squeezekit.runtime.preprocessing import (
@@ -313,6 +314,7 @@ def from_onnx(
     """A classifier that runs an `.onnx` file as it is; see `loading.load`."""
     if precision not in (None, "float"):
         raise InputError(f"{path}: an .onnx file runs as it is; choose a precision for a .sqz")
+    foreign_onnx.check(path, read_bytes(path))
     try:
         running = _started(path, threads, backend or "onnxruntime")
     except GraphError as error:

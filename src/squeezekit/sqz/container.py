@@ -27,6 +27,7 @@ from squeezekit.errors import (
 from squeezekit.files import read_bytes, write_whole
 from squeezekit.sqz import metadata_json
 from squeezekit.sqz.coders import dense, entropy, half, huffman
+from squeezekit.sqz.graph_reader import read_graph
 from squeezekit.sqz.network import Metadata, Network, SharedTensor, Tensor
 from squeezekit.sqz.varint import varint
 
@@ -107,7 +108,12 @@ def encode(network: Network, coder: CoderName = "entropy") -> bytes:
         network: the network.
         coder: "entropy" is the smallest; "huffman" is Deep Compression's for shared tensors;
             "dense" stores float32, or float16 where that loses nothing.
+
+    Raises:
+        GraphError: where the graph is not one that a `.sqz` may have.
+        OperatorError: where it has an operator that none may have.
     """
+    read_graph(network.graph, network.tensors)
     records, payloads = [], []
     for name, tensor in network.tensors.items():
         number, (parameters, payload) = _encode_tensor(tensor, coder)
@@ -270,6 +276,7 @@ def _parse_head(raw: bytes, version: tuple[int, int], end: int, size: int) -> He
         raise TrailingBytesError(f"{len(raw) - reader.position} bytes follow the head's records")
     if offset != size:
         raise TrailingBytesError(f"{size - offset} bytes follow the last payload")
+    read_graph(graph, {record.name: record for record in records})
     parts = {
         "metadata": after_metadata,
         "graph": after_graph - after_metadata,

@@ -8,13 +8,19 @@ from typing import Any, cast
 
 from squeezekit.errors import HeadError
 from squeezekit.sqz.network import Metadata, Preprocessing, Range
+from squeezekit.sqz.trained_on import TrainedOn
 
 
 def to_json(metadata: Metadata) -> str:
     """The metadata as one JSON object: compact, keys in the order of the fields, not escaped."""
     fields = dataclasses.asdict(metadata)
+    # Files that were not calibrated, or trained here, stay what they always were.
     if not metadata.activations:
-        del fields["activations"]  # files that were not calibrated stay what they always were
+        del fields["activations"]
+    if metadata.trained_on:
+        fields["trained_on"] = [known.as_json() for known in metadata.trained_on]
+    else:
+        del fields["trained_on"]
     return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -54,6 +60,7 @@ def from_json(text: str) -> Metadata:
             licence=metadata.string("licence", default=""),
             provenance=metadata.strings("provenance"),
             activations=metadata.ranges("activations"),
+            trained_on=metadata.trained_on("trained_on"),
         )
     except ValueError as error:
         raise HeadError(f"the metadata is not usable: {error}") from None
@@ -104,6 +111,12 @@ class _Object:
             return {}
         ranges = _Object(self._fields[key], f"{key!r} in {self._what}")
         return {name: ranges.pair(name) for name in ranges._fields}
+
+    def trained_on(self, key: str) -> tuple[TrainedOn, ...]:
+        value = self._fields.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self._wrong(key, "a list of objects")
+        return tuple(TrainedOn.from_json(item) for item in value)
 
     def pair(self, key: str) -> tuple[float, float]:
         numbers = self.numbers(key)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from squeezekit.sqz.trained_on import TrainedOn
 from squeezekit.text import encodable
 
 # As numpy.typing.NDArray, which takes 13 ms to import: as long as a small network to read.
@@ -153,6 +154,7 @@ class Metadata:
         provenance: where the weights come from and what was done to them, a line each.
         activations: by the name of a tensor between layers, the least and the largest value that
             it has in int8 (see `runtime.int8`); empty where the network was not calibrated.
+        trained_on: marks of the photos it has seen, one entry a training; empty where unknown.
     """
 
     name: str
@@ -163,6 +165,7 @@ class Metadata:
     licence: str = ""
     provenance: tuple[str, ...] = ()
     activations: Mapping[str, Range] = field(default_factory=dict, hash=False)
+    trained_on: tuple[TrainedOn, ...] = ()
 
     def __post_init__(self) -> None:
         # Names of files and folders come in here, and a file must be able to hold what it is given.

@@ -1,0 +1,244 @@
+"""Which photos training may not see, which a network has seen, and how a run writes both down."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from squeezekit.data.fingerprints import SIDE, Fingerprints, copies_among, groups_of
+from squeezekit.data.folders import ImageSet
+from squeezekit.errors import InputError
+from squeezekit.files import write_whole
+from squeezekit.sqz.trained_on import Digests, TrainedOn
+
+HELD_OUT_SHARE = 0.2
+"""The share of each class of an unsplit folder that is held out."""
+
+PHOTO_LIST = "photos.csv"
+"""In the folder of a run: every photo, and what it was for."""
+
+_FIELDS = ("part", "class", "photo", "digest", "look")
+_Flags = npt.NDArray[np.bool_]
+_CHANCE = 1 / 16
+"""Share of unknown photos that marks take for known ones (see `sqz.trained_on`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What is known of the photos that a network was trained on.
+
+    Attributes:
+        marks: as its metadata has them.
+        trained: the fingerprints of all that its last training saw, as the folder of a run lists
+            them; None where there is no such list.
+        held_out: digests of those that were kept apart then.
+    """
+
+    marks: tuple[TrainedOn, ...] = ()
+    trained: Fingerprints | None = None
+    held_out: Digests | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.marks) or self.trained is not None
+
+    def seen(self, prints: Fingerprints) -> _Flags:
+        """Which photos the network was trained on, (N,); or may have been, where it cannot tell.
+
+        By their bytes; by the list of a run also copies that were resized or saved again.
+        """
+        found = np.zeros(len(prints), bool)
+        marks = list(self.marks)
+        if self.trained is not None and self.held_out is not None:
+            found |= copies_among(prints, self.trained)
+            listed = TrainedOn.of(self.trained.digests, self.held_out)
+            marks = [known for known in marks if known != listed]
+        for known in marks:
+            trained, told = known.trained(prints.digests), known.told(prints.digests)
+            found |= trained
+            if known.every > 1 and _more_than_chance(int(trained.sum()), int(told.sum())):
+                found |= ~told
+        return found
+
+
+NOTHING = Memory()
+"""Of a network that nothing is known of."""
+
+
+def memory_of(marks: tuple[TrainedOn, ...], weights: Path | None = None) -> Memory:
+    """What a network's metadata says, and the list of photos beside its weights, if there is one.
+
+    Args:
+        marks: `Metadata.trained_on`.
+        weights: the folder of a run, or the weights in it; of other files there is no list.
+
+    Raises:
+        InputError: where the list is damaged.
+    """
+    if weights is None:
+        return Memory(marks)
+    folder = weights if weights.is_dir() else weights.parent
+    path = folder / PHOTO_LIST
+    if not path.is_file() or (weights.is_file() and weights.suffix != ".safetensors"):
+        return Memory(marks)
+    parts = _read_list(path)
+    held_out = np.concatenate([prints.digests for part, prints in parts.items() if part != "train"])
+    return Memory(marks, parts["train"], held_out)
+
+
+def held_out(
+    image_set: ImageSet,
+    prints: Fingerprints,
+    seed: int,
+    memory: Memory = NOTHING,
+    *,
+    whole: bool = False,
+) -> _Flags:
+    """Which images of an unsplit set are held out: a fifth of each class, by their bytes.
+
+    Each has a place that follows from its digest and the seed; those with the lowest places of each
+    class are held out. What the network was trained on never is, and copies of a photo, near ones
+    too, are all on its side.
+
+    Args:
+        image_set: what to split.
+        prints: of its images.
+        seed: another one gives another split.
+        memory: of the network that the images are for.
+        whole: classes with a single image are split too, all together, as where training goes
+            without labels; else such an image is trained on.
+
+    Returns:
+        bool (N,); False everywhere where there is nothing to hold out.
+    """
+    groups = groups_of(prints)
+    free = ~np.isin(groups, groups[memory.seen(prints)])
+    size = np.bincount(groups, minlength=len(groups))
+    chosen = np.zeros(len(groups), bool)  # by group
+    place = _places(groups, prints.digests, f"{seed}")
+
+    def take(candidates: list[int], images: int) -> None:
+        """Of groups in their order those that fit into a fifth of so many images."""
+        left = round(HELD_OUT_SHARE * images)
+        for group in candidates:
+            if size[group] <= left:
+                chosen[group] = True
+                left -= int(size[group])
+
+    single: list[int] = []
+    for target in range(len(image_set.classes)):
+        (members,) = np.nonzero(image_set.targets == target)
+        ours = np.unique(groups[members])
+        ours = ours[image_set.targets[ours] == target]  # of a group in two classes, the first's
+        if len(members) == 1:
+            single += ours.tolist()
+            continue
+        candidates = sorted(ours[free[ours]].tolist(), key=place.__getitem__)
+        take(candidates, len(members))
+        if candidates and len(ours) > 1 and not chosen[candidates].any():
+            chosen[min(candidates, key=lambda group: int(size[group]))] = True
+    if whole:
+        take(sorted((g for g in single if free[g]), key=place.__getitem__), len(single))
+    return chosen[groups]
+
+
+def halved(image_set: ImageSet, prints: Fingerprints) -> tuple[_Flags, _Flags]:
+    """Held-out images in two halves: one to choose by, and one to tell the accuracy of the choice.
+
+    Which is which follows from the images alone, and copies of a photo stay together.
+
+    Returns:
+        bool (N,) each; where there are no two images that differ, both are all.
+    """
+    groups = groups_of(prints)
+    place = _places(groups, prints.digests, "half")
+    size = np.bincount(groups, minlength=len(groups))
+    second = np.zeros(len(groups), bool)  # by group
+    counts = [0, 0]
+    for target in range(len(image_set.classes)):
+        ours = np.unique(groups[image_set.targets == target])
+        ours = ours[image_set.targets[ours] == target]
+        of_class = [0, 0]
+        for group in sorted(ours.tolist(), key=place.__getitem__):
+            side = min((1, 0), key=lambda side: (of_class[side], counts[side]))
+            of_class[side] += int(size[group])
+            counts[side] += int(size[group])
+            second[group] = side == 1
+    measuring = second[groups]
+    if measuring.all() or not measuring.any():
+        everything = np.ones(len(groups), bool)
+        return everything, everything
+    return ~measuring, measuring
+
+
+def write_list(path: Path, parts: Iterable[tuple[str, ImageSet, Fingerprints]]) -> None:
+    """Write a line for each photo: its part, class, name, digest and look (hexadecimal).
+
+    Raises:
+        InputError: where it cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_FIELDS)
+    for part, image_set, prints in parts:
+        for i, file in enumerate(image_set.paths):
+            writer.writerow(
+                [
+                    part,
+                    image_set.classes[image_set.targets[i]],
+                    _name_below(file, image_set.root),
+                    f"{int(prints.digests[i]):016x}",
+                    prints.looks[i].tobytes().hex(),
+                ]
+            )
+    write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _read_list(path: Path) -> dict[str, Fingerprints]:
+    found: dict[str, tuple[list[int], list[bytes]]] = {"train": ([], []), "val": ([], [])}
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            for row in csv.DictReader(file):
+                digests, looks = found.setdefault(row["part"], ([], []))
+                digests.append(int(row["digest"], 16))
+                looks.append(bytes.fromhex(row["look"]))
+        return {
+            part: Fingerprints(
+                np.array(digests, np.uint64),
+                np.frombuffer(b"".join(looks), np.uint8).reshape(len(digests), SIDE * SIDE),
+            )
+            for part, (digests, looks) in found.items()
+        }
+    except (OSError, csv.Error, KeyError, ValueError, TypeError, OverflowError):
+        raise InputError(
+            f"{path} is damaged: it tells which photos the network was trained on; "
+            "delete it to go by the marks in the weights alone"
+        ) from None
+
+
+def _places(groups: npt.NDArray[np.int64], digests: Digests, salt: str) -> dict[int, bytes]:
+    """What orders groups of photos: it follows from the bytes of their photos and the salt."""
+    least: dict[int, int] = {}
+    for group, digest in zip(groups.tolist(), digests.tolist(), strict=True):
+        least[group] = min(digest, least.get(group, digest))
+    return {
+        group: hashlib.sha256(f"{salt}/{digest:016x}".encode()).digest()
+        for group, digest in least.items()
+    }
+
+
+def _more_than_chance(hits: int, told: int) -> bool:
+    """Whether more photos are marked than would be by mistake: four standard deviations more."""
+    return hits > told * _CHANCE + 4 * math.sqrt(told * _CHANCE * (1 - _CHANCE))
+
+
+def _name_below(file: object, root: Path) -> str:
+    path = Path(str(file))
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(file)
