@@ -19,7 +19,7 @@ from squeezekit.models import catalogue
 from squeezekit.models.builder import GraphBuilder
 from squeezekit.runtime.images import default_preprocessing
 from squeezekit.sqz import container
-from squeezekit.sqz.network import CAFFE, Metadata
+from squeezekit.sqz.network import CAFFE, Metadata, Preprocessing
 
 
 @pytest.fixture
@@ -309,4 +309,80 @@ def test_a_preprocessing_that_cannot_be(tmp_path, command, options, reason, verb
     code, out, err = command(verb, net, target, *options)
     assert (code, out) == (2, "")
     assert reason in sentence(err)
+    assert files_in(tmp_path) == before
+
+
+# ---------------------------------------------------- names of classes are never guessed in silence
+
+
+def greys(root, names, images=2):
+    """Class folders of plain photos, the k-th of the k-th brightness."""
+    for k, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for i in range(images):
+            Image.new("L", (32 + i, 32), 12 + 20 * k).save(root / name / f"{i}.png")
+    return root
+
+
+def grey_network(classes):
+    """A network that tells the brightnesses of `greys` apart, darkest first."""
+    net = GraphBuilder(1, 32, 32)
+    x = net.flatten("flat", net.global_average_pool("pool", net.image))
+    x = net.linear("fc", x, classes)
+    how = Preprocessing(32, 32, "warp", "L", scale=1.0, mean=(0.0,), std=(1.0,))
+    levels = 12.0 + 20.0 * np.arange(classes)
+    # The nearest level by the largest of 2 x level - level^2.
+    tensors = {"fc.weight": 2 * levels[:, None], "fc.bias": -(levels**2)}
+    network = net.build(x, Metadata("greys", how))
+    return network.with_tensors({n: v.astype(np.float32) for n, v in tensors.items()})
+
+
+@pytest.mark.parametrize(
+    ("names", "how"),
+    [
+        ([str(i) for i in range(11)], "numbers of"),
+        ([str(i) for i in range(1, 12)], "numbers (from 1) of"),
+        (sorted(str(i) for i in range(11)), "alphabetical order"),  # as ImageFolder numbers them
+        ([f"shade {c}" for c in "abcdefghijk"], "alphabetical order"),
+    ],
+)
+def test_folders_in_the_order_of_the_outputs(tmp_path, command, names, how):
+    data = greys(tmp_path / "data", names)
+    net = tmp_path / "net.sqz"
+    container.write(grey_network(11), net)
+    code, out, err = command("evaluate", net, "--data", data, "--json")
+    assert code == 0, err
+    assert json.loads(out)["top1"] == 100
+    assert how in err
+    code, _, err = command(
+        "compress", net, "--data", data, "-o", tmp_path / "small.sqz", "--method", "best"
+    )
+    assert code == 0, err
+    assert how in err
+    metadata = container.read(tmp_path / "small.sqz").metadata
+    assert metadata.labels == tuple(names)
+    assert any(how in step for step in metadata.provenance)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"shade {c}" for c in "bcdefghijka"],
+        [f"shade {c}" for c in "bacdefghijk"],
+        [f"shade {c}" for c in "kjihgfedcba"],
+        [str(i) for i in reversed(range(11))],
+        [str(i) for i in range(2, 13)],
+        [str(10 * i) for i in range(11)],
+    ],
+)
+@pytest.mark.parametrize("verb", ["evaluate", "compress", "sensitivity"])
+def test_folders_in_another_order_are_refused(tmp_path, command, names, verb):
+    data = greys(tmp_path / "data", names)
+    net = tmp_path / "net.sqz"
+    container.write(grey_network(11), net)
+    before = files_in(tmp_path)
+    options = ["-o", tmp_path / "out.sqz", "--method", "svd", "--energy", "0.9"]
+    code, out, err = command(verb, net, "--data", data, *(options if verb == "compress" else []))
+    assert (code, out) == (2, "")
+    assert "--labels" in sentence(err)
     assert files_in(tmp_path) == before

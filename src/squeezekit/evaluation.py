@@ -8,20 +8,24 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from squeezekit.data.folders import ImageSet
+from squeezekit.data.labelling import Note, with_labels
 from squeezekit.errors import InputError
 from squeezekit.progress import Progress, silent
-from squeezekit.runtime.classifier import ranked, softmax
+from squeezekit.runtime.classifier import from_network, ranked, softmax
 from squeezekit.runtime.images import ImageFile, prepare_file
-from squeezekit.sqz.network import Floats, Metadata, Preprocessing
+from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing
 
 _TOP = 5
 _MOST_THREADS = 8
+_JUDGES = 200
+"""Photos that tell whether class folders are in the order of a network's outputs."""
 
 
 class Evaluated(Protocol):
@@ -67,6 +71,48 @@ def outputs(classifier: Evaluated) -> int:
     side = preprocessing.crop
     black = np.zeros((1, preprocessing.channels, side, side), np.float32)
     return int(classifier.logits(black).shape[1])
+
+
+def labelled(
+    source: Network | Evaluated,
+    *,
+    labels: Path | None = None,
+    images: ImageSet | None = None,
+    data: Path | ImageSet | None = None,
+    note: Note = lambda text: None,
+) -> Metadata:
+    """A network's metadata, with class names where any can be found (`labelling.with_labels`).
+
+    Class folders name the classes only where the network agrees on some of their photos.
+
+    Args:
+        source: the network.
+        labels: a labels file that the user names.
+        images: class folders, which may name the classes.
+        data: the folder of images, in or beside which a labels file may lie.
+        note: told where class folders named the classes.
+
+    Raises:
+        InputError: where the labels file cannot be read or does not fit the network, or the network
+            does not agree with the class folders.
+    """
+    runs = from_network(source, precision="float") if isinstance(source, Network) else source
+    count = outputs(runs)
+
+    def judged(image_set: ImageSet) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        limit = min(len(image_set), max(_JUDGES, 2 * count))
+        found = evaluate(runs, image_set, limit=limit)
+        return found.targets, found.ranked[:, 0]
+
+    return with_labels(
+        source.metadata,
+        count,
+        labels_file=labels,
+        image_set=images,
+        data_dir=data if isinstance(data, Path) else None,
+        judge=judged,
+        note=note,
+    )
 
 
 def evaluate(

@@ -112,16 +112,9 @@ def labelled(
     classifier: Evaluated, labels: Path | None, images: ImageSet | None, data: Path | None
 ) -> Metadata:
     """A classifier's metadata, with class names where any can be found."""
-    from squeezekit.data.labelling import with_labels
-    from squeezekit.evaluation import outputs
+    from squeezekit.evaluation import labelled as labelled_by
 
-    return with_labels(
-        classifier.metadata,
-        outputs(classifier),
-        labels_file=labels,
-        image_set=images,
-        data_dir=data,
-    )
+    return labelled_by(classifier, labels=labels, images=images, data=data, note=note)
 
 
 def run_report(run: Run, out: Path, data: Path) -> Path | None:

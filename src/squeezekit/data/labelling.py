@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from squeezekit.data.folders import ImageSet, match
 from squeezekit.errors import InputError
 from squeezekit.runtime.labels import find_labels, read_labels
 from squeezekit.sqz.network import Metadata
+
+Judge = Callable[[ImageSet], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
+"""From images whose targets are outputs, to (targets, predictions) of some of them, both (N,)."""
+
+Note = Callable[[str], None]
+"""Told a sentence that the user should read."""
+
+_CHANCE = 0.01
+"""So improbable must it be that chance alone gets as many images right."""
+
+_MANY = 5
+"""Images of a class whose majority says something about it; fewer must agree, and be two."""
 
 
 def with_labels(
@@ -18,18 +35,33 @@ def with_labels(
     labels_file: Path | None = None,
     image_set: ImageSet | None = None,
     data_dir: Path | None = None,
+    judge: Judge | None = None,
+    note: Note = lambda text: None,
 ) -> Metadata:
     """Complete the metadata of a network with `outputs` outputs.
 
     In this order: the labels file that the user names; the network's own labels; a labels file in
-    the data folder or beside it; the class folders in alphabetical order, where there are as many
-    as outputs, as training tools number them.
+    the data folder or beside it; the class folders. Folders whose names are all numbers are the
+    outputs of these numbers, from 0, or from 1 where that alone fits; others are in alphabetical
+    order, where there are as many as outputs, as training tools number them. Neither is believed
+    before the network has agreed on the images: what was taken is noted, and becomes a line of
+    provenance.
+
+    Args:
+        metadata: of the network.
+        outputs: how many classes it tells apart.
+        labels_file: named by the user.
+        image_set: class folders.
+        data_dir: where a labels file may lie.
+        judge: runs the network on some of the images; without it, class folders name nothing.
+        note: told where class folders gave the labels.
 
     Returns:
         The metadata, as it was where no labels are found.
 
     Raises:
-        InputError: where the labels file cannot be read or does not have `outputs` names.
+        InputError: where the labels file cannot be read or does not have `outputs` names, or the
+            network does not agree with the class folders.
     """
     if labels_file is not None:
         labels, label_ids = read_labels(labels_file)
@@ -43,9 +75,121 @@ def with_labels(
     found = find_labels(data_dir, outputs) if data_dir is not None else None
     if found is not None:
         return dataclasses.replace(metadata, labels=found[0], label_ids=found[1])
-    if image_set is not None and len(image_set.classes) == outputs:
-        return dataclasses.replace(metadata, labels=image_set.classes)
+    if image_set is None or judge is None:
+        return metadata
+    return _by_folders(metadata, outputs, image_set, judge, note)
+
+
+def _by_folders(
+    metadata: Metadata, outputs: int, image_set: ImageSet, judge: Judge, note: Note
+) -> Metadata:
+    """The metadata with the labels that the class folders give and the network confirms."""
+    names = image_set.classes
+    if orders := _orders(names, outputs):
+        doubts = []
+        for how, labels in orders.items():
+            targets, predictions = judge(match(image_set, labels))
+            doubt = _doubt(targets, predictions, numbered=how != _ALPHABETICAL)
+            if not doubt:
+                agreed = int((targets == predictions).sum())
+                step = f"classes named by the {how} of the class folders"
+                note(
+                    f"{metadata.name} has no labels: {step}, "
+                    f"as {agreed} of {len(targets)} photos agree"
+                )
+                return dataclasses.replace(metadata, labels=labels).with_step(step)
+            doubts.append(f"by the {how} of the class folders {doubt}")
+        raise InputError(
+            f"{metadata.name} has no labels, and {' and '.join(doubts)}: name its classes by "
+            f"--labels, or by a labels.txt in {image_set.root}, in the order of its outputs"
+        )
+    if all(map(_is_number, names)):
+        raise InputError(
+            f"{metadata.name} has no labels, and the class folders in {image_set.root} are numbers "
+            f"that do not fit its {outputs} outputs: name its classes by --labels, or by a "
+            "labels.txt there, in the order of its outputs"
+        )
     return metadata
+
+
+_ALPHABETICAL = "alphabetical order"
+
+
+def _orders(names: Sequence[str], outputs: int) -> dict[str, tuple[str, ...]]:
+    """The labels that names of class folders may give, by what says so, the surest first."""
+    orders: dict[str, tuple[str, ...]] = {}
+    if all(map(_is_number, names)):
+        by_number = {int(name): name for name in names}
+        if len(by_number) < len(names):  # 1 and 01
+            return {}
+        if max(by_number) < outputs:
+            orders["numbers"] = tuple(by_number.get(i, str(i)) for i in range(outputs))
+        elif sorted(by_number) == list(range(1, outputs + 1)):
+            orders["numbers (from 1)"] = tuple(by_number[i + 1] for i in range(outputs))
+        else:
+            return {}
+    if len(names) == outputs and tuple(sorted(names)) not in orders.values():
+        orders[_ALPHABETICAL] = tuple(sorted(names))
+    return orders
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal() and len(name) < 10
+
+
+def _doubt(
+    targets: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64], *, numbered: bool
+) -> str:
+    """Why these predictions do not confirm what the outputs stand for; empty where they do.
+
+    Numbers say themselves what they stand for, so that a network may be poor; an order must have
+    been right far more often than chance, and neither may another order be clearly better.
+    """
+    total, right = len(targets), int((targets == predictions).sum())
+    pairs, counts = np.unique(np.stack([targets, predictions]), axis=1, return_counts=True)
+    best, taken_targets, taken_outputs = 0, set(), set()
+    for place in np.argsort(-counts, kind="stable"):  # one output a class, the plainest first
+        target, output = pairs[:, place].tolist()
+        if target not in taken_targets and output not in taken_outputs:
+            best += int(counts[place])
+            taken_targets.add(target)
+            taken_outputs.add(output)
+    alone = total == len(np.unique(targets))  # one photo a class
+    if 3 * right < 2 * best or (alone and best > right + 1) or _swapped(targets, predictions):
+        return f"{right} of {total} photos are right, and by another order {best}"
+    share = np.bincount(targets, minlength=int(max(targets.max(), predictions.max())) + 1) / total
+    chance = float(share[predictions].mean())
+    if not numbered and _at_least(right, total, chance) > _CHANCE:
+        return f"{right} of {total} photos are right, no more than chance allows"
+    return ""
+
+
+def _swapped(targets: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) -> bool:
+    """Whether most images of a class are taken for one whose own are mostly taken for another."""
+    taken_for: dict[int, int] = {}
+    for target in np.unique(targets).tolist():
+        outputs, counts = np.unique(predictions[targets == target], return_counts=True)
+        most, total = int(counts.max()), int(counts.sum())
+        if 2 * most > total if total >= _MANY else most == total > 1:
+            taken_for[target] = int(outputs[counts.argmax()])
+    return any(
+        output != target and taken_for.get(output, output) != output
+        for target, output in taken_for.items()
+    )
+
+
+def _at_least(right: int, total: int, chance: float) -> float:
+    """The probability that chance gets so many right or more (binomial)."""
+    if chance >= 1:
+        return 1.0
+    log_p, log_q = math.log(max(chance, 1e-300)), math.log1p(-chance)
+    return sum(
+        math.exp(
+            math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1)
+            + k * log_p + (total - k) * log_q
+        )
+        for k in range(right, total + 1)
+    )  # fmt: skip
 
 
 def matched(image_set: ImageSet, metadata: Metadata) -> ImageSet:
