@@ -191,7 +191,7 @@ def test_plain_c_without_vectors(photo, example, tmp_path):
 
 
 def test_library_is_small(tmp_path):
-    """Under 40 KB for x86-64; C needs no unwind tables."""
+    """Under 48 KB for x86-64; C needs no unwind tables."""
     clang, size = compiler("clang"), compiler("size")
     flags = ["--target=x86_64-linux-gnu", "-std=c99", "-Os", "-fno-asynchronous-unwind-tables"]
     built = subprocess.run([clang, *flags, "-c", *SOURCES], cwd=tmp_path, capture_output=True)
@@ -200,7 +200,7 @@ def test_library_is_small(tmp_path):
     lines = subprocess.run(
         [size, *sorted(tmp_path.glob("*.o"))], check=True, capture_output=True, text=True
     ).stdout.splitlines()[1:]
-    assert sum(int(line.split()[0]) + int(line.split()[1]) for line in lines) < 40_000
+    assert sum(int(line.split()[0]) + int(line.split()[1]) for line in lines) < 48_000
 
 
 def test_example_is_an_example():

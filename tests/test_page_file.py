@@ -18,7 +18,7 @@ from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.images import prepare
 from squeezekit.sqz import container
 
-PROGRAM_BYTES = 30_000
+PROGRAM_BYTES = 36_000
 
 
 def unwrapped(text, size):

@@ -1,6 +1,8 @@
 /* The container: header, head and tensor records, each length checked against what is there. */
 #include "container.h"
 #include "proto.h"
+#include "tensors.h"
+#include "text.h"
 
 enum { VERSION = 1, DEFLATE = 1 };
 
@@ -38,6 +40,7 @@ int sqz_sized(Span *span, Span *out) {
 
 sqz_error sqz_read_header(Span file, u32 *stored, u32 *raw) {
     static const u8 magic[] = {0x89, 'S', 'Q', 'Z'};
+    if (!size_of(file)) return SQZ_NOT_SQZ;
     for (u32 i = 0; i < 4 && i < size_of(file); i++)
         if (file.at[i] != magic[i]) return SQZ_NOT_SQZ;
     if (size_of(file) < HEADER_BYTES) return SQZ_TRUNCATED;
@@ -51,46 +54,55 @@ sqz_error sqz_read_header(Span file, u32 *stored, u32 *raw) {
     u32 crc = crc32(crc32(0, at, at + 20), at + HEADER_BYTES, at + HEADER_BYTES + *stored);
     if (!same_crc(crc, little32(at + 20))) return SQZ_CHECKSUM;
     if (at[4] < VERSION || at[6] != DEFLATE || at[7]) return SQZ_HEAD;
-    return *raw && *raw <= MOST_HEAD_BYTES ? SQZ_OK : SQZ_LENGTH;
+    return *raw <= MOST_HEAD_BYTES ? SQZ_OK : SQZ_LENGTH;
 }
 
-/* Reads one record; its payload is the next of the file. */
-static sqz_error read_record(Span *head, Span *file, Record *r) {
-    u64 number, weights = 1;
-    if (!sqz_sized(head, &r->name) || head->at == head->end) return SQZ_HEAD;
+/* Reads one record but for where its payload lies. */
+static sqz_error read_record(Span *head, Record *r, u64 *payload_bytes) {
+    u64 number;
+    int empty = 0;
+    if (!sqz_sized(head, &r->name)) return SQZ_LENGTH;
+    if (!sqz_is_utf8(r->name)) return SQZ_HEAD;
+    if (head->at == head->end) return SQZ_LENGTH;
     r->coder = *head->at++;
+    if (!sqz_has_coder(r->coder)) return SQZ_CODER;
     if (!sqz_varint(head, MOST_AXES, &number)) return SQZ_LENGTH;
     r->axes = (u32)number;
     for (u32 i = 0; i < r->axes; i++) {
         if (!sqz_varint(head, MOST_WEIGHTS, &number)) return SQZ_LENGTH;
         r->shape[i] = (u32)number;
-        weights *= number;
-        if (weights > MOST_WEIGHTS) return SQZ_LENGTH;
+        empty |= !number;
     }
-    r->weights = (u32)weights;
-    if (!sqz_sized(head, &r->parameters)) return SQZ_HEAD;
-    if (!sqz_varint(head, size_of(*file), &number) || size_of(*head) < 4) return SQZ_LENGTH;
-    r->payload.at = file->at;
-    r->payload.end = file->at += number;
+    u64 weights = !empty;
+    for (u32 i = 0; i < r->axes && weights <= MOST_WEIGHTS; i++) weights *= r->shape[i];
+    r->weights = (u32)(weights > MOST_WEIGHTS ? MOST_WEIGHTS + 1 : weights);
+    if (!sqz_sized(head, &r->parameters)) return SQZ_LENGTH;
+    if (!sqz_varint(head, 0xffffffffu, payload_bytes) || size_of(*head) < 4) return SQZ_LENGTH;
     r->checksum = little32(head->at);
     head->at += 4;
     return SQZ_OK;
 }
 
-
 sqz_error sqz_read_records(sqz_network *net, Span head, Span payloads, Record *records, u32 count) {
-    u64 weights = 0;
+    u64 weights = 0, bytes;
     for (u32 i = 0; i < count; i++) {
         Record *r = records + i;
-        sqz_error error = read_record(&head, &payloads, r);
-        if (error) return error;
-        net->detail.at = (const char *)r->name.at;
-        net->detail.bytes = size_of(r->name);
-        if ((weights += r->weights) > MOST_WEIGHTS) return SQZ_LENGTH;
+        sqz_error error = read_record(&head, r, &bytes);
+        if (error) return refused(net, error, r->name);
         for (u32 j = 0; j < i; j++)
-            if (same_text(records[j].name, r->name)) return SQZ_HEAD;
-        if (!same_crc(crc32(0, r->payload.at, r->payload.end), r->checksum)) return SQZ_CHECKSUM;
+            if (same_text(records[j].name, r->name)) return refused(net, SQZ_HEAD, r->name);
+        if (bytes > size_of(payloads)) return refused(net, SQZ_LENGTH, r->name);
+        r->payload.at = payloads.at;
+        r->payload.end = payloads.at += bytes;
+        weights += r->weights;
+        if (weights > MOST_WEIGHTS) return refused(net, SQZ_LENGTH, r->name);
     }
-    net->detail.bytes = 0;
     return head.at == head.end && payloads.at == payloads.end ? SQZ_OK : SQZ_TRAILING;
+}
+
+sqz_error sqz_check_payloads(sqz_network *net, const Record *records, u32 count) {
+    for (const Record *r = records; r < records + count; r++)
+        if (!same_crc(crc32(0, r->payload.at, r->payload.end), r->checksum))
+            return refused(net, SQZ_CHECKSUM, r->name);
+    return SQZ_OK;
 }

@@ -15,4 +15,7 @@ int sqz_sized(Span *span, Span *out);
 /* Reads `count` records, which must use up the head, and their payloads the rest of the file. */
 sqz_error sqz_read_records(sqz_network *net, Span head, Span payloads, Record *records, u32 count);
 
+/* Whether every payload is what was written. */
+sqz_error sqz_check_payloads(sqz_network *net, const Record *records, u32 count);
+
 #endif

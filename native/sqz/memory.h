@@ -14,7 +14,7 @@ typedef struct {
 /* NULL where the memory is too small; what is used counts on, so that it tells what is needed. */
 static inline void *allot(Memory *memory, u64 bytes) {
     u64 at = memory->used;
-    memory->used += (bytes + ALIGNMENT - 1) & ~(u64)(ALIGNMENT - 1);
+    memory->used += (bytes + ALIGNMENT) & ~(u64)(ALIGNMENT - 1); /* at least one, so never none */
     return memory->used <= memory->size ? memory->base + at : NULL;
 }
 

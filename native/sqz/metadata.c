@@ -1,156 +1,96 @@
-/* What a C program needs of the metadata's JSON: the preprocessing, and the labels one by one. */
+/* The metadata: checked as Python checks it, and what a C program needs of it. */
 #include "metadata.h"
+#include "json.h"
 
-/* A reader that steps over values without a stack: strings, and how deep it is, are all it tracks.
- * What is no JSON ends it early, and then a key is missing. */
+/* ---- members of a kind; 0 where they are of another, or missing ---- */
 
-static void skip_space(Span *s) {
-    while (s->at < s->end && (*s->at == ' ' || *s->at == '\t' || *s->at == '\n' || *s->at == '\r'))
-        s->at++;
+static int any_string(Span object, const char *key, int needed) {
+    Span value, inside;
+    if (!sqz_json_member(object, key, &value)) return !needed;
+    return sqz_json_string(value, &inside);
 }
 
-static int accept(Span *s, u8 character) {
-    skip_space(s);
-    if (s->at == s->end || *s->at != character) return 0;
-    s->at++;
+/* How many strings a list has; none where it is not there. */
+static int strings(Span object, const char *key, u32 *count) {
+    Span list, rest, value, inside;
+    *count = 0;
+    if (!sqz_json_member(object, key, &list)) return 1;
+    if (!sqz_json_open(list, '[', &rest)) return 0;
+    for (; sqz_json_next(&rest, NULL, &value); ++*count)
+        if (!sqz_json_string(value, &inside)) return 0;
     return 1;
 }
 
-/* A string's bytes between its quotes, escapes as they are. */
-static int string(Span *s, Span *inside) {
-    if (!accept(s, '"')) return 0;
-    inside->at = s->at;
-    while (s->at < s->end && *s->at != '"') s->at += *s->at == '\\' && s->end - s->at > 1 ? 2 : 1;
-    inside->end = s->at;
-    return accept(s, '"');
+static int numbers(Span list, u32 count, double *values) {
+    Span rest, value;
+    if (!sqz_json_open(list, '[', &rest)) return 0;
+    for (u32 i = 0; i < count; i++)
+        if (!sqz_json_next(&rest, NULL, &value) || !sqz_json_number(value, values + i)) return 0;
+    return !sqz_json_next(&rest, NULL, &value);
 }
 
-/* Steps over one value, whatever it is; `value` gets its bytes. */
-static int value_of(Span *s, Span *value) {
-    u32 depth = 0;
-    Span inside;
-    skip_space(s);
-    value->at = s->at;
-    do {
-        skip_space(s);
-        if (s->at == s->end) return 0;
-        u8 c = *s->at;
-        if (c == '"') {
-            if (!string(s, &inside)) return 0;
-            continue;
-        }
-        if (c == '{' || c == '[') depth++;
-        else if (c == '}' || c == ']') {
-            if (!depth--) return 0;
-        }
-        s->at++;
-        if (!depth && c != '}' && c != ']') /* a number or a word */
-            while (s->at < s->end && *s->at != ',' && *s->at != '}' && *s->at != ']') s->at++;
-    } while (depth);
-    value->end = s->at;
-    return 1;
+static int number(Span object, const char *key, double *number) {
+    Span value;
+    return sqz_json_member(object, key, &value) && sqz_json_number(value, number);
 }
 
-/* The value of a key of an object; of a key that is there twice the last, as Python has it. */
-static int member(Span object, const char *key, Span *value) {
-    Span name, next;
-    int found = 0;
-    if (!accept(&object, '{')) return 0;
-    while (string(&object, &name) && accept(&object, ':') && value_of(&object, &next)) {
-        if (is(name, key)) {
-            *value = next;
-            found = 1;
-        }
-        if (!accept(&object, ',')) break;
-    }
-    return found;
-}
-
-/* The value at a place of a list. */
-static int item(Span list, u32 index, Span *value) {
-    if (!accept(&list, '[')) return 0;
-    for (u32 i = 0; value_of(&list, value); i++) {
-        if (i == index) return 1;
-        if (!accept(&list, ',')) return 0;
-    }
-    return 0;
-}
-
-/* A number, rounded to double as near as makes no difference to a float. */
-static int number(Span s, double *value) {
-    u64 digits = 0;
-    i32 shift = 0, power = 0;
-    int minus = accept(&s, '-'), down, any = 0, point = 0;
-    for (; s.at < s.end && ((*s.at >= '0' && *s.at <= '9') || *s.at == '.'); s.at++) {
-        if (*s.at == '.') {
-            if (point++) return 0;
-            continue;
-        }
-        any = 1;
-        if (digits < 100000000000000000u) { /* 18 digits tell floats apart */
-            digits = digits * 10 + (u64)(*s.at - '0');
-            shift -= point;
-        } else shift += !point;
-        if (shift < -100000 || shift > 100000) return 0;
-    }
-    if (s.at < s.end && (*s.at | 32) == 'e') {
-        s.at++;
-        down = accept(&s, '-');
-        if (!down) accept(&s, '+');
-        for (; s.at < s.end && *s.at >= '0' && *s.at <= '9' && power < 10000; s.at++)
-            power = power * 10 + (*s.at - '0');
-        shift += down ? -power : power;
-    }
-    skip_space(&s);
-    if (!any || s.at < s.end) return 0;
-    double result = (double)digits, ten = 10.0;
-    u32 steps = (u32)(shift < 0 ? -shift : shift);
-    if (!digits) steps = 0;
-    else if (steps > 400) return 0; /* beyond what a double holds */
-    double scale = 1.0;
-    for (; steps; steps >>= 1, ten *= ten)
-        if (steps & 1) scale *= ten;
-    *value = shift < 0 ? result / scale : result * scale;
-    if (minus) *value = -*value;
-    return *value - *value == 0.0;
-}
-
-static int float_member(Span object, const char *key, float *value) {
-    Span text;
-    double x;
-    if (!member(object, key, &text) || !number(text, &x)) return 0;
-    *value = (float)x;
-    return *value - *value == 0.0f;
-}
-
-static int float_list(Span object, const char *key, u32 count, float *values) {
-    Span list, text;
-    double x;
-    if (!member(object, key, &list)) return 0;
-    for (u32 i = 0; i < count; i++) {
-        if (!item(list, i, &text) || !number(text, &x)) return 0;
-        values[i] = (float)x;
-        if (values[i] - values[i] != 0.0f) return 0;
-    }
-    return !item(list, count, &text);
-}
-
-static int size_member(Span object, const char *key, i32 *value) {
-    Span text;
-    double x;
-    if (!member(object, key, &text) || !number(text, &x) || x < 1.0 || x > 65536.0) return 0;
-    *value = (i32)x;
-    return (double)*value == x;
+static int side(Span object, const char *key, i32 *pixels) {
+    Span value;
+    i64 found;
+    if (!sqz_json_member(object, key, &value) || !sqz_json_integer(value, &found)) return 0;
+    *pixels = (i32)found;
+    return found >= 1 && found <= 65536;
 }
 
 /* Which of some words a member is. */
-static int word_member(Span object, const char *key, const char *const *words, u32 count,
-                       u32 *which) {
-    Span text, inside;
-    if (!member(object, key, &text) || !string(&text, &inside)) return 0;
+static int word(Span object, const char *key, const char *const *words, u32 count, u32 *which) {
+    Span value, inside;
+    if (!sqz_json_member(object, key, &value) || !sqz_json_string(value, &inside)) return 0;
     for (*which = 0; *which < count; ++*which)
-        if (is(inside, words[*which])) return 1;
+        if (sqz_json_is(inside, words[*which])) return 1;
     return 0;
+}
+
+/* ---- the whole ---- */
+
+static int read_preprocessing(Span how, sqz_preprocessing *p) {
+    static const char *const modes[] = {"short_side", "warp"};
+    static const char *const colors[] = {"RGB", "BGR", "L"};
+    static const char *const interpolations[] = {"nearest", "bilinear", "bicubic"};
+    u32 mode, color, interpolation;
+    double scale, mean[3], std[3];
+    Span means, stds;
+    if (!side(how, "crop", &p->crop) || !side(how, "resize", &p->resize) || p->crop > p->resize ||
+        !word(how, "resize_mode", modes, 2, &mode) || !word(how, "color", colors, 3, &color) ||
+        !word(how, "interpolation", interpolations, 3, &interpolation))
+        return 0;
+    p->warp = (i32)mode;
+    p->color = (sqz_color)color;
+    p->interpolation = (sqz_interpolation)interpolation;
+    u32 channels = p->color == SQZ_L ? 1 : 3;
+    if (!number(how, "scale", &scale) || scale == 0.0 || !sqz_json_member(how, "mean", &means) ||
+        !numbers(means, channels, mean) || !sqz_json_member(how, "std", &stds) ||
+        !numbers(stds, channels, std))
+        return 0;
+    p->scale = (float)scale;
+    for (u32 i = 0; i < channels; i++) {
+        if (std[i] == 0.0) return 0;
+        p->mean[i] = (float)mean[i];
+        p->std[i] = (float)std[i];
+    }
+    return 1;
+}
+
+/* Ranges hold 0, and are not empty. */
+static int check_activations(Span whole) {
+    Span object, rest, key, pair;
+    double range[2];
+    if (!sqz_json_member(whole, "activations", &object)) return 1;
+    if (!sqz_json_open(object, '{', &rest)) return 0;
+    while (sqz_json_next(&rest, &key, &pair))
+        if (!numbers(pair, 2, range) || range[0] > 0.0 || range[1] < 0.0 || range[0] == range[1])
+            return 0;
+    return 1;
 }
 
 static Span metadata_of(const sqz_network *net) {
@@ -160,87 +100,39 @@ static Span metadata_of(const sqz_network *net) {
 }
 
 sqz_error sqz_read_metadata(sqz_network *net) {
-    static const char *const modes[] = {"short_side", "warp"};
-    static const char *const colors[] = {"RGB", "BGR", "L"};
-    static const char *const interpolations[] = {"nearest", "bilinear", "bicubic"};
     static const char *const outputs[] = {"logits", "probabilities"};
-    sqz_preprocessing *p = &net->preprocessing;
-    Span whole = metadata_of(net), how, ignored;
-    u32 mode, color, interpolation, output = 0;
-    if (!member(whole, "preprocessing", &how) || !size_member(how, "crop", &p->crop) ||
-        !size_member(how, "resize", &p->resize) || p->crop > p->resize ||
-        !word_member(how, "resize_mode", modes, 2, &mode) ||
-        !word_member(how, "color", colors, 3, &color) ||
-        !word_member(how, "interpolation", interpolations, 3, &interpolation))
+    Span whole = metadata_of(net), how, value;
+    u32 output = 0, labels, ids, lines;
+    if (!sqz_json_valid(whole) || !sqz_json_member(whole, "preprocessing", &how) ||
+        !any_string(whole, "name", 1) || !read_preprocessing(how, &net->preprocessing) ||
+        !strings(whole, "labels", &labels) || !strings(whole, "label_ids", &ids) ||
+        (labels && ids && labels != ids) || !any_string(whole, "licence", 0) ||
+        !strings(whole, "provenance", &lines) || !check_activations(whole))
         return SQZ_HEAD;
-    if (member(whole, "output", &ignored) && !word_member(whole, "output", outputs, 2, &output))
+    if (sqz_json_member(whole, "output", &value) && !word(whole, "output", outputs, 2, &output))
         return SQZ_HEAD;
-    p->warp = (i32)mode;
-    p->color = (sqz_color)color;
-    p->interpolation = (sqz_interpolation)interpolation;
     net->gives_probabilities = (i32)output;
-    net->channels = p->color == SQZ_L ? 1 : 3;
-    net->size = p->crop;
-    u32 channels = (u32)net->channels;
-    if (!float_member(how, "scale", &p->scale) || p->scale == 0.0f ||
-        !float_list(how, "mean", channels, p->mean) || !float_list(how, "std", channels, p->std))
-        return SQZ_HEAD;
-    for (u32 i = 0; i < channels; i++)
-        if (p->std[i] == 0.0f) return SQZ_HEAD;
+    net->channels = net->preprocessing.color == SQZ_L ? 1 : 3;
+    net->size = net->preprocessing.crop;
     return SQZ_OK;
 }
 
 /* ---- labels ---- */
 
-static u32 hex(Span *s) { /* the four digits after \u; 0 where they are none */
-    u32 value = 0;
-    for (u32 i = 0; i < 4; i++) {
-        u32 c = s->at < s->end ? *s->at++ : 0;
-        u32 digit = c - '0' < 10 ? c - '0' : (c | 32) - 'a' < 6 ? (c | 32) - 'a' + 10 : 16;
-        if (digit > 15) return 0;
-        value = value << 4 | digit;
-    }
-    return value;
-}
-
-static u32 escaped(Span *s) { /* the character after a backslash */
-    static const char from[] = "bfnrt", to[] = "\b\f\n\r\t";
-    if (s->at == s->end) return '\\';
-    u32 c = *s->at++;
-    for (u32 i = 0; i < 5; i++)
-        if (c == (u8)from[i]) return (u8)to[i];
-    if (c != 'u') return c;
-    c = hex(s);
-    if (c >> 10 == 0x36 && size_of(*s) >= 6 && s->at[0] == '\\' && s->at[1] == 'u') {
-        s->at += 2;
-        c = 0x10000 + ((c & 1023) << 10) + (hex(s) & 1023); /* a pair of surrogates */
-    }
-    return c;
-}
-
-static u32 utf8(u32 c, u8 *out) {
-    if (c < 0x80) {
-        out[0] = (u8)c;
-        return 1;
-    }
-    u32 more = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
-    out[0] = (u8)(0xffu << (7 - more) | c >> 6 * more);
-    for (u32 i = 1; i <= more; i++) out[i] = (u8)(0x80 | (c >> 6 * (more - i) & 63));
-    return more + 1;
-}
-
 int sqz_label(const sqz_network *net, int32_t index, char *label, size_t label_bytes) {
-    Span labels, text, inside;
+    Span labels, rest, value, inside;
     size_t used = 0;
     if (label_bytes) *label = 0;
-    if (index < 0 || !label_bytes || !member(metadata_of(net), "labels", &labels) ||
-        !item(labels, (u32)index, &text) || !string(&text, &inside))
+    if (index < 0 || !label_bytes || !sqz_json_member(metadata_of(net), "labels", &labels) ||
+        !sqz_json_open(labels, '[', &rest))
         return 0;
+    for (i32 i = 0; i <= index; i++)
+        if (!sqz_json_next(&rest, NULL, &value)) return 0;
+    if (!sqz_json_string(value, &inside)) return 0;
     while (inside.at < inside.end) {
-        u8 bytes[4] = {*inside.at++};
-        u32 count = 1;
-        if (*bytes == '\\') count = utf8(escaped(&inside), bytes);
-        if (used + count >= label_bytes) break;
+        u8 bytes[4];
+        u32 count = sqz_json_character(&inside, bytes);
+        if (used + count >= label_bytes) break; /* no half characters of escapes */
         for (u32 i = 0; i < count; i++) label[used++] = (char)bytes[i];
     }
     label[used] = 0;

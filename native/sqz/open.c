@@ -6,6 +6,7 @@
 #include "metadata.h"
 #include "place.h"
 #include "proto.h"
+#include "text.h"
 #include "weights.h"
 
 static sqz_error open_in(sqz_network *net, Span file, Memory *memory) {
@@ -19,12 +20,15 @@ static sqz_error open_in(sqz_network *net, Span file, Memory *memory) {
     if ((error = sqz_inflate(in, inflated, raw))) return error;
 
     Span head = {inflated, inflated + raw}, metadata, model;
-    if (!sqz_sized(&head, &metadata) || !sqz_sized(&head, &model)) return SQZ_LENGTH;
+    if (!sqz_sized(&head, &metadata)) return SQZ_LENGTH;
+    if (!sqz_is_utf8(metadata)) return SQZ_HEAD;
     net->metadata.at = (const char *)metadata.at;
     net->metadata.bytes = size_of(metadata);
     if ((error = sqz_read_metadata(net))) return error;
-    if (!sqz_varint(&head, MOST_TENSORS, &tensors)) return SQZ_LENGTH;
-    if ((error = sqz_graph_count(model, &nodes, &inputs))) return error;
+    if (!sqz_sized(&head, &model) || !sqz_varint(&head, MOST_TENSORS, &tensors)) return SQZ_LENGTH;
+    /* What is wrong with the records is said first, as by every reader. */
+    sqz_error graph_error = sqz_graph_count(model, &nodes, &inputs);
+    if (graph_error) nodes = inputs = 0;
 
     bytes = sizeof(Plan) + tensors * sizeof(Record) + nodes * sizeof(Node) +
             (nodes + 1) * sizeof(Value) + inputs * sizeof(u32);
@@ -38,8 +42,11 @@ static sqz_error open_in(sqz_network *net, Span file, Memory *memory) {
     plan->inputs = (u32 *)(plan->values + nodes + 1);
     plan->record_count = (u32)tensors;
     Span payloads = {in.end, file.end};
-    if ((error = sqz_read_records(net, head, payloads, plan->records, (u32)tensors))) return error;
+    error = sqz_read_records(net, head, payloads, plan->records, plan->record_count);
+    if (error) return error;
+    if (graph_error) return graph_error;
     if ((error = sqz_graph_plan(net, model))) return error;
+    if ((error = sqz_check_payloads(net, plan->records, plan->record_count))) return error;
     sqz_place_values(plan);
     return sqz_read_weights(net, memory);
 }

@@ -22,7 +22,7 @@ static void put_bits(float *at, u32 bits) {
 static int dense(const Record *r, float *values, void *state, void *scratch) {
     (void)state;
     (void)scratch;
-    if (size_of(r->parameters) || size_of(r->payload) != 4 * r->weights) return 0;
+    if (size_of(r->parameters) || size_of(r->payload) != 4 * (u64)r->weights) return 0;
     for (u32 i = 0; i < r->weights; i++) put_bits(values + i, little32(r->payload.at + 4 * i));
     return 1;
 }
@@ -39,7 +39,7 @@ static u32 from_half(u32 half) {
 static int half(const Record *r, float *values, void *state, void *scratch) {
     (void)state;
     (void)scratch;
-    if (size_of(r->parameters) || size_of(r->payload) != 2 * r->weights) return 0;
+    if (size_of(r->parameters) || size_of(r->payload) != 2 * (u64)r->weights) return 0;
     for (u32 i = 0; i < r->weights; i++) {
         const u8 *at = r->payload.at + 2 * i;
         put_bits(values + i, from_half(at[0] | (u32)at[1] << 8));
@@ -149,6 +149,7 @@ static int shared(const Record *r, float *values, void *state, void *scratch) {
     i32 *levels = (i32 *)(void *)values; /* these become values where they lie */
     u32 *bits = scratch;
     float *table = scratch;
+    if (!r->weights) shape[0] = 0; /* other axes may be large */
     clear((u32 *)levels, r->weights);
     clear(bits, centroids);
     if (sqz_entropy_shared(state, r->payload, levels, shape, bits, centroids,
@@ -192,11 +193,11 @@ static const struct {
     {sqz_entropy_bytes, no_scratch, entropy_floats},
 };
 
-sqz_error sqz_tensor_scratch(const Record *record, u64 *state, u64 *scratch) {
-    if (record->coder >= sizeof coders / sizeof *coders) return SQZ_CODER;
+int sqz_has_coder(u32 number) { return number < sizeof coders / sizeof *coders; }
+
+void sqz_tensor_scratch(const Record *record, u64 *state, u64 *scratch) {
     *state = coders[record->coder].state();
     *scratch = coders[record->coder].scratch(record);
-    return SQZ_OK;
 }
 
 void sqz_tensor_start(void *state, u64 bytes) {

@@ -6,18 +6,17 @@
 static u64 u64_max(u64 a, u64 b) { return a > b ? a : b; }
 
 /* What decoding a node's tensors needs on the way, in bytes: the most of all. */
-static sqz_error add_scratch(sqz_network *net, const Node *node, u64 *state, u64 *scratch) {
+static void add_scratch(const Node *node, u64 *state, u64 *scratch) {
     const Record *both[] = {node->weight, node->addend};
     for (u32 i = 0; i < 2; i++) {
         u64 bytes, held;
         if (!both[i]) continue;
-        if (sqz_tensor_scratch(both[i], &held, &bytes)) return refused(net, SQZ_CODER, both[i]->name);
+        sqz_tensor_scratch(both[i], &held, &bytes);
         bytes += ALIGNMENT;
         if (!i && node->op == CONV) bytes += 4 * (u64)both[i]->weights; /* before they are packed */
         *state = u64_max(*state, held);
         *scratch = u64_max(*scratch, bytes);
     }
-    return SQZ_OK;
 }
 
 static sqz_error decode_node(sqz_network *net, Node *node, void *state, float *scratch) {
@@ -41,8 +40,7 @@ sqz_error sqz_read_weights(sqz_network *net, Memory *memory) {
     u64 state = 0, scratch = 0;
     for (u32 i = 0; i < plan->node_count; i++) {
         Node *node = plan->nodes + i;
-        sqz_error error = add_scratch(net, node, &state, &scratch);
-        if (error) return error;
+        add_scratch(node, &state, &scratch);
         if (node->weight)
             node->weights = allot(memory, node->op == CONV ? 4 * sqz_packed_weights(node)
                                                            : 4 * (u64)node->weight->weights);

@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from squeezekit.errors import FormatError, InputError, UnsupportedError
+from squeezekit.errors import (
+    ChecksumError,
+    CoderError,
+    FormatError,
+    GraphError,
+    HeadError,
+    InputError,
+    LengthError,
+    NotSqzError,
+    TrailingBytesError,
+    TruncatedError,
+    UnsupportedError,
+    VersionError,
+)
 from squeezekit.sqz.network import Floats
 
 if TYPE_CHECKING:
@@ -21,8 +34,19 @@ Build = Literal["simd", "scalar"]
 Pixels = npt.NDArray[np.uint8]
 
 _FILES = {"simd": "runtime.wasm", "scalar": "runtime-scalar.wasm"}
-_MEMORY, _LENGTH, _UNSUPPORTED = 1, 7, 11
-"""Of sqz_error in native/sqz/sqz.h."""
+_MEMORY, _UNSUPPORTED = 1, 11
+_DAMAGE: dict[int, type[FormatError]] = {
+    2: NotSqzError,
+    3: VersionError,
+    4: TruncatedError,
+    5: TrailingBytesError,
+    6: ChecksumError,
+    7: LengthError,
+    8: HeadError,
+    9: GraphError,
+    10: CoderError,
+}
+"""Each sqz_error of native/sqz/sqz.h is one of ours."""
 
 _STRIP_BYTES = 1 << 20
 """What native/page.c takes of an image at a time, or one row."""
@@ -131,10 +155,14 @@ class PageRuntime:
                 f"the graph has the operator {detail}, or a setting of it, "
                 "that the web page and the C library lack"
             )
-        if error in (_MEMORY, _LENGTH):
+        if error == _MEMORY:
             return UnsupportedError("the network is too large for the web page and the C library")
-        where = f" at {detail}" if detail else ""
-        return FormatError(f"the file is not what the C library reads (error {error}{where})")
+        sentence = self._sentence(error)
+        return _DAMAGE[error](f"{sentence} ({detail})" if detail else sentence)
+
+    def _sentence(self, error: int) -> str:
+        place = self._call("page_error", error)
+        return self._view(place, 256).tobytes().partition(b"\0")[0].decode()
 
     def _text(self, what: str) -> str:
         place, size = self._call(f"page_{what}"), self._call(f"page_{what}_bytes")

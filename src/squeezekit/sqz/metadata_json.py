@@ -10,6 +10,9 @@ from squeezekit.errors import HeadError
 from squeezekit.sqz.network import Metadata, Preprocessing, Range
 from squeezekit.sqz.trained_on import TrainedOn
 
+MOST_DEPTH = 64
+"""Lists and objects that may lie within one another."""
+
 
 def to_json(metadata: Metadata) -> str:
     """The metadata as one JSON object: compact, keys in the order of the fields, not escaped."""
@@ -38,6 +41,8 @@ def from_json(text: str) -> Metadata:
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise HeadError(f"the metadata is not JSON ({error})") from None
+    if _depth(fields) > MOST_DEPTH:
+        raise HeadError(f"the metadata is nested more than {MOST_DEPTH} deep")
     metadata = _Object(fields, "the metadata")
     preprocessing = _Object(metadata.get("preprocessing"), "the preprocessing")
     try:
@@ -64,6 +69,18 @@ def from_json(text: str) -> Metadata:
         )
     except ValueError as error:
         raise HeadError(f"the metadata is not usable: {error}") from None
+
+
+def _depth(value: object) -> int:
+    """How deep lists and objects lie within one another."""
+    deepest, left = 0, [(value, 1)]
+    while left:
+        value, depth = left.pop()
+        if isinstance(value, list | dict):
+            deepest = max(deepest, depth)
+            inside = value.values() if isinstance(value, dict) else value
+            left += [(item, depth + 1) for item in inside if isinstance(item, list | dict)]
+    return deepest
 
 
 class _Object:

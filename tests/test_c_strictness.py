@@ -1,0 +1,311 @@
+"""The C library judges files as Python does: the same ones, by errors of the same names."""
+
+import dataclasses
+import functools
+import json
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from small_networks import shared, small_alexnet, small_squeezenet
+
+from squeezekit.errors import FormatError, GraphError, HeadError, UnsupportedError
+from squeezekit.interop.page_runtime import PageRuntime
+from squeezekit.models.builder import GraphBuilder
+from squeezekit.sqz import container
+from squeezekit.sqz.network import Metadata, Preprocessing
+
+HEADER_BYTES = 24
+
+
+def verdict(read, data):
+    """The name of the error, or None where the file is read."""
+    try:
+        read(data)
+    except (FormatError, UnsupportedError) as error:
+        return type(error)
+    return None
+
+
+def assert_alike(data):
+    """What Python reads, C reads or finds at fault in the graph, which Python looks at later."""
+    python, c = verdict(container.decode, data), verdict(PageRuntime, data)
+    if c in (GraphError, UnsupportedError):
+        return
+    assert c == python
+
+
+@functools.cache
+def files():
+    """Small files of every coder, with all that metadata may hold."""
+    net = GraphBuilder(1, 4, 4)
+    x = net.relu("relu", net.conv("conv", net.image, 3, 2))
+    x = net.linear("fc", net.flatten("flat", net.global_average_pool("pool", x)), 2)
+    how = Preprocessing(crop=4, resize=5, color="L", mean=(0.5,), std=(0.25,))
+    tiny = net.build(x, Metadata("tiny", how, ("\u00e4", 'b"\\'), ("n1", "n2"), licence="CC0"))
+    with_ranges = dataclasses.replace(
+        tiny, metadata=dataclasses.replace(tiny.metadata, activations={"image": (-1.0, 2.5)})
+    )
+    networks = [tiny, with_ranges, shared(tiny), shared(small_alexnet(35)), shared(small_squeezenet())]
+    return [container.encode(n, c) for n in networks for c in ("entropy", "huffman", "dense")]
+
+
+def taken_apart(sqz):
+    """Header, inflated head, payloads."""
+    stored = int.from_bytes(sqz[12:16], "little")
+    head = zlib.decompress(sqz[HEADER_BYTES : HEADER_BYTES + stored], -15)
+    return sqz[:HEADER_BYTES], head, sqz[HEADER_BYTES + stored :]
+
+
+def put_together(header, stored, raw_bytes, payloads):
+    """A file whose lengths and checksum of the head are right."""
+    header = bytearray(header)
+    header[8:12] = (HEADER_BYTES + len(stored) + len(payloads)).to_bytes(4, "little")
+    header[12:16] = len(stored).to_bytes(4, "little")
+    header[16:20] = raw_bytes.to_bytes(4, "little")
+    header[20:24] = zlib.crc32(stored, zlib.crc32(header[:20])).to_bytes(4, "little")
+    return bytes(header) + stored + payloads
+
+
+def deflated(raw, level=9, strategy=0):
+    deflate = zlib.compressobj(level, zlib.DEFLATED, -15, strategy=strategy)
+    return deflate.compress(raw) + deflate.flush()
+
+
+def with_head(sqz, raw):
+    header, _, payloads = taken_apart(sqz)
+    return put_together(header, deflated(raw), len(raw), payloads)
+
+
+def with_metadata(sqz, text):
+    """The same file with other metadata."""
+    raw = taken_apart(sqz)[1]
+    size, at = read_varint(raw)
+    assert json.loads(raw[at : at + size])
+    return with_head(sqz, sized(text) + raw[at + size :])
+
+
+def read_varint(data):
+    value = 0
+    for at, byte in enumerate(data):
+        value |= (byte & 127) << 7 * at
+        if byte < 128:
+            return value, at + 1
+    raise AssertionError
+
+
+def sized(data):
+    size, out = len(data), bytearray()
+    while size > 127:
+        out.append(size & 127 | 128)
+        size >>= 7
+    return bytes([*out, size]) + data
+
+
+def damaged(data, bytes_):
+    """Some bytes changed, left out, put in or repeated."""
+    changed = bytearray(bytes_)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, max(len(changed) - 1, 0)))
+        kind = data.draw(st.integers(0, 4))
+        if not changed or kind == 0:
+            changed[at:at] = data.draw(st.binary(min_size=1, max_size=3))
+        elif kind == 1:
+            del changed[at : at + data.draw(st.integers(1, 4))]
+        elif kind == 2:
+            changed[at] ^= 1 << data.draw(st.integers(0, 7))
+        elif kind == 3:
+            changed[at] = data.draw(st.sampled_from(b"\x00\x01\x7f\x80\xff\"\\{}[],:-.0e"))
+        else:
+            changed[at:at] = changed[at : at + data.draw(st.integers(1, 40))]
+    return bytes(changed)
+
+
+SOME = settings(max_examples=400, deadline=None)
+
+
+@given(st.data())
+@SOME
+def test_damaged_files(data):
+    assert_alike(damaged(data, data.draw(st.sampled_from(files()))))
+
+
+@given(st.data())
+@SOME
+def test_damaged_headers_with_a_right_checksum(data):
+    sqz = data.draw(st.sampled_from(files()))
+    header = bytearray(damaged(data, sqz[:20])[:20].ljust(20, b"\0"))
+    stored = int.from_bytes(header[12:16], "little")
+    rest = sqz[HEADER_BYTES:]
+    checksum = zlib.crc32(rest[:stored], zlib.crc32(header)).to_bytes(4, "little")
+    assert_alike(bytes(header) + checksum + rest)
+
+
+@given(st.data())
+@SOME
+def test_damaged_heads_with_a_right_checksum(data):
+    sqz = data.draw(st.sampled_from(files()))
+    assert_alike(with_head(sqz, damaged(data, taken_apart(sqz)[1])))
+
+
+@given(st.data())
+@SOME
+def test_damaged_deflate_with_a_right_checksum(data):
+    sqz = data.draw(st.sampled_from(files()))
+    header, raw, payloads = taken_apart(sqz)
+    kinds = [(0, 0), (9, 0), (9, zlib.Z_FIXED), (9, zlib.Z_HUFFMAN_ONLY)]
+    stored = damaged(data, deflated(raw, *data.draw(st.sampled_from(kinds))))
+    stated = len(raw) + data.draw(st.sampled_from([0, 0, 0, -1, 1, -len(raw)]))
+    assert_alike(put_together(header, stored, stated, payloads))
+
+
+@given(st.data())
+@SOME
+def test_damaged_metadata(data):
+    sqz = data.draw(st.sampled_from(files()[:6]))
+    raw = taken_apart(sqz)[1]
+    size, at = read_varint(raw)
+    assert_alike(with_metadata(sqz, damaged(data, raw[at : at + size])))
+
+
+@given(st.data())
+@SOME
+def test_damaged_payloads_with_right_checksums(data):
+    sqz = data.draw(st.sampled_from(files()))
+    header, raw, payloads = taken_apart(sqz)
+    record = data.draw(st.sampled_from(container.read_head(sqz).records))
+    start = record.offset - (len(sqz) - len(payloads))
+    payload = damaged(data, payloads[start : start + record.payload_bytes])
+    before, size = record.checksum.to_bytes(4, "little"), varint(record.payload_bytes)
+    after = zlib.crc32(payload).to_bytes(4, "little")
+    raw = raw.replace(size + before, varint(len(payload)) + after)
+    rest = payloads[:start] + payload + payloads[start + record.payload_bytes :]
+    assert_alike(put_together(header, deflated(raw), len(raw), rest))
+
+
+def varint(number):
+    return sized(b"\0" * number)[: -number or None]
+
+
+# ------------------------------------------------------------------------------------ metadata
+
+
+GOOD = {
+    "name": "n",
+    "preprocessing": {
+        "crop": 4, "resize": 5, "resize_mode": "warp", "color": "L", "interpolation": "bicubic",
+        "scale": 0.5, "mean": [1], "std": [1e-3],
+    },
+    "labels": ["a", "b"],
+}  # fmt: skip
+
+NUMBERS = ["0", "-0", "1", "4", "4.0", "4e0", "1e999", "-1e999", "1e-999", "3e-320", "123456e-320",
+           "NaN", "Infinity", "-Infinity", "true", "null", '"4"', "[]", "{}", "01", "1.", ".5", "+1",
+           "-", "1e", "1e+", "0x4", "65536", "65537", "4" * 4300, "4" * 4301, "4" * 4301 + ".0",
+           "99999999999999999999", "1" + "0" * 400, "0." + "0" * 400 + "1", "1_0"]  # fmt: skip
+
+STRINGS = ['"logits"', '"l\\u006fgits"', '"\\ud83d\\ude00"', '"\\ud83d"', '"\\ude00"', '"\\ud83dx"',
+           '"\\ud83d\\u0041"', '"\\q"', '"\\u12g4"', '"\\u123"', '"a\tb"', '"\x7f"', '"', "'a'",
+           '"\u00e4\U0001f600"', '"\\/\\b\\f\\n\\r\\t"', "null", "[]", '"warp" ', '"RGB"',
+           '"probabilities"']  # fmt: skip
+
+
+@pytest.mark.parametrize("value", NUMBERS)
+@pytest.mark.parametrize("key", ["crop", "resize", "scale", "mean", "std", "more"])
+def test_numbers_of_metadata(key, value):
+    good = json.loads(json.dumps(GOOD))
+    how = good["preprocessing"]
+    how[key] = ["@"] if isinstance(how.get(key), list) else "@"
+    assert_alike(with_metadata(files()[0], json.dumps(good).replace('"@"', value).encode()))
+
+
+@pytest.mark.parametrize("value", STRINGS)
+@pytest.mark.parametrize("key", ["name", "labels", "licence", "output", "resize_mode", "more"])
+def test_strings_of_metadata(key, value):
+    good = json.loads(json.dumps(GOOD))
+    where = good["preprocessing"] if key == "resize_mode" else good
+    where[key] = ["@", "b"] if key == "labels" else "@"
+    assert_alike(with_metadata(files()[0], json.dumps(good).replace('"@"', value).encode()))
+
+
+@pytest.mark.parametrize(
+    "activations",
+    ["[]", "{}", '{"a":[0,1]}', '{"a":[0,0]}', '{"a":[0]}', '{"a":[0,1,2]}', '{"a":[1,2]}',
+     '{"a":[-2,-1]}', '{"a":[-1,NaN]}', '{"a":[-1e999,1]}', '{"a":[0,true]}', '{"\\ud800":[0,1]}'],
+)  # fmt: skip
+def test_ranges_of_metadata(activations):
+    text = json.dumps({**GOOD, "activations": "@"}).replace('"@"', activations)
+    assert_alike(with_metadata(files()[0], text.encode()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b" ", b"{", b"{}", b"[]", b"null", b"\xef\xbb\xbf{}", b"\xff", b"\xed\xa0\x80", b"{} {}",
+     json.dumps(GOOD).encode("utf-16"), json.dumps(GOOD, indent=4).encode(),
+     json.dumps(GOOD).encode() + b"\n", json.dumps(GOOD).encode() + b"x",
+     json.dumps(GOOD).replace("crop", "cr\\u006fp").encode(),
+     json.dumps(GOOD).replace("{", '{"crop":1,"name":3,', 1).encode(),
+     json.dumps(GOOD).replace("}", ',"crop":1}', 1).encode(),
+     json.dumps(GOOD)[:-1].encode() + b',"deep":' + b"[" * 40 + b"]" * 40 + b"}",
+     json.dumps(GOOD)[:-1].encode() + b',"deep":' + b"[" * 100 + b"]" * 100 + b"}",
+     json.dumps(GOOD)[:-1].encode() + b',"deep":' + b"[" * 100_000 + b"}",
+     json.dumps({**GOOD, "label_ids": ["a"]}).encode(), json.dumps(GOOD)[:40].encode()],
+)  # fmt: skip
+def test_texts_of_metadata(text):
+    sqz = with_metadata(files()[0], text)
+    assert verdict(container.decode, sqz) in (None, HeadError)
+    assert_alike(sqz)
+
+
+# ------------------------------------------------------------------------------------- records
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b"conv.weight", b"conv.weigh\xff"),  # a name that is not UTF-8
+        (b"conv.weight", b"conv.bias\x00\x01"),
+        (b"\x0bconv.weight\x04", b"\x0bconv.weight\x09"),  # a coder that there is not
+    ],
+)
+def test_records(change):
+    for sqz in files()[:6]:
+        raw = taken_apart(sqz)[1]
+        at = raw.rindex(change[0][:12])
+        assert_alike(with_head(sqz, raw[:at] + raw[at:].replace(*change)))
+
+
+@pytest.mark.parametrize("shape", [(1 << 28, 1 << 28, 0), (1 << 28, 2), (1 << 28,), (0,), (1 << 29,)])
+def test_shapes(shape):
+    record = sized(b"w") + b"\x00" + bytes([len(shape)]) + b"".join(map(varint_of, shape))
+    record += sized(b"") + varint_of(0) + bytes(4)
+    header, raw, _ = taken_apart(files()[0])
+    size, at = read_varint(raw)
+    graph, more = read_varint(raw[at + size :])
+    raw = raw[: at + size + more + graph] + b"\x01" + record
+    assert_alike(put_together(header, deflated(raw), len(raw), b""))
+
+
+def varint_of(number):
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+@given(st.binary(max_size=60))
+@example(b"")
+@SOME
+def test_no_files_at_all(data):
+    assert_alike(data)
+    assert_alike(b"\x89SQZ" + data)
+
+
+def test_what_is_alike_is_also_read():
+    """The comparison above would hold as well if nothing were ever read."""
+    for sqz in files():
+        assert verdict(PageRuntime, sqz) is None
+    assert np.isfinite(PageRuntime(files()[0]).logits(np.zeros((1, 4, 4), np.float32))).all()
