@@ -1,15 +1,19 @@
 """Accuracy counted against answers that are known by hand."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from scipy.stats import binomtest
 
 from squeezekit.data.folders import match, scan
 from squeezekit.errors import InputError
-from squeezekit.evaluation import evaluate
+from squeezekit.evaluation import Evaluation, change, evaluate
 from squeezekit.runtime.classifier import from_network, softmax
 from squeezekit.runtime.images import prepare_file
 from squeezekit.sqz.graph import split
@@ -163,3 +167,59 @@ def test_a_runtime_classifier_is_evaluated_as_it_predicts(levels):
         x = prepare_file(path, METADATA.preprocessing)
         by_hand = (weights * x).sum(axis=(1, 2, 3)) + biases
         assert ranks[0] == np.argmax(by_hand)
+
+
+def answers(*hits):
+    """An evaluation of two classes whose first answers are right or wrong as given."""
+    targets = np.zeros(len(hits), np.int64)
+    first = 1 - np.array(hits, np.int64)
+    top1 = 100 * float(np.mean(hits))
+    ranks = np.stack([first, 1 - first], 1)
+    return Evaluation(
+        top1, 100.0, len(hits), (), 1.0, targets, ranks, np.ones(len(hits), np.float32),
+        tuple(Path(f"{i}.png") for i in range(len(hits))),
+    )  # fmt: skip
+
+
+def test_an_accuracy_has_its_interval():
+    # 81 of 263: the example of Newcombe 1998, "Two-sided confidence intervals", Table I.
+    found = answers(*[1] * 81, *[0] * 182)
+    assert found.top1_interval == pytest.approx((25.53, 36.62), abs=0.005)
+    assert found.top5_interval[1] == 100
+
+
+def test_a_change_is_told_by_the_images_that_changed():
+    # Agresti, Min 2005, and Agresti's "Categorical Data Analysis", Table 10.1: of 1600 people 794
+    # approved twice, 150 the first time only, 86 the second time only; a fall of 4 points, 95%
+    # interval 0.0212 to 0.0588.
+    before = answers(*[1] * 944, *[0] * 656)
+    after = answers(*[1] * 794, *[0] * 150, *[1] * 86, *[0] * 570)
+    found = change(before, after)
+    assert (found.gained, found.lost) == (86, 150)
+    assert found.points == pytest.approx(-4)
+    assert found.interval == pytest.approx((-5.9, -2.1), abs=0.06)
+    assert found.p_value == pytest.approx(binomtest(86, 236).pvalue)
+    same = change(before, before)
+    assert (same.points, same.p_value) == (0, 1)
+    assert same.interval[0] < 0 < same.interval[1]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_the_interval_of_a_change_holds_the_change(pairs):
+    before, after = (answers(*side) for side in zip(*pairs, strict=True))
+    found = change(before, after)
+    assert -100 <= found.interval[0] <= found.points + 1e-9
+    assert found.points - 1e-9 <= found.interval[1] <= 100
+    assert found.p_value == pytest.approx(
+        binomtest(found.gained, found.gained + found.lost).pvalue
+        if found.gained + found.lost
+        else 1.0
+    )
+    back = change(after, before)
+    assert back.points == -found.points
+    assert back.interval == pytest.approx((-found.interval[1], -found.interval[0]))
+
+
+def test_other_images_tell_no_change():
+    with pytest.raises(InputError, match="different images"):
+        change(answers(1, 0), answers(1, 0, 1))

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from squeezekit.cli import common
 from squeezekit.compression.stages import Stage
-from squeezekit.evaluation import Evaluation
+from squeezekit.evaluation import Evaluation, accuracy_interval
 from squeezekit.files import read_bytes
 from squeezekit.models import catalogue
-from squeezekit.report.classes import accuracy_interval, class_results, confused_pairs
+from squeezekit.report.classes import class_results, confused_pairs
 from squeezekit.report.compress_report import write_compress_report
 from squeezekit.report.model_card import in_words, model_card, settings
 from squeezekit.report.run_report import run_page, write_run_report
@@ -179,7 +179,9 @@ def test_card_says_what_it_promises(run):
     assert "also for images of none of them" in card
     assert re.search(rf"top-1 accuracy \| {run.evaluation.top1:.1f}%", card)
     assert re.search(rf"\| images \| {run.evaluation.images} \|", card)
-    assert f"{run.data.images} images to train on and {run.evaluation.images} held out" in card
+    assert (
+        f"{run.data.images} photos to train on and {run.evaluation.images} to measure with" in card
+    )
     assert "1 that could not be read" in card
     assert "Licence of the weights that training started from: BSD-2-Clause" in card
     assert "1. published\n2. trained" in card
@@ -187,10 +189,18 @@ def test_card_says_what_it_promises(run):
     assert "/" not in card.partition("## Use")[0].replace("1/255", "")  # nobody's folders
 
 
-def test_card_tells_that_held_out_images_chose_the_epoch(run):
-    assert "flattering" not in model_card(run, "photos")
-    best = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, keep="best"))
-    assert "flattering" in model_card(best, "photos")
+def test_photos_that_chose_the_epoch_do_not_tell_the_accuracy(make_images, tmp_path):
+    data = make_images({"cat": 20, "dog": 20})
+    run = trained(data, tmp_path / "run", dataclasses.replace(QUICK, keep="best"))
+    assert (run.evaluation.images, len(run.parts.choosing)) == (4, 4)
+    assert set(run.evaluation.paths).isdisjoint(run.parts.choosing.paths)
+    card = model_card(run, "photos")
+    assert "4 others were held out too and chose the epoch" in card
+    assert "flattering" not in card
+    tiny = dataclasses.replace(
+        run, parts=dataclasses.replace(run.parts, choosing=run.parts.measuring)
+    )
+    assert "flattering" in model_card(tiny, "photos")
 
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +24,12 @@ from squeezekit.runtime.classifier import from_network, ranked, softmax
 from squeezekit.runtime.images import ImageFile, prepare_file
 from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing
 
+Interval = tuple[float, float]
+"""From, to; in percent or in points of it."""
+
 _TOP = 5
+_Z = 1.959964
+"""Standard deviations on either side of the mean that hold 95% of a normal distribution."""
 _MOST_THREADS = 8
 _JUDGES = 200
 """Photos that tell whether class folders are in the order of a network's outputs."""
@@ -63,6 +70,74 @@ class Evaluation:
     ranked: npt.NDArray[np.int64]
     confidence: Floats
     paths: tuple[ImageFile, ...]
+
+    @property
+    def top1_interval(self) -> Interval:
+        """95% interval of `top1`, in percent (see `accuracy_interval`)."""
+        return accuracy_interval(round(self.top1 * self.images / 100), self.images)
+
+    @property
+    def top5_interval(self) -> Interval:
+        """95% interval of `top5`, in percent."""
+        return accuracy_interval(round(self.top5 * self.images / 100), self.images)
+
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Which of the N images are classified right, bool (N,)."""
+        return np.asarray(self.ranked[:, 0] == self.targets)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of the accuracy from one classifier to another, on the same images.
+
+    Attributes:
+        points: of top-1 gained, or lost where negative, in percent of the images.
+        interval: 95% interval of it.
+        gained, lost: images that only the second, or only the first, gets right.
+        p_value: how often chance alone makes as large a change, two-sided.
+    """
+
+    points: float
+    interval: Interval
+    gained: int
+    lost: int
+    p_value: float
+
+
+def accuracy_interval(right: int, images: int) -> Interval:
+    """Wilson's 95% interval of an accuracy in percent: what chance leaves open.
+
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    share = right / images
+    middle = share + _Z * _Z / (2 * images)
+    half = _Z * math.sqrt(share * (1 - share) / images + _Z * _Z / (4 * images * images))
+    scale = 100 / (1 + _Z * _Z / images)
+    return max(0.0, scale * (middle - half)), min(100.0, scale * (middle + half))
+
+
+def change(before: Evaluation, after: Evaluation) -> Change:
+    """Compare two classifiers on the images that both were given.
+
+    The interval is Agresti's and Min's 2005 ("Simple improved confidence intervals for comparing
+    matched proportions": half an image is added to each cell), the p value McNemar's exact one.
+
+    Raises:
+        InputError: where the images are not the same.
+    """
+    if before.paths != after.paths or not np.array_equal(before.targets, after.targets):
+        raise InputError("the two evaluations are of different images, and tell no change")
+    first, second = before.right(), after.right()
+    gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
+    images = len(first)
+    n, more, less = images + 2, gained + 0.5, lost + 0.5
+    middle = (more - less) / n
+    half = _Z * math.sqrt(more + less - (more - less) ** 2 / n) / n
+    interval = (max(100 * (middle - half), -100.0), min(100 * (middle + half), 100.0))
+    apart = gained + lost
+    tail = sum(math.comb(apart, k) for k in range(min(gained, lost) + 1))
+    p_value = min(float(Fraction(2 * tail, 2**apart)), 1.0)
+    return Change(100 * (gained - lost) / images, interval, gained, lost, p_value)
 
 
 def outputs(classifier: Evaluated) -> int:

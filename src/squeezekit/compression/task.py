@@ -1,27 +1,30 @@
-"""Compression of a network with a folder of images at hand: to retrain on, and to measure with."""
+"""Compression of a network with photos at hand: to retrain on, to choose by, to measure with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 
-from squeezekit.data.dataset import is_split, split
+from squeezekit.data.dataset import Data, split_once
+from squeezekit.data.fingerprints import fingerprints
 from squeezekit.data.folders import ImageSet
+from squeezekit.data.held_out import NOTHING, Memory, remembered
 from squeezekit.data.labelling import matched
 from squeezekit.evaluation import Evaluation, evaluate
 from squeezekit.progress import Progress
 from squeezekit.runtime.calibration import calibration_images
 from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing
+from squeezekit.sqz.trained_on import Digests
 from squeezekit.training.batches import TrainingData
 
 
 class Task:
-    """What the images of a folder are for: to retrain on, to calibrate with, to measure with.
+    """What photos are for: to retrain on, to calibrate with, to choose by, to measure with.
 
     Attributes:
         training: the images to retrain on and to calibrate with.
+        labelled: whether it is known what the images show, so that `measure` can tell.
     """
 
     def __init__(
@@ -31,9 +34,28 @@ class Task:
         preprocessing: Preprocessing,
         progress: Progress,
         note: Callable[[str], None],
+        *,
+        labelled: bool = True,
+        choosing: ImageSet | None = None,
+        digests: tuple[Digests, Digests] | None = None,
     ) -> None:
+        """Keep what there is.
+
+        Args:
+            training: see above.
+            held_out: to measure with; no choice may have been made by them.
+            preprocessing: of the network.
+            progress: told of decoding and measuring.
+            note: told of images that cannot be read.
+            labelled: see above.
+            choosing: to choose by; None takes `held_out` where nothing is chosen.
+            digests: of the images to train on, and of those held out; taken where None.
+        """
+        self.labelled = labelled
         self.training, self._held_out = training, held_out
+        self._choosing = held_out if choosing is None else choosing
         self._preprocessing, self._progress, self._note = preprocessing, progress, note
+        self._digests = digests
 
     @cached_property
     def data(self) -> TrainingData:
@@ -63,40 +85,72 @@ class Task:
         return calibration_images(self.training.paths, self._preprocessing, count)
 
     def measure(self, network: Network) -> Evaluation:
-        """Accuracy on the held-out images."""
+        """Accuracy on held-out images that no choice is made by: the number to tell."""
         return evaluate(from_network(network), self._held_out, progress=self._progress)
+
+    def choose(self, network: Network) -> Evaluation:
+        """Accuracy on other held-out images: to choose by, and not to tell."""
+        return evaluate(from_network(network), self._choosing, progress=self._progress)
+
+    def remembered(self, network: Network, *more: ImageSet) -> Network:
+        """The network with marks of the images to train on and calibrate with in its metadata.
+
+        Args:
+            network: that will see them.
+            more: other images that it will be trained on.
+        """
+        if self._digests is None:
+            more = (self.training, *more)
+        else:
+            network = remembered(network, *self._digests)
+        for images in more:
+            digests = fingerprints(images.paths, self._progress).digests
+            network = remembered(network, digests, digests[:0])
+        return network
 
 
 def folder_task(
     metadata: Metadata,
-    folder: Path,
+    folder: Data,
     seed: int,
     progress: Progress,
     note: Callable[[str], None],
     *,
+    memory: Memory = NOTHING,
     by_class: bool = True,
+    chooses: bool = False,
 ) -> Task:
     """Training and held-out images of a folder, for a network of that metadata.
 
     Args:
-        metadata: its labels are matched to the class folders.
+        metadata: its labels are matched to the class folders; what it says the network has seen
+            is held out of the measure.
         folder: class folders, split or not; a fifth is held out of an unsplit one.
         seed: of that split.
         progress: told of decoding and measuring.
         note: told of images that cannot be read.
-        by_class: an unsplit folder is split within each class, so that the classes are trained
-            evenly; else every other image is held out, and a class may have just one.
+        memory: of the network, where a list of its photos is at hand too.
+        by_class: each class is trained on; else labels do not matter, and of classes with a single
+            image some are held out.
+        chooses: whether something will be chosen by `Task.choose`.
 
     Raises:
         InputError: where there are no images, or the classes do not fit the labels.
     """
-    if by_class or is_split(folder):
-        training, held_out = split(folder, "train", seed), split(folder, "val", seed)
-    else:
-        images = split(folder, "all", seed)
-        training = images.subset(range(0, len(images), 2))
-        held_out = images.subset(range(1, len(images), 2))
+    parts = split_once(
+        folder, seed,
+        memory=memory or Memory(metadata.trained_on),
+        chooses=chooses, whole=not by_class, progress=progress,
+    )  # fmt: skip
+    parts = parts.matched(partial(matched, metadata=metadata))
+    for sentence in parts.notes:
+        note(sentence)
+    if parts.chooses:
+        note(
+            f"{len(parts.choosing):,} held-out photos are to choose by, {len(parts.measuring):,} "
+            "others tell the accuracy"
+        )
     return Task(
-        matched(training, metadata), matched(held_out, metadata), metadata.preprocessing,
-        progress, note,
+        parts.training, parts.measuring, metadata.preprocessing, progress, note,
+        choosing=parts.choosing, digests=parts.digests,
     )  # fmt: skip

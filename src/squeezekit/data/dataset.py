@@ -16,7 +16,8 @@ from squeezekit.data.held_out import NOTHING, Memory
 from squeezekit.data.shards import UNSPLIT, find_shards, images_in, scan_shards
 from squeezekit.errors import InputError
 from squeezekit.progress import Progress, silent
-from squeezekit.sqz.trained_on import TrainedOn
+from squeezekit.sqz.network import Network
+from squeezekit.sqz.trained_on import Digests
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +45,14 @@ class Split:
         return self.choosing is not self.measuring
 
     @property
-    def record(self) -> TrainedOn:
-        """Marks of the photos, for the metadata of what is trained on them."""
+    def digests(self) -> tuple[Digests, Digests]:
+        """Of the photos to train on, and of those that are held out."""
         training, *apart = (prints.digests for prints in self.prints)
-        return TrainedOn.of(training, np.unique(np.concatenate(apart)))
+        return training, np.unique(np.concatenate(apart))
+
+    def remembered_by(self, network: Network) -> Network:
+        """The network with marks of the photos that it is to be trained on in its metadata."""
+        return held_out.remembered(network, *self.digests)
 
     def write_list(self, folder: Path) -> None:
         """Leave the list of the photos in the folder of a run.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import math
@@ -17,6 +18,7 @@ from squeezekit.data.fingerprints import SIDE, Fingerprints, copies_among, group
 from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
 from squeezekit.files import write_whole
+from squeezekit.sqz.network import Network
 from squeezekit.sqz.trained_on import Digests, TrainedOn
 
 HELD_OUT_SHARE = 0.2
@@ -54,43 +56,60 @@ class Memory:
 
         By their bytes; by the list of a run also copies that were resized or saved again.
         """
-        found = np.zeros(len(prints), bool)
         marks = list(self.marks)
-        if self.trained is not None and self.held_out is not None:
-            found |= copies_among(prints, self.trained)
-            listed = TrainedOn.of(self.trained.digests, self.held_out)
-            marks = [known for known in marks if known != listed]
-        for known in marks:
-            trained, told = known.trained(prints.digests), known.told(prints.digests)
-            found |= trained
-            if known.every > 1 and _more_than_chance(int(trained.sum()), int(told.sum())):
-                found |= ~told
-        return found
+        if self.trained is None or self.held_out is None:
+            return seen_by(marks, prints.digests)
+        listed = TrainedOn.of(self.trained.digests, self.held_out)
+        others = [known for known in marks if known != listed]
+        return copies_among(prints, self.trained) | seen_by(others, prints.digests)
 
 
 NOTHING = Memory()
 """Of a network that nothing is known of."""
 
 
-def memory_of(marks: tuple[TrainedOn, ...], weights: Path | None = None) -> Memory:
-    """What a network's metadata says, and the list of photos beside its weights, if there is one.
+def seen_by(marks: Iterable[TrainedOn], digests: Digests) -> _Flags:
+    """Which photos a network with these marks was trained on, or may have been; (N,)."""
+    found = np.zeros(len(digests), bool)
+    for known in marks:
+        trained, told = known.trained(digests), known.told(digests)
+        found |= trained
+        if known.every > 1 and _more_than_chance(int(trained.sum()), int(told.sum())):
+            found |= ~told
+    return found
+
+
+def remembered(network: Network, trained: Digests, apart: Digests) -> Network:
+    """The network with marks of photos that it is trained on, unless it has seen all of them.
+
+    Args:
+        network: that is to be trained, or calibrated.
+        trained: of the photos that it will see.
+        apart: of those that are held out.
+    """
+    marks = network.metadata.trained_on
+    if seen_by(marks, trained).all():
+        return network
+    marks = (*marks, TrainedOn.of(trained, apart))
+    metadata = dataclasses.replace(network.metadata, trained_on=marks)
+    return dataclasses.replace(network, metadata=metadata)
+
+
+def memory_of(marks: tuple[TrainedOn, ...], run: Path | None = None) -> Memory:
+    """What a network's metadata says, and the list of photos in the folder of its run.
 
     Args:
         marks: `Metadata.trained_on`.
-        weights: the folder of a run, or the weights in it; of other files there is no list.
+        run: the folder (see `interop.weights.run_folder`); None where there is none.
 
     Raises:
         InputError: where the list is damaged.
     """
-    if weights is None:
+    if run is None or not (run / PHOTO_LIST).is_file():
         return Memory(marks)
-    folder = weights if weights.is_dir() else weights.parent
-    path = folder / PHOTO_LIST
-    if not path.is_file() or (weights.is_file() and weights.suffix != ".safetensors"):
-        return Memory(marks)
-    parts = _read_list(path)
-    held_out = np.concatenate([prints.digests for part, prints in parts.items() if part != "train"])
-    return Memory(marks, parts["train"], held_out)
+    parts = _read_list(run / PHOTO_LIST)
+    apart = np.concatenate([prints.digests for part, prints in parts.items() if part != "train"])
+    return Memory(marks, parts["train"], apart)
 
 
 def held_out(

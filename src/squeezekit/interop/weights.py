@@ -258,6 +258,19 @@ def weights_in_run(folder: Path) -> Path:
     return folder / RUN_WEIGHTS
 
 
+def run_folder(path: object) -> Path | None:
+    """The folder of the training run that weights lie in; None where they lie in none.
+
+    Args:
+        path: the folder itself, or its `weights.safetensors`; of all else the answer is None.
+    """
+    if not isinstance(path, (str, Path)):
+        return None
+    path = Path(path)
+    folder = path.parent if path.name == RUN_WEIGHTS else path
+    return folder if (folder / RUN_WEIGHTS).is_file() else None
+
+
 def file_bytes(path: Path | str) -> int:
     """Size on disk of what `read` reads, in bytes."""
     return weights_file(path).stat().st_size

@@ -83,16 +83,3 @@ def confused_pairs(evaluation: Evaluation, labels: Sequence[str], count: int = 1
         Pair(labels[pairs[i, 0]], labels[pairs[i, 1]], int(times[i]), int(images[pairs[i, 0]]))
         for i in np.argsort(-times, kind="stable")[:count]
     ]
-
-
-def accuracy_interval(right: int, images: int) -> tuple[float, float]:
-    """Wilson's 95% interval of an accuracy in percent: what chance leaves open.
-
-    Wilson 1927, "Probable inference, the law of succession, and statistical inference".
-    """
-    z = 1.959964
-    share = right / images
-    middle = share + z * z / (2 * images)
-    half = z * math.sqrt(share * (1 - share) / images + z * z / (4 * images * images))
-    scale = 100 / (1 + z * z / images)
-    return max(0.0, scale * (middle - half)), min(100.0, scale * (middle + half))

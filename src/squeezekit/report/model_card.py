@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from squeezekit.report import numbers
-from squeezekit.report.classes import ClassResult, accuracy_interval, class_results
+from squeezekit.report.classes import ClassResult, class_results
 from squeezekit.report.made import versions
 from squeezekit.sqz.network import Preprocessing
 
@@ -104,15 +104,10 @@ def in_words(preprocessing: Preprocessing) -> list[str]:
     ]
 
 
-def chosen_on_held_out(recipe: Recipe) -> bool:
-    """Whether the held-out images had a say in which weights were kept, if only a small one."""
-    return recipe.keep == "best" or recipe.patience is not None
-
-
 def _accuracy(run: Run) -> str:
     evaluation = run.evaluation
     right = round(evaluation.top1 * evaluation.images / 100)
-    low, high = accuracy_interval(right, evaluation.images)
+    low, high = evaluation.top1_interval
     lines = [
         "| on held-out images | |",
         "|---|---|",
@@ -152,13 +147,18 @@ def _class_table(results: Sequence[ClassResult]) -> str:
 def _data(run: Run, data_name: str) -> str:
     skipped = len(run.data.skipped) + len(run.evaluation.skipped)
     text = (
-        f"{_escaped(data_name)}: {numbers.count(run.data.images)} images to train on and "
-        f"{numbers.count(run.evaluation.images)} held out, which training has not seen."
+        f"{_escaped(data_name)}: {numbers.count(run.data.images)} photos to train on and "
+        f"{numbers.count(run.evaluation.images)} to measure with, which training has not seen."
     )
-    if chosen_on_held_out(run.recipe):
+    if run.parts.chooses:
         text += (
-            " (But they decided which epoch's weights were kept, so that the accuracy is slightly "
-            "flattering.)"
+            f" {numbers.count(len(run.parts.choosing))} others were held out too and chose the "
+            "epoch whose weights were kept."
+        )
+    elif run.recipe.chooses_epoch:
+        text += (
+            " (But they decided which epoch's weights were kept, so that the accuracy is "
+            "flattering: there were too few photos for two parts.)"
         )
     if skipped:
         text += f" Not counted: {numbers.count(skipped)} that could not be read."

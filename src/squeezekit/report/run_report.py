@@ -15,11 +15,11 @@ from PIL import Image
 from squeezekit.files import write_whole
 from squeezekit.models.cost import cost
 from squeezekit.report import figures, numbers
-from squeezekit.report.classes import accuracy_interval, class_results, confused_pairs
+from squeezekit.report.classes import class_results, confused_pairs
 from squeezekit.report.html import render
 from squeezekit.report.made import how_it_was_made
 from squeezekit.report.mistakes import worst_mistakes
-from squeezekit.report.model_card import chosen_on_held_out, in_words, model_card, settings
+from squeezekit.report.model_card import in_words, model_card, settings
 from squeezekit.report.page import Step
 from squeezekit.report.thumbnails import Thumbnail, thumbnail
 
@@ -80,8 +80,7 @@ def run_page(run: Run, out: Path, *, data: Path, command: str) -> str:
         data_name=data.resolve().name,
         labels=labels,
         right=right,
-        interval=accuracy_interval(right, evaluation.images),
-        chosen=chosen_on_held_out(run.recipe),
+        interval=evaluation.top1_interval,
         has_top5=len(labels) > evaluation.ranked.shape[1],
         best=_best_epoch(run),
         warnings=list(dict.fromkeys(r.warning for r in run.results if r.warning)),

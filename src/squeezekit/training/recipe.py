@@ -115,6 +115,11 @@ class Recipe:
     keep: Literal["last", "best"] = "last"
     seed: int = 0
 
+    @property
+    def chooses_epoch(self) -> bool:
+        """Whether validation has a say in which weights are kept, if only a small one."""
+        return self.keep == "best" or self.patience is not None
+
     def __post_init__(self) -> None:
         for name in ("optimizer", "schedule", "precision", "variant", "keep"):
             allowed = get_args(get_type_hints(Recipe)[name])

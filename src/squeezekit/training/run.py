@@ -17,8 +17,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from squeezekit.data.dataset import split
-from squeezekit.data.folders import imbalance_warning, known_classes, match, require_classes
+from squeezekit.data.dataset import Split, split, split_once
+from squeezekit.data.folders import (
+    ImageSet,
+    imbalance_warning,
+    known_classes,
+    match,
+    require_classes,
+)
+from squeezekit.data.held_out import Memory, memory_of
 from squeezekit.data.labelling import with_labels
 from squeezekit.errors import InputError
 from squeezekit.evaluation import Evaluation, evaluate, outputs
@@ -56,6 +63,7 @@ class Run:
         recipe: that it was trained by.
         data: the training images.
         class_images: int64 (classes,), how many training images of each class were found.
+        parts: the images to train on, to choose the epoch by, and those of `evaluation`.
         writes: whether this process writes what the run leaves: the first one of `torchrun` does.
     """
 
@@ -66,6 +74,7 @@ class Run:
     recipe: Recipe
     data: TrainingData
     class_images: npt.NDArray[np.int64]
+    parts: Split
     writes: bool
 
 
@@ -171,9 +180,11 @@ def train_run(
 ) -> Run:
     """Train a network and leave a folder with weights, recipe and results.
 
-    Writes `recipe.json`, `results.csv` (a line an epoch, as they come), `checkpoint.pt` (every
-    minute and after each epoch), `weights.safetensors` at the end, and TensorBoard's logs where
-    `tensorboard` is installed. Under `torchrun` only the first process writes.
+    Writes `recipe.json`, `photos.csv` (every photo, and whether it was trained on, chosen by or
+    measured with: all that is made of the run keeps to it), `results.csv` (a line an epoch, as
+    they come), `checkpoint.pt` (every minute and after each epoch), `weights.safetensors` at the
+    end, and TensorBoard's logs where `tensorboard` is installed. Under `torchrun` only the first
+    process writes.
 
     Args:
         network: what to train; its labels are the class folders.
@@ -229,8 +240,19 @@ def _trained(
     """The run; before it writes it claims the folder, which is then this process's alone."""
     start = time.perf_counter()
     labels = network.metadata.labels
-    held_out = match(split(data, "val", recipe.seed, progress), labels)
-    found = match(split(data, "train", recipe.seed, progress), labels)
+    marks = network.metadata.trained_on
+    if teacher is not None:
+        marks = tuple(dict.fromkeys((*marks, *teacher.metadata.trained_on)))
+    # What an interrupted run has seen stays seen, whatever became of the folder meanwhile.
+    memory = memory_of(marks, out) if resume else Memory(marks)
+    parts = split_once(
+        data, recipe.seed, memory=memory, chooses=recipe.chooses_epoch, progress=progress
+    )
+    parts = parts.matched(lambda images: match(images, labels))
+    network = parts.remembered_by(network)
+    found = parts.training
+    for sentence in (*parts.notes, *_told_of(parts)):
+        note(sentence)
     if warning := imbalance_warning(found):
         note(warning)
     training = TrainingData(found, network.metadata.preprocessing, progress=progress)
@@ -242,13 +264,14 @@ def _trained(
         net.mask_zeros()
     results: list[EpochResult] = []
 
-    def measure(net: TrainableNetwork) -> Evaluation:
+    def measured(images: ImageSet) -> Callable[[TrainableNetwork], Evaluation]:
         # ONNX Runtime: several times as quick as torch, and what the network will be used with.
-        return evaluate(from_network(net.to_network()), held_out, progress=progress)
+        return lambda net: evaluate(from_network(net.to_network()), images, progress=progress)
 
     if writes:
         settings = json.dumps(dataclasses.asdict(recipe), indent=2)
         write_whole(out / "recipe.json", settings.encode())
+        parts.write_list(out)
     with _tensorboard(out if writes else None) as log:
 
         def on_epoch(result: EpochResult) -> None:
@@ -264,7 +287,7 @@ def _trained(
             net,
             training,
             recipe,
-            validate=measure if validates else None,
+            validate=measured(parts.choosing) if validates else None,
             teacher=None if teacher is None else TrainableNetwork(teacher),
             checkpoints=Checkpoints(out / FILE_NAME, resume=resume),
             progress=progress,
@@ -275,7 +298,7 @@ def _trained(
     trained = trained.with_step(step)
     if writes:
         safetensors_file.write(trained, out / RUN_WEIGHTS)
-    evaluation = measure(net)
+    evaluation = measured(parts.measuring)(net)
     return Run(
         network=trained,
         evaluation=evaluation,
@@ -284,8 +307,18 @@ def _trained(
         recipe=recipe,
         data=training,
         class_images=np.bincount(found.targets, minlength=len(labels)),
+        parts=parts,
         writes=writes,
     )
+
+
+def _told_of(parts: Split) -> list[str]:
+    if not parts.chooses:
+        return []
+    return [
+        f"{len(parts.choosing):,} held-out photos choose the epoch to keep, "
+        f"{len(parts.measuring):,} others tell the accuracy"
+    ]
 
 
 def _check_teacher(teacher: Network, network: Network) -> None:
