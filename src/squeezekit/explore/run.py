@@ -16,7 +16,7 @@ import optuna
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from squeezekit.data.dataset import split
+from squeezekit.data.dataset import split_once
 from squeezekit.data.folders import require_classes
 from squeezekit.errors import InputError, WriteError
 from squeezekit.explore import space as spaces
@@ -227,7 +227,7 @@ def explore(
             the next worker.
     """
     start = time.perf_counter()
-    images = _images(data, config.seed)
+    images = _images(data, config.seed, note)
     model = config.model or _model_for(images)
     plan = Plan(
         base=Design(_base(model, images)),
@@ -315,14 +315,16 @@ def _sampler(space: Space, seed: int) -> Callable[[int], BaseSampler]:
     return sampler
 
 
-def _images(data: Path, seed: int) -> Images:
-    train = split(data, "train", seed)
-    require_classes(train)
-    val, test = split(data, "val", seed), split(data, "test", seed)
-    for part in (val, test):
-        if part.classes != train.classes:
-            raise InputError(f"{part.root} has other classes than {train.root}")
-    return Images(train, val, None if test.paths == val.paths else test)
+def _images(data: Path, seed: int, note: Note) -> Images:
+    parts = split_once(data, seed, chooses=True)
+    require_classes(parts.training)
+    for part in (parts.choosing, parts.measuring):
+        if part.classes != parts.training.classes:
+            raise InputError(f"{part.root} has other classes than {parts.training.root}")
+    for sentence in parts.notes:
+        note(sentence)
+    test = parts.measuring if parts.chooses else None
+    return Images(parts.training, parts.choosing, test, parts.digests)
 
 
 def _model_for(images: Images) -> str:

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from squeezekit.compression.deep import DeepConfig, deep_compression
 from squeezekit.data.folders import ImageSet
+from squeezekit.data.held_out import remembered
 from squeezekit.errors import InputError
 from squeezekit.evaluation import Evaluation, evaluate
 from squeezekit.explore.space import Design, Space, designed
@@ -34,6 +35,7 @@ from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.sqz.network import Network, Preprocessing
+from squeezekit.sqz.trained_on import Digests
 from squeezekit.trainable.network import TrainableNetwork
 from squeezekit.training.batches import TrainingData
 from squeezekit.training.loop import EpochResult, fit
@@ -133,12 +135,14 @@ class Images:
     Attributes:
         train: to train on.
         val: decides which designs are good.
-        test: has no part in that; None where the data has none.
+        test: has no part in that, and tells the accuracy; None where there are too few images.
+        digests: of the images to train on, and of all others.
     """
 
     train: ImageSet
     val: ImageSet
     test: ImageSet | None
+    digests: tuple[Digests, Digests]
     _decoded: dict[Preprocessing, TrainingData] = field(default_factory=dict, init=False)
 
     def training(self, preprocessing: Preprocessing, progress: Progress) -> TrainingData:
@@ -185,6 +189,7 @@ class Trials:
             )
         except InputError as error:
             raise TrialPruned(f"there is no such network: {error}") from None
+        network = remembered(network, *self.images.digests)
         ticket = trial.user_attrs[TICKET]
         trained = self._trained(trial, network, design)
         config = self.plan.compression(design)
