@@ -198,7 +198,7 @@ def test_copies_lie_on_one_side(folder):
 
 def test_what_a_network_has_seen_is_never_held_out(folder):
     first = split_once(folder)
-    memory = Memory((first.record,))
+    memory = Memory((TrainedOn.of(*first.digests),))
     for i in range(9):
         photo(1000 + i).save(folder / "cat" / f"new{i}.png")
     for seed in range(5):
@@ -213,7 +213,9 @@ def test_the_same_folder_is_split_the_same_again(folder):
     first = split_once(folder, seed=3, chooses=True)
     for seed in (0, 3):
         for chooses in (False, True):
-            again = split_once(folder, seed, memory=Memory((first.record,)), chooses=chooses)
+            again = split_once(
+                folder, seed, memory=Memory((TrainedOn.of(*first.digests),)), chooses=chooses
+            )
             assert contents(again.training) == contents(first.training)
             expected = contents(first.measuring)
             if not chooses:
@@ -273,7 +275,7 @@ def test_the_list_of_a_run_knows_photos_that_were_saved_again(folder, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     parts.write_list(run)
-    memory = memory_of((parts.record,), run)
+    memory = memory_of((TrainedOn.of(*parts.digests),), run)
     path = parts.training.paths[0]
     Image.open(path).resize((300, 220)).save(tmp_path / "copy.jpg", quality=60)
     photo(77777).save(tmp_path / "new.png")
@@ -282,7 +284,7 @@ def test_the_list_of_a_run_knows_photos_that_were_saved_again(folder, tmp_path):
     np.testing.assert_array_equal(memory.seen(fingerprints(files)), [1, 0, 0, 1, 0])
     (run / "photos.csv").write_text("part,digest\ntrain,xyz\n")
     with pytest.raises(InputError, match=r"photos\.csv is damaged"):
-        memory_of((parts.record,), run)
+        memory_of((TrainedOn.of(*parts.digests),), run)
 
 
 def test_of_many_photos_only_those_that_can_be_told_are_measured(tmp_path):

@@ -93,6 +93,11 @@ def is_split(data: Data) -> bool:
     return bool(folders.split_folders(data))
 
 
+def splits_here(data: Data) -> bool:
+    """Whether it is for us to hold images out: a data set has no parts, or nothing but train."""
+    return _needs_holding_out(_parts(data, silent)[1])
+
+
 def unlabelled(data: Path | str, progress: Progress = silent) -> ImageSet:
     """Any photos, as of one class: for calibration and recovery, where labels do not matter.
 

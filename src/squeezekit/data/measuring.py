@@ -1,0 +1,85 @@
+"""Which photos tell the accuracy of a network that has been trained on some of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+
+from squeezekit.data.dataset import Data, is_split, split, split_once, splits_here
+from squeezekit.data.fingerprints import fingerprints
+from squeezekit.data.folders import ImageSet
+from squeezekit.data.held_out import Memory
+from squeezekit.errors import InputError
+from squeezekit.progress import Progress, silent
+
+MeasuredPart = Literal["auto", "train", "val", "test", "all"]
+PARTS: tuple[MeasuredPart, ...] = ("train", "val", "test", "all")
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Photos to measure a network with.
+
+    Attributes:
+        images: the photos.
+        trained_on: how many of them the network was trained on, or may have been.
+        left_out: how many are not among them because it was.
+    """
+
+    images: ImageSet
+    trained_on: int = 0
+    left_out: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """What must stand beside the accuracy; empty where there is nothing to say."""
+        if self.trained_on:
+            return f"includes {self.trained_on:,} photos that it was trained on"
+        if self.left_out:
+            return (
+                f"{self.left_out:,} of {self.left_out + len(self.images):,} photos are left out: "
+                "it was trained on them (part all measures on them too)"
+            )
+        return ""
+
+
+def photos_to_measure(
+    data: Data, part: str, memory: Memory, seed: int = 0, progress: Progress = silent
+) -> Measured:
+    """The photos of a part of a data set that the network has not seen.
+
+    Args:
+        data: see `dataset.split`.
+        part: "val", "test", or "auto" (val of what is split by itself, else all): without those
+            that the network was trained on. "train" and "all": with them, and they are counted.
+        memory: of the network.
+        seed: of the split of what is not split.
+        progress: told of scanning and of reading the photos.
+
+    Raises:
+        InputError: where there is no such data or part, or the network has seen all of it.
+    """
+    if part != "auto" and part not in PARTS:
+        raise InputError(f"there is no part {part!r}: use {', '.join(PARTS)} or auto")
+    chosen = cast(MeasuredPart, part)
+    seen_too = chosen in ("train", "all")
+    if chosen == "auto":
+        chosen = "val" if is_split(data) else "all"
+    if not memory:
+        return Measured(split(data, chosen, seed, progress))
+    if chosen != "all" and splits_here(data):
+        parts = split_once(data, seed, memory=memory, progress=progress)
+        images = parts.training if chosen == "train" else parts.measuring
+    else:
+        images = split(data, chosen, seed, progress)
+    seen = memory.seen(fingerprints(images.paths, progress, images.root))
+    if seen_too:
+        return Measured(images, trained_on=int(seen.sum()))
+    if seen.all():
+        raise InputError(
+            f"the network was trained on all {len(images):,} photos in {images.root}: name others, "
+            "or measure on them all the same with part all"
+        )
+    return Measured(images.subset(np.flatnonzero(~seen)), left_out=int(seen.sum()))
