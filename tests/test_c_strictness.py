@@ -48,7 +48,13 @@ def files():
     with_ranges = dataclasses.replace(
         tiny, metadata=dataclasses.replace(tiny.metadata, activations={"image": (-1.0, 2.5)})
     )
-    networks = [tiny, with_ranges, shared(tiny), shared(small_alexnet(35)), shared(small_squeezenet())]
+    networks = [
+        tiny,
+        with_ranges,
+        shared(tiny),
+        shared(small_alexnet(35)),
+        shared(small_squeezenet()),
+    ]
     return [container.encode(n, c) for n in networks for c in ("entropy", "huffman", "dense")]
 
 
@@ -117,7 +123,7 @@ def damaged(data, bytes_):
         elif kind == 2:
             changed[at] ^= 1 << data.draw(st.integers(0, 7))
         elif kind == 3:
-            changed[at] = data.draw(st.sampled_from(b"\x00\x01\x7f\x80\xff\"\\{}[],:-.0e"))
+            changed[at] = data.draw(st.sampled_from(b'\x00\x01\x7f\x80\xff"\\{}[],:-.0e'))
         else:
             changed[at:at] = changed[at : at + data.draw(st.integers(1, 40))]
     return bytes(changed)
@@ -201,10 +207,44 @@ GOOD = {
     "labels": ["a", "b"],
 }  # fmt: skip
 
-NUMBERS = ["0", "-0", "1", "4", "4.0", "4e0", "1e999", "-1e999", "1e-999", "3e-320", "123456e-320",
-           "NaN", "Infinity", "-Infinity", "true", "null", '"4"', "[]", "{}", "01", "1.", ".5", "+1",
-           "-", "1e", "1e+", "0x4", "65536", "65537", "4" * 4300, "4" * 4301, "4" * 4301 + ".0",
-           "99999999999999999999", "1" + "0" * 400, "0." + "0" * 400 + "1", "1_0"]  # fmt: skip
+NUMBERS = [
+    "0",
+    "-0",
+    "1",
+    "4",
+    "4.0",
+    "4e0",
+    "1e999",
+    "-1e999",
+    "1e-999",
+    "3e-320",
+    "123456e-320",
+    "NaN",
+    "Infinity",
+    "true",
+    "null",
+    '"4"',
+    "[]",
+    "{}",
+    "01",
+    "1.",
+    ".5",
+    "+1",
+    "-Infinity",
+    "-",
+    "1e",
+    "1e+",
+    "0x4",
+    "65536",
+    "65537",
+    "4" * 4300,
+    "4" * 4301,
+    "4" * 4301 + ".0",
+    "99999999999999999999",
+    "1" + "0" * 400,
+    "0." + "0" * 400 + "1",
+    "1_0",
+]
 
 STRINGS = ['"logits"', '"l\\u006fgits"', '"\\ud83d\\ude00"', '"\\ud83d"', '"\\ude00"', '"\\ud83dx"',
            '"\\ud83d\\u0041"', '"\\q"', '"\\u12g4"', '"\\u123"', '"a\tb"', '"\x7f"', '"', "'a'",
@@ -277,7 +317,9 @@ def test_records(change):
         assert_alike(with_head(sqz, raw[:at] + raw[at:].replace(*change)))
 
 
-@pytest.mark.parametrize("shape", [(1 << 28, 1 << 28, 0), (1 << 28, 2), (1 << 28,), (0,), (1 << 29,)])
+@pytest.mark.parametrize(
+    "shape", [(1 << 28, 1 << 28, 0), (1 << 28, 2), (1 << 28,), (0,), (1 << 29,)]
+)
 def test_shapes(shape):
     record = sized(b"w") + b"\x00" + bytes([len(shape)]) + b"".join(map(varint_of, shape))
     record += sized(b"") + varint_of(0) + bytes(4)
