@@ -10,10 +10,10 @@ from test_int8 import noise
 
 from squeezekit.errors import GraphError, InputError, UnsupportedError
 from squeezekit.interop import onnx_file
+from squeezekit.interop.opening import load
 from squeezekit.runtime import backends
 from squeezekit.runtime.calibration import calibrated
 from squeezekit.runtime.classifier import from_network
-from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.sqz.metadata_json import to_json
 from squeezekit.sqz.network import Network
@@ -96,12 +96,12 @@ def test_openvino_reads_what_it_is_given(tmp_path):
 @needs_openvino
 def test_what_openvino_cannot_run(tmp_path, capfd):
     (tmp_path / "broken.onnx").write_bytes(b"garbage")
-    with pytest.raises(InputError, match=r"broken\.onnx is not a usable ONNX model") as caught:
+    with pytest.raises(InputError, match=r"broken\.onnx: is not an ONNX model") as caught:
         load(tmp_path / "broken.onnx", backend="openvino")
     assert "\n" not in str(caught.value)
     unknown = model()
     unknown.graph.node[0].op_type = "Mystery"
-    with pytest.raises(InputError, match="Mystery"):
+    with pytest.raises(UnsupportedError, match="Mystery"):
         load(saved(tmp_path, unknown), backend="openvino")
     with pytest.raises(GraphError):
         from_network(Network(b"garbage", {}, COLOURS), backend="openvino")

@@ -12,16 +12,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from squeezekit.errors import GraphError, HeadError, InputError, UnsupportedError
+from squeezekit.errors import GraphError, InputError, UnsupportedError
 from squeezekit.interop import onnx_file
+from squeezekit.interop.opening import load
 from squeezekit.runtime.classifier import (
-    ONNX_METADATA_KEY,
     Classifier,
     from_network,
     ranked,
     softmax,
 )
-from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.sqz.graph import split
 from squeezekit.sqz.metadata_json import to_json
@@ -49,7 +48,7 @@ def model(
     graph = helper.make_graph(nodes, "tiny", [image], [output], [kernel])
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     if metadata is not None:
-        helper.set_model_props(made, {ONNX_METADATA_KEY: metadata})
+        helper.set_model_props(made, {onnx_file.METADATA_KEY: metadata})
     return made
 
 
@@ -228,7 +227,7 @@ def test_files_that_are_no_network(tmp_path, capfd):
     for content in (b"", b"garbage", model().SerializeToString()[:60]):
         (tmp_path / "broken.onnx").write_bytes(content)
         said = refused(InputError, tmp_path / "broken.onnx")
-        assert re.search(r"broken.onnx:? is not an? (usable )?ONNX model", said)
+        assert re.search(r"broken.onnx: is (not an ONNX model|empty)", said)
     assert capfd.readouterr() == ("", "")  # ONNX Runtime logs nothing
 
 
@@ -237,7 +236,7 @@ def test_graphs_that_cannot_run(tmp_path, capfd):
     unknown.graph.node[0].op_type = "Mystery"
     graph, tensors = split(unknown)
     assert "Mystery" in refused(GraphError, Network(graph, tensors, COLOURS))
-    assert "Mystery" in refused(InputError, saved(tmp_path, unknown))
+    assert "'mix' (Mystery)" in refused(UnsupportedError, saved(tmp_path, unknown))
     assert "cannot run" in refused(GraphError, Network(b"garbage", {}, COLOURS))
     reshaped = model()
     reshaped.graph.node[1].CopyFrom(helper.make_node("Reshape", ["mixed", "to"], ["pooled"]))
@@ -252,21 +251,15 @@ def test_graphs_that_take_no_square_images(tmp_path):
     wide = model()
     wide.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 8
     assert "square" in refused(UnsupportedError, saved(tmp_path, wide))
-    last = model(channels=3)
-    for dim, value in zip(
-        last.graph.input[0].type.tensor_type.shape.dim, (1, 4, 4, 3), strict=True
-    ):
-        dim.dim_value = value
-    last.graph.node[0].CopyFrom(helper.make_node("Identity", ["image"], ["mixed"]))
-    assert "(N, channels, height, width)" in refused(UnsupportedError, saved(tmp_path, last))
     two = model()
-    two.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["N"]))
-    assert "2 inputs" in refused(UnsupportedError, saved(tmp_path, two))
+    two.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["N", 3, 4, 4]))
+    two.graph.node[0].CopyFrom(helper.make_node("Add", ["image", "mask"], ["mixed"]))
+    assert "has image, mask" in refused(UnsupportedError, saved(tmp_path, two))
     integers = model()
     integers.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     integers.graph.node.insert(0, helper.make_node("Cast", ["image"], ["cast"], to=1))
     integers.graph.node[1].input[0] = "cast"
-    assert "uint8" in refused(UnsupportedError, saved(tmp_path, integers))
+    assert "not a float32 batch" in refused(UnsupportedError, saved(tmp_path, integers))
     classes = model()
     classes.graph.node.append(helper.make_node("ArgMax", ["pooled"], ["best"], axis=1))
     classes.graph.output[0].CopyFrom(helper.make_tensor_value_info("best", 7, None))
@@ -280,8 +273,9 @@ def test_graphs_that_take_no_square_images(tmp_path):
 def test_metadata_that_does_not_fit_the_graph(tmp_path, changes):
     other = dataclasses.replace(COLOURS, preprocessing=dataclasses.replace(PLAIN, **changes))
     assert "3 x 4 x 4" in refused(GraphError, network(other))
-    assert "3 x 4 x 4" in refused(GraphError, saved(tmp_path, model(metadata=to_json(other))))
-    refused(HeadError, saved(tmp_path, model(metadata="{")))
+    by_file = saved(tmp_path, model(metadata=to_json(other)))
+    assert "its preprocessing does not fit its input" in refused(InputError, by_file)
+    refused(InputError, saved(tmp_path, model(metadata="{")))
 
 
 def test_labels_that_do_not_fit_the_outputs():

@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from squeezekit import errors
 from squeezekit.interop import onnx_file, safetensors_file
+from squeezekit.interop.opening import load
 from squeezekit.interop.weights import load_network
-from squeezekit.runtime.loading import load
 from squeezekit.sqz import container, metadata_json
 from squeezekit.sqz.graph import split
 from squeezekit.sqz.graph_reader import read_graph

@@ -15,12 +15,12 @@ from small_networks import shared, small_networks, small_squeezenet
 
 from squeezekit.errors import GraphError, HeadError, InputError, UnsupportedError
 from squeezekit.interop import onnx_file
+from squeezekit.interop.opening import load
 from squeezekit.interop.page_runtime import PageRuntime
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.runtime.calibration import best_range, calibrated, calibration_images
 from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.int8 import int8_model, needed_ranges
-from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.sqz.graph import parse, split
 from squeezekit.sqz.metadata_json import from_json, to_json

@@ -29,8 +29,8 @@ def load(
     preprocessing: Given = None,
     note: Note | None = None,
 ) -> Classifier:
-    """Open a `.sqz` or `.onnx` file as a classifier; see `runtime.loading.load`."""
-    from squeezekit.runtime.loading import load as load_classifier
+    """Open a `.sqz` or `.onnx` file as a classifier; see `interop.opening.load`."""
+    from squeezekit.interop.opening import load as load_classifier
 
     return load_classifier(
         path, threads, backend, precision, preprocessing=preprocessing, note=note

@@ -71,7 +71,8 @@ def open_weights(
     precision: str | None,
     preprocessing: Stated | None = None,
 ) -> Evaluated:
-    """A classifier of any weights; `.onnx` files run as they are, so that any of them can."""
+    """A classifier of any weights."""
+    from squeezekit.interop.opening import load
     from squeezekit.interop.weights import read
 
     if backend == "torch":
@@ -85,7 +86,6 @@ def open_weights(
             torch.set_num_threads(threads)
         return TorchClassifier(read(weights, preprocessing=preprocessing, note=note))
     from squeezekit.runtime.classifier import from_network
-    from squeezekit.runtime.loading import load
 
     if weights.suffix.lower() in (".sqz", ".onnx"):
         return load(weights, threads, backend, precision, preprocessing=preprocessing, note=note)

@@ -66,7 +66,7 @@ def serve(
     preprocessing: Stated | None = None,
 ) -> None:
     """Classify images over HTTP, until Ctrl-C."""
-    from squeezekit.runtime.loading import load
+    from squeezekit.interop.opening import load
     from squeezekit.serve import Limits
     from squeezekit.serve import serve as serve_http
 

@@ -73,7 +73,7 @@ def predict(asked: Asked) -> None:
     Raises:
         InputError: where the file, or any of the images, cannot be used; the others are answered.
     """
-    from squeezekit.runtime.loading import load
+    from squeezekit.interop.opening import load
 
     stdin = asked.stdin or asked.images == (_STDIN,)
     named = bool(asked.images) and asked.images != (_STDIN,)

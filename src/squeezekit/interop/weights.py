@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 from squeezekit.errors import InputError
-from squeezekit.interop import pretrained
+from squeezekit.interop import file_kinds, pretrained
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import Progress, silent
 from squeezekit.runtime.preprocessing import (
@@ -19,7 +20,6 @@ from squeezekit.runtime.preprocessing import (
     size_asked,
     without_assumption,
 )
-from squeezekit.runtime.stated import Stated
 from squeezekit.sqz.container import CoderName
 from squeezekit.sqz.network import Network, share_equal_values
 
@@ -27,6 +27,9 @@ RUN_WEIGHTS = "weights.safetensors"
 """The weights' file in the folder of a training run."""
 
 KINDS = ".sqz, .onnx, .safetensors, .pth, .pt, .net, .caffemodel, or the folder of a training run"
+READ = (".onnx", ".safetensors", ".pth", ".pt", ".net", ".caffemodel")
+"""The endings of foreign files that `read` reads."""
+
 _NAMES = ", ".join(pretrained.PRETRAINED)
 
 
@@ -35,6 +38,8 @@ def read(
     *,
     prototxt: Path | str | None = None,
     preprocessing: Given = None,
+    output: str | None = None,
+    labels: Sequence[str] = (),
     progress: Progress = silent,
     note: Note = silent_note,
 ) -> Network:
@@ -56,6 +61,8 @@ def read(
             fetched if need be.
         prototxt: of a `.caffemodel`; the one beside it where None.
         preprocessing: what is known of it, or all of it; comes before what the file says.
+        output: name of the output that scores classes, for an ONNX model with several.
+        labels: one or two names, which an ONNX model with one output needs (see `onnx_file.read`).
         progress: told of a download.
         note: told a line where the preprocessing was found beside the file, or is assumed.
 
@@ -68,7 +75,19 @@ def read(
     published = str(path) in pretrained.PRETRAINED and not Path(path).exists()
     path = weights_file(path, progress)
     stated = as_stated(preprocessing)
-    network = _read(path, prototxt, stated)
+    if output is not None and path.suffix.lower() != ".onnx":
+        raise InputError(f"{path}: an output is named for an .onnx")
+    if path.suffix.lower() == ".onnx":
+        from squeezekit.interop import onnx_file
+
+        network = onnx_file.read(
+            path,
+            input_size=size_asked(path, stated),
+            output=output,
+            labels=labels,
+        )
+    else:
+        network = _read(path, prototxt)
     if published:  # whose preprocessing is known
         network = dataclasses.replace(network, metadata=without_assumption(network.metadata))
     ours = path.suffix.lower() == ".sqz" or published
@@ -76,19 +95,17 @@ def read(
     return dataclasses.replace(network, metadata=metadata)
 
 
-def _read(path: Path, prototxt: Path | str | None, stated: Stated | None) -> Network:
+def _read(path: Path, prototxt: Path | str | None) -> Network:
     kind = path.suffix.lower()
     if prototxt is not None and kind != ".caffemodel":
         raise InputError(f"{path}: a prototxt belongs to a .caffemodel")
+    if kind in READ:
+        file_kinds.require_network(path)
     match kind:
         case ".sqz":
             from squeezekit.sqz import container
 
             return container.read(path)
-        case ".onnx":
-            from squeezekit.interop import onnx_file
-
-            return onnx_file.read(path, input_size=size_asked(path, stated))
         case ".safetensors":
             from squeezekit.interop import safetensors_file
 
@@ -272,5 +289,10 @@ def run_folder(path: object) -> Path | None:
 
 
 def file_bytes(path: Path | str) -> int:
-    """Size on disk of what `read` reads, in bytes."""
-    return weights_file(path).stat().st_size
+    """Size on disk of what `read` reads, in bytes; of an ONNX model, with the files beside it."""
+    file = weights_file(path)
+    if file.suffix.lower() != ".onnx":
+        return file.stat().st_size
+    from squeezekit.interop import onnx_file
+
+    return onnx_file.file_bytes(file)

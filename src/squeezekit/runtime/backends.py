@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
@@ -52,9 +51,6 @@ class Backend(Protocol):
             GraphError: where the backend fails.
         """
 
-    def model_metadata(self, key: str) -> str | None:
-        """What the ONNX model's metadata_props hold under a key."""
-
 
 def installed(name: BackendName) -> bool:
     """Whether a backend can be imported."""
@@ -66,12 +62,12 @@ def load_onnxruntime() -> None:
     import onnxruntime  # noqa: F401
 
 
-def start(name: str, model: bytes | Path, threads: int | None) -> Backend:
+def start(name: str, model: bytes, threads: int | None) -> Backend:
     """Make a network ready to run.
 
     Args:
         name: of the backend.
-        model: an ONNX model, or its file, beside which its weights may lie.
+        model: an ONNX model.
         threads: that one batch may use; all cores where None.
 
     Raises:
@@ -89,7 +85,7 @@ def start(name: str, model: bytes | Path, threads: int | None) -> Backend:
 class _OnnxRuntime:
     name: BackendName = "onnxruntime"
 
-    def __init__(self, model: bytes | Path, threads: int | None) -> None:
+    def __init__(self, model: bytes, threads: int | None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -97,10 +93,9 @@ class _OnnxRuntime:
         options.log_severity_level = _SILENT
         if threads is not None:
             options.intra_op_num_threads = threads
-        source = model if isinstance(model, bytes) else str(model)
         try:
             self._session = onnxruntime.InferenceSession(
-                source, options, providers=["CPUExecutionProvider"]
+                model, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime has no common base class of its errors
             raise _cannot_run("ONNX Runtime", error) from None
@@ -120,14 +115,11 @@ class _OnnxRuntime:
             raise _cannot_run("ONNX Runtime", error) from None
         return cast(Array, outputs)
 
-    def model_metadata(self, key: str) -> str | None:
-        return cast(str | None, self._session.get_modelmeta().custom_metadata_map.get(key))
-
 
 class _OpenVino:
     name: BackendName = "openvino"
 
-    def __init__(self, model: bytes | Path, threads: int | None) -> None:
+    def __init__(self, model: bytes, threads: int | None) -> None:
         import openvino
 
         # Float stays float32: by itself OpenVINO takes bfloat16 where the processor has it.
@@ -137,10 +129,7 @@ class _OpenVino:
         }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
-        self._properties: dict[str, str] = {}
         try:
-            if isinstance(model, Path):  # other kinds of files OpenVINO would try to make sense of
-                self._properties = _properties(model)
             core = openvino.Core()
             compiled = core.compile_model(core.read_model(model), "CPU", settings)
         except Exception as error:
@@ -166,16 +155,6 @@ class _OpenVino:
                 return cast(Array, self._request.get_output_tensor(0).data.copy())
         except Exception as error:
             raise _cannot_run("OpenVINO", error) from None
-
-    def model_metadata(self, key: str) -> str | None:
-        return self._properties.get(key)
-
-
-def _properties(model: Path) -> dict[str, str]:
-    import onnx
-
-    found = onnx.load(model, load_external_data=False).metadata_props
-    return {entry.key: entry.value for entry in found}
 
 
 def _whole(size: object) -> int | None:

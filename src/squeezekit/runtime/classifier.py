@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
 import numpy as np
 from PIL import Image
 
 from squeezekit.errors import GraphError, InputError, UnsupportedError
-from squeezekit.files import read_bytes
-from squeezekit.runtime import backends, foreign_onnx
+from squeezekit.runtime import backends
 from squeezekit.runtime.backends import Backend, BackendName
-from squeezekit.runtime.images import ImageSource, default_preprocessing, prepare_file
-from squeezekit.runtime.preprocessing import (
-    Note,
-    settled,
-    silent_note,
-    size_asked,
-    with_assumption,
-)
-from squeezekit.runtime.stated import Stated
+from squeezekit.runtime.images import ImageSource, prepare_file
 from squeezekit.sqz.graph import attach
-from squeezekit.sqz.metadata_json import from_json
 from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing
-
-ONNX_METADATA_KEY = "squeezekit"
-"""The key among an ONNX model's metadata_props under which `metadata_json.to_json` is kept."""
 
 Precision = Literal["float", "int8"]
 Source = TypeVar("Source", bound=Image.Image | ImageSource)
@@ -58,7 +43,7 @@ class Prediction:
 
 
 class Classifier:
-    """A network that is ready to classify; made by `loading.load`, `from_network` or `from_onnx`.
+    """A network that is ready to classify; made by `loading.load` or `from_network`.
 
     Attributes:
         metadata: labels, preprocessing and provenance.
@@ -303,53 +288,12 @@ def from_network(
     return Classifier(running, network.metadata, chosen)
 
 
-def from_onnx(
-    path: Path,
-    threads: int | None = None,
-    backend: str | None = None,
-    precision: str | None = None,
-    stated: Stated | None = None,
-    note: Note = silent_note,
-) -> Classifier:
-    """A classifier that runs an `.onnx` file as it is; see `loading.load`."""
-    if precision not in (None, "float"):
-        raise InputError(f"{path}: an .onnx file runs as it is; choose a precision for a .sqz")
-    foreign_onnx.check(path, read_bytes(path))
-    try:
-        running = _started(path, threads, backend or "onnxruntime")
-    except GraphError as error:
-        raise InputError(f"{path} is not a usable ONNX model: {error}") from None
-    size = _input_size(running)
-    text = running.model_metadata(ONNX_METADATA_KEY)
-    if text is None:
-        crop = size.height or size.width or size_asked(path, stated)
-        if crop is None:
-            raise InputError(
-                f"{path}: leaves its input size open; name one by --input-size, such as 224"
-            )
-        metadata = Metadata(path.stem, default_preprocessing(crop, size.channels))
-        if _gives_probabilities(Classifier(running, metadata)):
-            metadata = dataclasses.replace(metadata, output="probabilities")
-        metadata = with_assumption(metadata)
-    else:
-        metadata = from_json(text)
-        _check_preprocessing(size, metadata.preprocessing)
-    metadata = settled(metadata, path, stated, note)
-    return Classifier(running, metadata, file_bytes=_file_bytes(path))
-
-
 def _quickest(precision: Precision) -> BackendName:
     """Where both are installed, int8 is all that OpenVINO is quicker at; it starts more slowly."""
     return "openvino" if precision == "int8" and backends.installed("openvino") else "onnxruntime"
 
 
-def _file_bytes(path: Path) -> int:
-    """Bytes on disk, with those of the weights that PyTorch's exporter may put beside the file."""
-    beside = path.with_name(path.name + ".data")
-    return path.stat().st_size + (beside.stat().st_size if beside.is_file() else 0)
-
-
-def _started(model: bytes | Path, threads: int | None, backend: str) -> Backend:
+def _started(model: bytes, threads: int | None, backend: str) -> Backend:
     running = backends.start(backend, model, threads)
     output = running.outputs[0]
     if output.type not in _FLOAT_TYPES:
@@ -398,15 +342,3 @@ def _check_preprocessing(size: _InputSize, preprocessing: Preprocessing) -> None
             f"the graph takes {size.channels} x {size.height} x {size.width} images, but the "
             f"preprocessing gives {channels} x {crop} x {crop}"
         )
-
-
-def _gives_probabilities(classifier: Classifier) -> bool:
-    """Whether the outputs for one noisy image are positive and sum to 1, as after a softmax.
-
-    The graph itself would tell, but reading it takes the onnx package, which is slow to load.
-    """
-    preprocessing = classifier.metadata.preprocessing
-    shape = (1, preprocessing.channels, preprocessing.crop, preprocessing.crop)
-    noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    outputs = classifier.logits(noise)
-    return bool((outputs >= 0).all() and abs(float(outputs.sum()) - 1) < 1e-3)

@@ -11,7 +11,7 @@ from squeezekit.sqz.coders.compiled import compiled
 
 if TYPE_CHECKING:
     from squeezekit.runtime.classifier import Classifier
-    from squeezekit.runtime.preprocessing import Given, Note
+    from squeezekit.runtime.preprocessing import Given
 
 
 def load(
@@ -21,12 +21,8 @@ def load(
     precision: str | None = None,
     *,
     preprocessing: Given = None,
-    note: Note | None = None,
 ) -> Classifier:
-    """Open a `.sqz` or `.onnx` file.
-
-    An ONNX file that squeezekit did not write has no labels, and where neither the caller nor a
-    config beside it states the preprocessing, it is given torchvision's at its own input size.
+    """Open a `.sqz` file; `interop.opening.load` opens `.onnx` files too.
 
     Args:
         path: the file.
@@ -35,40 +31,32 @@ def load(
             has started: OpenVINO for int8, if it is installed, else ONNX Runtime.
         precision: "int8" or "float"; where None, int8 if the file was calibrated for it.
         preprocessing: what is known of it, or all of it; comes before what the file says.
-        note: told a line where the preprocessing was found beside the file, or is assumed.
 
     Raises:
-        InputError: where the file is missing or is neither, the backend is not installed, or int8
+        InputError: where the file is missing or is none, the backend is not installed, or int8
             is asked of a file that was not calibrated.
         FormatError: where it is damaged.
         UnsupportedError: where its input is not one batch of square images.
     """
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"{path} is a folder, not a .sqz or .onnx file")
+        raise InputError(f"{path} is a folder, not a .sqz file")
     if not path.is_file():
         raise InputError(f"{path} does not exist")
-    suffix = path.suffix.lower()
-    if suffix == ".sqz":
-        classifier = _load_sqz(path, threads, backend, precision)
-        if preprocessing is not None:
-            from squeezekit.runtime.preprocessing import as_stated, settled
+    if path.suffix.lower() != ".sqz":
+        raise InputError(f"{path} is not a .sqz file")
+    classifier = _load_sqz(path, threads, backend, precision)
+    if preprocessing is not None:
+        from squeezekit.runtime.preprocessing import as_stated, settled
 
-            if classifier.precision == "int8":
-                raise InputError(
-                    f"{path}: was calibrated for int8 with its own preprocessing; state another "
-                    "one with precision float"
-                )
-            stated = as_stated(preprocessing)
-            classifier.metadata = settled(classifier.metadata, path, stated, foreign=False)
-        return classifier
-    if suffix == ".onnx":
-        from squeezekit.runtime.classifier import from_onnx
-        from squeezekit.runtime.preprocessing import as_stated, silent_note
-
+        if classifier.precision == "int8":
+            raise InputError(
+                f"{path}: was calibrated for int8 with its own preprocessing; state another "
+                "one with precision float"
+            )
         stated = as_stated(preprocessing)
-        return from_onnx(path, threads, backend, precision, stated, note or silent_note)
-    raise InputError(f"{path} is neither a .sqz nor an .onnx file")
+        classifier.metadata = settled(classifier.metadata, path, stated, foreign=False)
+    return classifier
 
 
 def _load_sqz(

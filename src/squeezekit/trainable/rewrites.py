@@ -9,13 +9,17 @@ from squeezekit.sqz.nodes import RESHAPING, Node, uses
 
 
 def without_softmax(nodes: list[Node], output: str) -> list[Node]:
-    """Turn the Softmax that the graph ends in into nothing; there may be reshapes behind it."""
+    """Turn the Softmax that the graph ends in into nothing; there may be reshapes behind it.
+
+    Raises:
+        UnsupportedError: where it gives probabilities in another way.
+    """
     makers = {node.output: i for i, node in enumerate(nodes)}
     i = makers[output]
     while nodes[i].op in RESHAPING:
         i = makers[nodes[i].inputs[0]]
     if nodes[i].op != "Softmax":
-        return nodes
+        raise nodes[i].unsupported("another way to probabilities than a softmax at its end")
     return [*nodes[:i], dataclasses.replace(nodes[i], op="Identity"), *nodes[i + 1 :]]
 
 

@@ -1,0 +1,353 @@
+"""The one way in for ONNX models: normalise, free the batch, find the scores, compare."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+
+from squeezekit.errors import GraphError, InputError, UnsupportedError
+from squeezekit.interop.onnx_import import compare, idioms, scores
+from squeezekit.interop.onnx_import.batch import batch_axes, freeing
+from squeezekit.interop.onnx_import.compare import Original, random_images, require_same
+from squeezekit.interop.onnx_import.draft import (
+    Draft,
+    attributes,
+    draft_of,
+    new_node,
+    refuse,
+    to_model,
+    wanted_by,
+)
+from squeezekit.interop.onnx_import.joining import join_biases
+from squeezekit.interop.onnx_import.source import Array, is_quantised, load
+from squeezekit.interop.onnx_import.walk import BATCH, Shape, Walk, float_type
+from squeezekit.sqz.network import Floats
+from squeezekit.sqz.operators import OPERATORS
+
+QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear"})
+"""Beside those that a `.sqz` may have, where the model runs in integers and stays an ONNX model."""
+
+_WEIGHTS = ("float32", "int64", "int32", "bool")
+_MOST_CHECKED = 4
+"""So many random images tell what the scores are."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model that came through.
+
+    Attributes:
+        model: one input (N, C, S, S), one output (N, classes), N open.
+        size: S.
+        channels: C.
+        output: what the scores are.
+        two_classes: whether these were made of the model's one output.
+        properties: the model's own metadata_props.
+    """
+
+    model: ModelProto
+    size: int
+    channels: int
+    output: str
+    two_classes: bool
+    properties: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user states about a model.
+
+    Attributes:
+        input_size: height and width in pixels, for a model that leaves them open.
+        output: name of the output that scores classes, where there are several.
+        labels: names of classes; a model with one output needs one or two.
+        quantised: whether a model that computes in integers may come through, to be run as it is.
+    """
+
+    input_size: int | None = None
+    output: str | None = None
+    labels: Sequence[str] = ()
+    quantised: bool = False
+
+
+def imported(path: Path | str, asked: Asked) -> Imported:
+    """Bring a model in, or say in one sentence why not.
+
+    Raises:
+        InputError: see `onnx_file.read`.
+        UnsupportedError: see `onnx_file.read`.
+    """
+    model = load(path)
+    try:
+        return _imported(model, asked)
+    except (InputError, UnsupportedError) as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def _imported(model: ModelProto, asked: Asked) -> Imported:
+    if not asked.quantised and (node := is_quantised(model)) is not None:
+        raise UnsupportedError(f"is quantised already ({node.op_type}); hand in the float32 model")
+    image = _image_of(model)
+    takes = _Takes.of(model, image, asked.input_size)
+    begun = draft_of(model, image.name)
+    half = _widen(begun, takes)
+    if takes.last:
+        inner = begun.image
+        begun.image = begun.fresh(f"{inner}.channels_first")
+        begun.nodes.insert(
+            0, new_node("Transpose", [begun.image], [inner], begun.image, perm=[0, 2, 3, 1])
+        )
+    own_batch = takes.batch or 1
+    own = Walk(_copy(begun), own_batch, strict=False)
+    own.run(float_type((own_batch, takes.channels, takes.size, takes.size)))
+    wanted = asked.output or (next(iter(begun.outputs)) if len(begun.outputs) == 1 else None)
+    if wanted in begun.outputs and own.shape(own.draft.outputs[wanted]) is None and own.troubles:
+        raise own.troubles[0]
+    public = scores.choose(own.draft, own.types, own_batch, asked.output)
+    shapes = {name: s for name in own.types if (s := own.shape(name)) is not None}
+    original = _original(model, image, public, takes)
+
+    draft = _copy(begun)
+    draft.outputs = {public: begun.outputs[public]}
+    draft.prune()
+    walk = _freed(draft, shapes, own_batch, takes)
+    _require_supported(draft, asked.quantised)
+    answers = _answers(original, takes)
+    meaning = scores.meaning_of(draft, draft.outputs[public], answers)
+    tolerance = compare.HALF_TOLERANCE if half else compare.TOLERANCE
+    images = random_images(_MOST_CHECKED, takes.channels, takes.size)
+
+    def finished(draft: Draft) -> ModelProto:
+        rank = walk.shape(draft.outputs[public]) or (BATCH, 2)
+        shape: tuple[int | str, ...] = ("N", *rank[1:])
+        if meaning in ("sigmoid", "logit"):
+            shape = ("N", 2)
+        made = to_model(
+            draft, ("N", takes.channels, takes.size, takes.size), {draft.outputs[public]: shape}
+        )
+        require_same(
+            original,
+            lambda batch: (
+                answers[: len(batch)]
+                if len(batch) == 1 or original.batch == 1
+                else original.scores(batch)
+            ),
+            made.SerializeToString(),
+            _undone(meaning),
+            images,
+            tolerance,
+        )
+        return made
+
+    if meaning in ("sigmoid", "logit"):
+        if len(asked.labels) not in (1, 2):
+            raise UnsupportedError(
+                f"has one output ({public!r}), a yes or no: name the class that it is for by "
+                "labels, or both classes, the other one first"
+            )
+        rank = len(walk.shape_of(draft.nodes[-1], draft.outputs[public]))
+        scores.to_two_classes(draft, public, rank, meaning)
+    elif meaning == "probabilities":
+        shorter = dataclasses.replace(_copy(draft), outputs=dict(draft.outputs))
+        if scores.end_in_softmax(shorter, public):
+            shorter.prune()
+            try:
+                return _result(finished(shorter), takes, meaning, model)
+            except UnsupportedError:
+                pass  # what stands behind the softmax matters
+    draft.prune()
+    return _result(finished(draft), takes, meaning, model)
+
+
+def _result(
+    made: ModelProto, takes: _Takes, meaning: scores.Meaning, model: ModelProto
+) -> Imported:
+    output = "probabilities" if meaning == "probabilities" else "logits"
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    two = meaning in ("sigmoid", "logit")
+    return Imported(made, takes.size, takes.channels, output, two, properties)
+
+
+def _undone(meaning: scores.Meaning) -> Callable[[Array], Array]:
+    """From what the network gives to what the model gives."""
+    if meaning == "sigmoid":
+        return lambda both: 1.0 / (1.0 + np.exp(both[:, :1] - both[:, 1:]))
+    if meaning == "logit":
+        return lambda both: both[:, 1:] - both[:, :1]
+    return lambda output: output
+
+
+def _freed(draft: Draft, shapes: dict[str, Shape], own_batch: int, takes: _Takes) -> Walk:
+    """Walk through with any number of images, and rewrite on the way."""
+    walk = Walk(draft, BATCH, (freeing(shapes, own_batch), idioms.rewrite))
+    walk.run(float_type((BATCH, takes.channels, takes.size, takes.size)))
+    walk.settle()
+    for public, value in draft.outputs.items():
+        shape = walk.shape(value)
+        if shape is None or batch_axes(shape)[:1] != [0] or shape[0] != BATCH:
+            raise UnsupportedError(
+                f"its output {public!r} does not keep the images of a batch apart"
+            )
+    draft.prune()
+    join_biases(draft)
+    draft.prune()
+    return walk
+
+
+def _require_supported(draft: Draft, quantised: bool) -> None:
+    allowed = OPERATORS.keys() | (QUANTISED if quantised else ())
+    for node in draft.nodes:
+        if node.domain or node.op_type not in allowed:
+            domain = f" of {node.domain}" if node.domain else ""
+            raise refuse(node, f"is an operator{domain} that is not supported")
+    for name, array in draft.constants.items():
+        if str(array.dtype) not in _WEIGHTS and not quantised:
+            raise UnsupportedError(f"{name} is {array.dtype}; only float32 weights can be read")
+
+
+def _answers(original: Original, takes: _Takes) -> Floats:
+    """What the model says to random images, (N, classes)."""
+    images = random_images(_MOST_CHECKED, takes.channels, takes.size)
+    try:
+        # One by one, so that it does not matter how a model shapes its results.
+        rows = [original.scores(images[i : i + 1]) for i in range(len(images))]
+    except GraphError as error:
+        raise UnsupportedError(
+            f"cannot be compared, since it does not run itself ({error})"
+        ) from None
+    scored = np.concatenate([np.asarray(row, np.float32).reshape(1, -1) for row in rows])
+    if not np.isfinite(scored).all():
+        raise UnsupportedError("gives numbers that are not finite for random images")
+    return scored
+
+
+def _copy(draft: Draft) -> Draft:
+    nodes = []
+    for node in draft.nodes:
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        nodes.append(copy)
+    return dataclasses.replace(
+        draft, nodes=nodes, constants=dict(draft.constants), outputs=dict(draft.outputs)
+    )
+
+
+# ---------------------------------------------------------------------------- what the model takes
+
+
+def _image_of(model: ModelProto) -> ValueInfoProto:
+    """The one input that is used."""
+    graph = model.graph
+    stored = {tensor.name for tensor in graph.initializer}
+    used = {name for node in graph.node for name in wanted_by(node)}
+    inputs = [value for value in graph.input if value.name not in stored]
+    wanted = [value for value in inputs if value.name in used]
+    if len(wanted) != 1:
+        names = ", ".join(value.name for value in wanted) or "none"
+        raise UnsupportedError(f"needs exactly one input, an image, but has {names}")
+    image: ValueInfoProto = wanted[0]
+    return image
+
+
+@dataclass(frozen=True)
+class _Takes:
+    """What goes into a model.
+
+    Attributes:
+        batch: how many images at a time; None for any number.
+        channels, size: of an image.
+        last: whether channels are the last axis.
+        kind: of its numbers.
+    """
+
+    batch: int | None
+    channels: int
+    size: int
+    last: bool
+    kind: int
+
+    @classmethod
+    def of(cls, model: ModelProto, image: ValueInfoProto, input_size: int | None) -> _Takes:
+        kind = image.type.tensor_type
+        dims = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in kind.shape.dim]
+        if kind.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16) or len(dims) != 4:
+            raise UnsupportedError(f"its input {image.name} is not a float32 batch of images")
+        last = dims[1] not in (1, 3) and dims[3] in (1, 3)
+        if last:
+            dims = [dims[0], dims[3], dims[1], dims[2]]
+        channels = dims[1] or _channels_of_first_conv(model, image.name)
+        if channels not in (1, 3):
+            raise UnsupportedError(f"takes {channels} channels; only 1 and 3 are supported")
+        size = _size(dims[2:], input_size)
+        return cls(max(dims[0], 0) or None, channels, size, last, kind.elem_type)
+
+    def layout(self, images: Floats) -> Floats:
+        """Images (N, C, H, W) float32, as the model takes them."""
+        laid = np.ascontiguousarray(np.moveaxis(images, 1, 3)) if self.last else images
+        return laid.astype(helper.tensor_dtype_to_np_dtype(self.kind), copy=False)
+
+
+def _size(sides: list[int], input_size: int | None) -> int:
+    known = {side for side in sides if side > 0}
+    if len(known) > 1:
+        raise UnsupportedError(f"takes images of {sides[0]} x {sides[1]}, not square ones")
+    if not known:
+        if input_size is None:
+            raise InputError("leaves its input size open; name one, such as --input-size 224")
+        return input_size
+    (size,) = known
+    if input_size not in (None, size):
+        raise InputError(f"takes images of {size} pixels, not {input_size}")
+    return size
+
+
+def _channels_of_first_conv(model: ModelProto, image: str) -> int:
+    shapes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Conv" and node.input[0] == image and node.input[1] in shapes:
+            return int(shapes[node.input[1]][1])
+    return 0
+
+
+def _widen(draft: Draft, takes: _Takes) -> bool:
+    """Have a model in float16 compute in float32; returns whether it was one."""
+    halves = [name for name, array in draft.constants.items() if array.dtype == np.float16]
+    if not halves and takes.kind == TensorProto.FLOAT:
+        return False
+    for name in halves:
+        draft.constants[name] = draft.constants[name].astype(np.float32)
+    for node in draft.nodes:
+        if node.op_type == "Cast" and attributes(node).get("to") == TensorProto.FLOAT16:
+            node.ClearField("attribute")
+            node.attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
+    return True
+
+
+def _original(model: ModelProto, image: ValueInfoProto, public: str, takes: _Takes) -> Original:
+    """The model with nothing in it but what one output needs, to be run beside the network."""
+    kept = ModelProto()
+    kept.CopyFrom(model)
+    graph = kept.graph
+    chosen = [value for value in graph.output if value.name == public]
+    makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    needed: set[int] = set()
+    queue = [public]
+    while queue:
+        i = makers.get(queue.pop())
+        if i is not None and i not in needed:
+            needed.add(i)
+            queue += wanted_by(graph.node[i])
+    nodes = [graph.node[i] for i in sorted(needed)]
+    stored = {tensor.name for tensor in graph.initializer}
+    inputs = [v for v in graph.input if v.name in stored or v.name == image.name]
+    for field, values in (("node", nodes), ("input", inputs), ("output", chosen)):
+        copies = [type(value).FromString(value.SerializeToString()) for value in values]
+        graph.ClearField(field)
+        getattr(graph, field).extend(copies)
+    del graph.value_info[:]
+    return Original(kept, image.name, public, takes.batch, takes.layout)

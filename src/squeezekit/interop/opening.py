@@ -1,0 +1,70 @@
+"""From any file that runs to a classifier: a `.sqz` as it is, an `.onnx` by its one way in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from squeezekit.errors import InputError
+from squeezekit.runtime import loading
+
+if TYPE_CHECKING:
+    from squeezekit.runtime.classifier import Classifier
+    from squeezekit.runtime.preprocessing import Given, Note
+
+
+def load(
+    path: Path | str,
+    threads: int | None = None,
+    backend: str | None = None,
+    precision: str | None = None,
+    *,
+    preprocessing: Given = None,
+    output: str | None = None,
+    labels: Sequence[str] = (),
+    note: Note | None = None,
+) -> Classifier:
+    """Open a `.sqz` or `.onnx` file.
+
+    An ONNX file is imported as `onnx_file.read` does it, so that it answers as the `.sqz` that is
+    made of it: compared with what ONNX Runtime makes of the file itself, or refused.
+
+    Args:
+        path: the file.
+        threads: how many threads one batch may use; all cores where None.
+        backend: "onnxruntime" or "openvino"; see `runtime.loading.load`.
+        precision: "int8" or "float"; see `runtime.loading.load`. An `.onnx` runs as it is.
+        preprocessing: what is known of it, or all of it; comes before what the file says.
+        output: of an `.onnx`: the one that scores classes, where there are several.
+        labels: of an `.onnx` with one output; see `onnx_file.read`.
+        note: told a line where the preprocessing was found beside the file, or is assumed.
+
+    Raises:
+        InputError: see `runtime.loading.load` and `onnx_file.read`.
+        FormatError: where a `.sqz` is damaged.
+        UnsupportedError: see `onnx_file.read`.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix != ".onnx" or not path.is_file():
+        if path.is_file() and suffix != ".sqz":
+            raise InputError(f"{path} is neither a .sqz nor an .onnx file")
+        if output is not None:
+            raise InputError(f"{path}: an output is named for an .onnx file")
+        return loading.load(path, threads, backend, precision, preprocessing=preprocessing)
+    if precision not in (None, "float"):
+        raise InputError(f"{path}: an .onnx file runs as it is; choose a precision for a .sqz")
+    from squeezekit.interop import onnx_file
+    from squeezekit.runtime.classifier import from_network
+    from squeezekit.runtime.preprocessing import as_stated, settled, silent_note, size_asked
+
+    stated = as_stated(preprocessing)
+    size = size_asked(path, stated)
+    network = onnx_file.read(path, input_size=size, output=output, labels=labels, quantised=True)
+    metadata = settled(network.metadata, path, stated, note or silent_note)
+    network = dataclasses.replace(network, metadata=metadata)
+    classifier = from_network(network, threads, backend or "onnxruntime", "float")
+    classifier.file_bytes = onnx_file.file_bytes(path)
+    return classifier
