@@ -85,6 +85,14 @@ class Evaluation:
         """Which of the N images are classified right, bool (N,)."""
         return np.asarray(self.ranked[:, 0] == self.targets)
 
+    def __repr__(self) -> str:
+        low, high = self.top1_interval
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return (
+            f"Evaluation(top-1 {self.top1:.1f}% ({low:.1f} to {high:.1f}), top-5 {self.top5:.1f}% "
+            f"on {self.images:,} images{skipped}, {self.seconds:.1f} s)"
+        )
+
 
 @dataclass(frozen=True)
 class Change:
@@ -140,12 +148,15 @@ def change(before: Evaluation, after: Evaluation) -> Change:
     return Change(100 * (gained - lost) / images, interval, gained, lost, p_value)
 
 
-def outputs(classifier: Evaluated) -> int:
-    """How many classes a classifier tells apart, found by running it on a black image."""
-    preprocessing = classifier.metadata.preprocessing
-    side = preprocessing.crop
-    black = np.zeros((1, preprocessing.channels, side, side), np.float32)
-    return int(classifier.logits(black).shape[1])
+def outputs(source: Network | Evaluated) -> int:
+    """How many classes a network tells apart; one whose graph does not state it is run once."""
+    stated = getattr(source, "outputs", None)
+    if isinstance(stated, int):
+        return stated
+    how = source.metadata.preprocessing
+    black = np.zeros((1, how.channels, how.crop, how.crop), np.float32)
+    runs = from_network(source, precision="float") if isinstance(source, Network) else source
+    return int(runs.logits(black).shape[1])
 
 
 def labelled(
@@ -171,10 +182,10 @@ def labelled(
         InputError: where the labels file cannot be read or does not fit the network, or the network
             does not agree with the class folders.
     """
-    runs = from_network(source, precision="float") if isinstance(source, Network) else source
-    count = outputs(runs)
+    count = outputs(source)
 
     def judged(image_set: ImageSet) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        runs = from_network(source, precision="float") if isinstance(source, Network) else source
         limit = min(len(image_set), max(_JUDGES, 2 * count))
         found = evaluate(runs, image_set, limit=limit)
         return found.targets, found.ranked[:, 0]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from squeezekit.progress import Progress
     from squeezekit.runtime.stated import Stated
     from squeezekit.sqz.container import CoderName
-    from squeezekit.sqz.network import Metadata
+    from squeezekit.sqz.network import Metadata, Network
     from squeezekit.training.run import Run
 
 app = typer.Typer(
@@ -109,7 +109,7 @@ def images_of(data: Path, part: str) -> ImageSet:
 
 
 def labelled(
-    classifier: Evaluated, labels: Path | None, images: ImageSet | None, data: Path | None
+    classifier: Network | Evaluated, labels: Path | None, images: ImageSet | None, data: Path | None
 ) -> Metadata:
     """A classifier's metadata, with class names where any can be found."""
     from squeezekit.evaluation import labelled as labelled_by

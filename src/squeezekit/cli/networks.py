@@ -117,14 +117,13 @@ def export(
     A .html is one web page that classifies photos by itself, offline, with the .sqz inside.
     """
     from squeezekit.interop.weights import read, writable, write
-    from squeezekit.runtime.classifier import from_network
 
     chosen = None if coder is None else coder_named(coder)
     if data is not None and not int8:
         raise InputError("--data is what int8 is calibrated on: it goes with --int8")
     writable(out, coder=chosen, int8=int8)
     network = read(weights, prototxt=prototxt, preprocessing=preprocessing, note=note)
-    metadata = labelled(from_network(network, precision="float"), labels, None, None)
+    metadata = labelled(network, labels, None, None)
     network = dataclasses.replace(network, metadata=metadata)
     if int8:
         network = _with_ranges(network, data)

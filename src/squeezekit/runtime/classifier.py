@@ -71,6 +71,19 @@ class Classifier:
         """What runs the network."""
         return self._backend.name
 
+    @property
+    def outputs(self) -> int | None:
+        """How many classes the network tells apart, as it states; None where it does not."""
+        sizes = self._backend.outputs[0].shape[1:]
+        return math.prod(sizes) if sizes and all(sizes) else None  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        p, name = self.metadata.preprocessing, self.metadata.name
+        return (
+            f"Classifier({name!r}: {self.outputs or '?'} classes, images {p.channels} x {p.crop} x "
+            f"{p.crop}, {self.precision} on {self.backend})"
+        )
+
     def logits(self, batch: Floats) -> Floats:
         """Run the network.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from squeezekit.errors import GraphError
-from squeezekit.sqz.network import Floats
+from squeezekit.sqz.tensors import Floats
 from squeezekit.sqz.varint import varint
 
 if TYPE_CHECKING:
@@ -102,3 +103,19 @@ def parse(graph: bytes) -> onnx.ModelProto:
     if not model.graph.node:
         raise GraphError("the graph has no nodes")
     return model
+
+
+def stated_outputs(graph: bytes) -> int | None:
+    """The number of classes by the shape that a graph states for its first output.
+
+    Returns:
+        The product of all axes but the batch's; None where the graph leaves one open.
+
+    Raises:
+        GraphError: where the bytes are no graph.
+    """
+    (output, *_) = parse(graph).graph.output
+    if not output.type.tensor_type.HasField("shape"):
+        return None
+    (_, *sizes) = [dim.dim_value for dim in output.type.tensor_type.shape.dim] or [0]
+    return math.prod(sizes) or None if sizes else None

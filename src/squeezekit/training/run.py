@@ -146,7 +146,7 @@ def _with_head_for(source: Network, classes: tuple[str, ...], data: Path, seed: 
 
     What a network without labels knows may be told by a labels file beside the data.
     """
-    count = outputs(from_network(source))
+    count = outputs(source)
     metadata = with_labels(source.metadata, count, data_dir=data)
     known = known_classes(classes, metadata.labels, metadata.label_ids)
     network = with_new_head(source, classes, seed, known)

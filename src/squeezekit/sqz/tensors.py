@@ -1,0 +1,72 @@
+"""Tensors of a network: float32 arrays, and weights that share a small table of values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# As numpy.typing.NDArray, which takes 13 ms to import: as long as a small network to read.
+Floats = np.ndarray[tuple[Any, ...], np.dtype[np.float32]]
+Levels = np.ndarray[tuple[Any, ...], np.dtype[np.int32]]
+
+
+@dataclass(frozen=True, eq=False)
+class SharedTensor:
+    """Weights that share a small table of values (Han et al. 2016, section 3).
+
+    Attributes:
+        levels: int32, the shape of the weight. Level 0 is a pruned weight, exactly 0.0; level k
+            stands for `centroids[zero + k]`.
+        centroids: float32 (n,), strictly ascending, finite, holding 0.0 at index `zero`.
+        zero: index of 0.0 in `centroids`.
+    """
+
+    levels: Levels
+    centroids: Floats
+    zero: int
+
+    def __post_init__(self) -> None:
+        if self.levels.dtype != np.int32 or self.centroids.dtype != np.float32:
+            raise TypeError("levels must be int32 and centroids float32")
+        if not 0 <= self.zero < len(self.centroids) or self.centroids[self.zero] != 0.0:
+            raise ValueError("centroids must hold 0.0 at index zero")
+        if not np.all(self.centroids[1:] > self.centroids[:-1]):  # also false where one is NaN
+            raise ValueError("centroids must be strictly ascending")
+        if self.levels.size and not (
+            -self.zero <= int(self.levels.min())
+            and int(self.levels.max()) < len(self.centroids) - self.zero
+        ):
+            raise ValueError("a level points outside the centroids")
+
+    @classmethod
+    def from_values(cls, values: Floats) -> SharedTensor:
+        """Share equal values: lossless; every -0.0 becomes 0.0."""
+        values = np.ascontiguousarray(values, dtype=np.float32) + np.float32(0.0)
+        centroids = np.union1d(values.ravel(), np.zeros(1, np.float32)).astype(np.float32)
+        zero = int(np.searchsorted(centroids, 0.0))
+        levels = np.searchsorted(centroids, values.ravel()).astype(np.int32) - np.int32(zero)
+        return cls(levels.reshape(values.shape), centroids, zero)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight."""
+        return self.levels.shape
+
+    @property
+    def size(self) -> int:
+        """Number of weights, pruned ones included."""
+        return self.levels.size
+
+    def values(self) -> Floats:
+        """The weights as float32, in the shape of `levels`."""
+        return self.centroids[self.levels + self.zero]
+
+
+Tensor = Floats | SharedTensor
+
+
+def tensor_values(tensor: Tensor) -> Floats:
+    """The float32 values of a tensor, shared or plain."""
+    return tensor.values() if isinstance(tensor, SharedTensor) else tensor
