@@ -32,3 +32,25 @@ def test_loads_nothing_heavy(module):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert run.stdout.strip() == "[]"
+
+
+def test_to_open_and_to_measure_a_file_loads_nothing_heavy(tmp_path, make_images):
+    code = f"""
+import sys
+import squeezekit as sk
+from squeezekit.models.catalogue import create
+small = create("squeezenet-digits", labels=("a", "b"))
+sk.write(small, "a.sqz")
+classify = sk.load("a.sqz")
+classify("data/a/0.png")
+sk.evaluate("a.sqz", "data")
+sk.write(sk.calibrate(sk.read("a.sqz"), "data"), "a.onnx", int8=True)
+print(repr(sk.read("a.sqz")), dir(sk), [m for m in {HEAVY!r} if m in sys.modules])
+"""
+    make_images({"a": 2, "b": 2})
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip().endswith("[]")
+    assert (tmp_path / "a.onnx").exists()

@@ -22,7 +22,8 @@ from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import CAFFE, SharedTensor, share_equal_values
 from squeezekit.training import recipe as recipes
 from squeezekit.training.recipe import Augmentation
-from squeezekit.training.run import start_of, train_run
+from squeezekit.training.run import train_run
+from squeezekit.training.start import start_of
 
 TINY = SqueezeNetConfig(
     name="tiny", classes=3, input_size=24, conv1_filters=12, conv1_kernel=3, fires=2,
@@ -53,11 +54,11 @@ def ops(network):
 
 
 def test_modern_trains_batch_norms_that_fold_away(shapes):
-    network = start_of(shapes, model="squeezenet-1.1", variant=recipes.modern().variant).network
+    network = start_of(shapes, recipes.modern(), model="squeezenet-1.1").network
     assert "BatchNormalization" in ops(network)
     folded = fold_batch_norm(network)
     assert "BatchNormalization" not in ops(folded)
-    plain = start_of(shapes, model="squeezenet-1.1").network
+    plain = start_of(shapes, recipes.plain(), model="squeezenet-1.1").network
     assert folded.tensors.keys() == plain.tensors.keys()
     relus = [node.name for node in parse(folded.graph).graph.node if node.op_type == "Relu"]
     assert "conv10.relu" not in relus
@@ -69,7 +70,7 @@ def test_modern_trains_batch_norms_that_fold_away(shapes):
 
 @pytest.mark.parametrize("model", ["squeezenet-1.0", "squeezenet-1.1", "squeezenet-1.0-complex"])
 def test_paper_prepares_images_as_caffe_and_starts_from_its_weights(shapes, model):
-    network = start_of(shapes, model=model, variant=recipes.paper().variant).network
+    network = start_of(shapes, recipes.paper(), model=model).network
     assert network.metadata.preprocessing == CAFFE
     assert network.metadata.labels == ("across", "both", "down")
     variances = []
@@ -89,7 +90,7 @@ def test_paper_prepares_images_as_caffe_and_starts_from_its_weights(shapes, mode
 
 def test_a_network_without_the_variant_is_refused(shapes):
     with pytest.raises(InputError, match="squeezenet-digits takes grey images"):
-        start_of(shapes, model="squeezenet-digits", variant="caffe")
+        start_of(shapes, recipes.paper(), model="squeezenet-digits")
 
 
 def test_modern_learns_from_scratch(shapes, tmp_path):
@@ -191,7 +192,7 @@ def test_a_network_of_the_same_labels_keeps_its_last_layer(shapes, tmp_path):
     network = squeezenet(TINY, labels=("across", "both", "down"))
     recipe = dataclasses.replace(recipes.plain(), epochs=0)
     train_run(network, shapes, tmp_path / "run", recipe)
-    again = start_of(shapes, init=tmp_path / "run").network
+    again = start_of(shapes, recipe, init=load_network(tmp_path / "run")).network
     for name, values in network.values().items():
         assert np.array_equal(again.values()[name], values)
 

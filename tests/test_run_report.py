@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squeezekit.cli import common
 from squeezekit.compression.stages import Stage
 from squeezekit.evaluation import Evaluation, accuracy_interval
 from squeezekit.files import read_bytes
+from squeezekit.front import leave_report
 from squeezekit.models import catalogue
 from squeezekit.report.classes import class_results, confused_pairs
 from squeezekit.report.compress_report import write_compress_report
@@ -21,14 +21,15 @@ from squeezekit.report.run_report import run_page, write_run_report
 from squeezekit.sqz import container
 from squeezekit.sqz.network import CAFFE, TORCHVISION, Preprocessing
 from squeezekit.training import recipe as recipes
-from squeezekit.training.run import start_of, train_run
+from squeezekit.training.run import train_run
+from squeezekit.training.start import start_of
 
 NASTY = "<script>alert(1)</script>|*x*"
 QUICK = recipes.with_settings(recipes.plain(), ["epochs=1", "batch=4", "precision=float32"])
 
 
 def trained(data, out, recipe=QUICK):
-    network = start_of(data, model="squeezenet-digits").network
+    network = start_of(data, recipe, model="squeezenet-digits").network
     return train_run(network, data, out, recipe)
 
 
@@ -221,25 +222,27 @@ def test_preprocessing_in_words():
 # --------------------------------------------------------------------------- never in the way
 
 
-def test_a_report_that_fails_leaves_the_training(run, tmp_path, monkeypatch, capsys):
+def test_a_report_that_fails_leaves_the_training(run, tmp_path, monkeypatch):
     import squeezekit.report.run_report as module
 
     def fail(*arguments, **named):
         raise RuntimeError("no ink")
 
     monkeypatch.setattr(module, "run_page", fail)
-    assert common.run_report(run, tmp_path / "run", tmp_path / "data") is None
-    assert "the weights are in" in (said := capsys.readouterr().err)
+    told = []
+    assert leave_report(run, tmp_path / "data", "", told.append) is None
+    (said,) = told
+    assert "the weights are in" in said
     assert "no ink" in said
     assert (tmp_path / "run" / "weights.safetensors").exists()
     monkeypatch.setitem(sys.modules, "squeezekit.report.run_report", None)  # as if not installed
-    assert common.run_report(run, tmp_path / "run", tmp_path / "data") is None
+    assert leave_report(run, tmp_path / "data", "", told.append) is None
 
 
 def test_only_the_first_process_writes(run, tmp_path):
-    other = dataclasses.replace(run, writes=False)
     (tmp_path / "other").mkdir()
-    assert common.run_report(other, tmp_path / "other", tmp_path / "data") is None
+    other = dataclasses.replace(run, writes=False, folder=tmp_path / "other")
+    assert leave_report(other, tmp_path / "data", "", print) is None
     assert not list((tmp_path / "other").iterdir())
 
 

@@ -1,37 +1,92 @@
-"""squeezekit: train a small image classifier, shrink it, ship it anywhere.
+"""squeezekit: train a small image classifier, shrink it to a few hundred KB, ship it anywhere.
 
-    import squeezekit
-    classify = squeezekit.load("model.sqz")
-    classify("photo.jpg")[0].label
+    import squeezekit as sk
 
-Everything else is in the subpackages; `load` needs neither torch nor anything else of training.
+    net = sk.train("photos", out="run")                      # a Network, and the folder of the run
+    print(net, sk.evaluate(net, "photos").top1)
+    sk.write(net, "pets.sqz")                              # or .onnx, .safetensors, .html
+    sk.load("pets.sqz")("photo.jpg")[0].label
+
+Networks: `load` opens a file to classify with; `read` reads one to work on (a `Network`), and
+`from_torch` takes a torch module; `write` writes one in any format.
+Work: `train`, `calibrate` (int8), `evaluate`, `sensitivity`.
+
+Wherever a function takes a network, it takes a `Network`, or the path of anything that `read`
+reads; wherever photos, a folder, an array, PIL images or batches of a loader (see `Photos`). Each
+part is imported when it is first used, so that `load` needs neither torch nor anything else of
+training.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from squeezekit.runtime.classifier import Classifier
-    from squeezekit.runtime.preprocessing import Given, Note
-
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+
+if TYPE_CHECKING:  # for people's editors and type checkers; Python goes by `_WHERE`
+    from squeezekit.data.photos import Photos as Photos
+    from squeezekit.errors import FormatError as FormatError
+    from squeezekit.errors import InputError as InputError
+    from squeezekit.errors import SqueezekitError as SqueezekitError
+    from squeezekit.errors import UnsupportedError as UnsupportedError
+    from squeezekit.evaluation import Evaluation as Evaluation
+    from squeezekit.front import calibrate as calibrate
+    from squeezekit.front import evaluate as evaluate
+    from squeezekit.front import sensitivity as sensitivity
+    from squeezekit.front import train as train
+    from squeezekit.front import training_run as training_run
+    from squeezekit.interop.opening import load as load
+    from squeezekit.interop.weights import read as read
+    from squeezekit.interop.weights import write as write
+    from squeezekit.report.progress_bar import progress_bar as progress_bar
+    from squeezekit.runtime.classifier import Classifier as Classifier
+    from squeezekit.runtime.classifier import Prediction as Prediction
+    from squeezekit.runtime.stated import Stated as Stated
+    from squeezekit.sqz.network import Metadata as Metadata
+    from squeezekit.sqz.network import Network as Network
+    from squeezekit.sqz.network import Preprocessing as Preprocessing
+    from squeezekit.training.recipe import Augmentation as Augmentation
+    from squeezekit.training.recipe import Recipe as Recipe
+
+_WHERE = {
+    "Augmentation": "training.recipe",
+    "Classifier": "runtime.classifier",
+    "Evaluation": "evaluation",
+    "FormatError": "errors",
+    "InputError": "errors",
+    "Metadata": "sqz.network",
+    "Network": "sqz.network",
+    "Photos": "data.photos",
+    "Prediction": "runtime.classifier",
+    "Preprocessing": "sqz.network",
+    "Recipe": "training.recipe",
+    "SqueezekitError": "errors",
+    "Stated": "runtime.stated",
+    "UnsupportedError": "errors",
+    "calibrate": "front",
+    "evaluate": "front",
+    "load": "interop.opening",
+    "progress_bar": "report.progress_bar",
+    "read": "interop.weights",
+    "sensitivity": "front",
+    "train": "front",
+    "training_run": "front",
+    "write": "interop.weights",
+}
+"""The module that each public name comes from."""
+
+__all__ = ["__version__", *_WHERE]
 
 
-def load(
-    path: Path | str,
-    threads: int | None = None,
-    backend: str | None = None,
-    precision: str | None = None,
-    *,
-    preprocessing: Given = None,
-    note: Note | None = None,
-) -> Classifier:
-    """Open a `.sqz` or `.onnx` file as a classifier; see `interop.opening.load`."""
-    from squeezekit.interop.opening import load as load_classifier
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'squeezekit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"squeezekit.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
 
-    return load_classifier(
-        path, threads, backend, precision, preprocessing=preprocessing, note=note
-    )
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

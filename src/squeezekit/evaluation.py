@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from squeezekit.data.folders import ImageSet
-from squeezekit.data.labelling import Note, with_labels
+from squeezekit.data.labelling import with_labels
 from squeezekit.errors import InputError
-from squeezekit.progress import Progress, silent
+from squeezekit.progress import Note, Progress, silent, silent_note
 from squeezekit.runtime.classifier import from_network, ranked, softmax
 from squeezekit.runtime.images import ImageFile, prepare_file
 from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing
@@ -165,7 +165,7 @@ def labelled(
     labels: Path | None = None,
     images: ImageSet | None = None,
     data: Path | ImageSet | None = None,
-    note: Note = lambda text: None,
+    note: Note = silent_note,
 ) -> Metadata:
     """A network's metadata, with class names where any can be found (`labelling.with_labels`).
 

@@ -1,6 +1,10 @@
-"""How long work reports its progress: a function that is called with what, how far, of how much."""
+"""How library code speaks: a Progress is told how far work is, a Note a sentence for people."""
 
+from collections.abc import Callable
 from typing import Protocol
+
+Note = Callable[[str], None]
+"""Told a sentence that people should read: photos that were skipped, what was assumed."""
 
 
 class Progress(Protocol):
@@ -12,3 +16,7 @@ class Progress(Protocol):
 
 def silent(task: str, done: int, total: int) -> None:
     """Report nothing."""
+
+
+def silent_note(text: str) -> None:
+    """Tell nobody."""

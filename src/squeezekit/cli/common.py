@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     from squeezekit.data.folders import ImageSet
     from squeezekit.evaluation import Evaluated, Evaluation
     from squeezekit.progress import Progress
-    from squeezekit.runtime.stated import Stated
     from squeezekit.sqz.container import CoderName
     from squeezekit.sqz.network import Metadata, Network
-    from squeezekit.training.run import Run
 
 app = typer.Typer(
     help="Train a small image classifier, shrink it to a few hundred kilobytes, ship it anywhere.",
@@ -64,48 +62,11 @@ Precision = Annotated[
 ]
 
 
-def open_weights(
-    weights: Path,
-    backend: str | None,
-    threads: int | None,
-    precision: str | None,
-    preprocessing: Stated | None = None,
-) -> Evaluated:
-    """A classifier of any weights."""
-    from squeezekit.interop.opening import load
-    from squeezekit.interop.weights import read
-
-    if backend == "torch":
-        if precision == "int8":
-            raise InputError("torch does not run int8 here: use onnxruntime or openvino")
-        import torch
-
-        from squeezekit.trainable.network import TorchClassifier
-
-        if threads is not None:
-            torch.set_num_threads(threads)
-        return TorchClassifier(read(weights, preprocessing=preprocessing, note=note))
-    from squeezekit.runtime.classifier import from_network
-
-    if weights.suffix.lower() in (".sqz", ".onnx"):
-        return load(weights, threads, backend, precision, preprocessing=preprocessing, note=note)
-    network = read(weights, preprocessing=preprocessing, note=note)
-    return from_network(network, threads, backend, precision)
-
-
 def images_of(data: Path, part: str) -> ImageSet:
     """The images of a part of a data folder; says which class folders are empty."""
-    from squeezekit.data.dataset import is_split, split
+    from squeezekit.data.dataset import images_of as found
 
-    parts = ("train", "val", "test", "all")
-    if part == "auto":
-        part = "val" if is_split(data) else "all"
-    if part not in parts:
-        raise InputError(f"there is no part {part!r}: use {', '.join(parts)} or auto")
-    images = split(data, cast(Any, part))
-    for name in images.empty:
-        note(f"the class folder {name} in {images.root} holds no image")
-    return images
+    return found(data, part, note)
 
 
 def labelled(
@@ -115,19 +76,6 @@ def labelled(
     from squeezekit.evaluation import labelled as labelled_by
 
     return labelled_by(classifier, labels=labels, images=images, data=data, note=note)
-
-
-def run_report(run: Run, out: Path, data: Path) -> Path | None:
-    """Leave page and model card in the folder of a run: the training stands whether or not."""
-    if not run.writes:
-        return None
-    try:
-        from squeezekit.report.run_report import write_run_report
-
-        return write_run_report(run, out, data=data, command=typed_command())
-    except Exception as error:
-        note(f"squeezekit: the weights are in {out}, but the report could not be made: {error}")
-        return None
 
 
 def typed_command() -> str:

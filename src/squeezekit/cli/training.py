@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -18,18 +17,14 @@ from squeezekit.cli.common import (
     Threads,
     Weights,
     accuracy,
-    images_of,
-    labelled,
     name_skipped,
     note,
-    open_weights,
     print_json,
     progress_shown,
-    run_report,
     terminal,
+    typed_command,
 )
 from squeezekit.cli.preprocessing import states_preprocessing
-from squeezekit.errors import InputError
 from squeezekit.runtime.stated import Stated
 
 
@@ -61,12 +56,20 @@ def demo(
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the run, new or empty.")],
-    model: Annotated[str | None, typer.Option(help="A name from `squeezekit models`.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A name from `squeezekit models`: squeezenet-1.1 if absent, or what INIT is."
+        ),
+    ] = None,
     init: Annotated[
         Path | None, typer.Option(help="WEIGHTS to start from; the last layer is made anew.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="plain, modern, paper, finetune, distill or dsd.")
+        str | None,
+        typer.Option(
+            help="plain (if absent), finetune (with --init), modern, paper, distill or dsd."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value; changes the recipe.")
@@ -81,54 +84,26 @@ def train(
     as_json: Json = False,
     preprocessing: Stated | None = None,
 ) -> None:
-    """Train a network on a folder of images; Ctrl-C leaves a run that --resume goes on with."""
-    from squeezekit.interop.weights import load_network
+    """Train a network on photos. After Ctrl-C, the same command with --resume goes on."""
+    from squeezekit.front import training_run
+    from squeezekit.report.run_report import PAGE
     from squeezekit.training import recipe as recipes
-    from squeezekit.training.run import is_pruned, start_of, train_run
 
-    name = recipe or ("plain" if init is None else "finetune")
-    chosen = recipes.named(name)
-    chosen = recipes.with_settings(dataclasses.replace(chosen, seed=seed), settings or [])
-    if name == "dsd" and (init is None or teacher is not None):
-        raise InputError("the recipe dsd starts from trained weights (--init), without a teacher")
-    start = start_of(
-        data, model=model, init=init, seed=seed, variant=chosen.variant,
-        preprocessing=preprocessing, note=note,
-    )  # fmt: skip
-    network = start.network
     console = terminal(quiet=as_json)
     try:
         with progress_shown() as progress:
-            if name == "dsd":
-                from squeezekit.compression.dsd import REDENSE, dsd_run
-
-                run = dsd_run(network, data, out, chosen, resume, progress, note)
-            else:
-                if masked := init is not None and is_pruned(network):
-                    note(f"{init} is pruned: its zeros stay zero")
-                teaching = None if teacher is None else load_network(teacher)
-                if name == "finetune" and start.knows_classes and teaching is None:
-                    note(f"{init} knows these classes, and stays the teacher of its new weights")
-                    teaching = network
-                run = train_run(
-                    network,
-                    data,
-                    out,
-                    chosen,
-                    teacher=teaching,
-                    masked=masked,
-                    resume=resume,
-                    progress=progress,
-                    note=note,
-                )
+            run = training_run(
+                data, out, model=model, init=init, recipe=recipe, teacher=teacher, resume=resume,
+                seed=seed, settings=recipes.parsed(settings or []), preprocessing=preprocessing,
+                progress=progress, note=note, command=typed_command(),
+            )  # fmt: skip
     except KeyboardInterrupt:
         note(f"squeezekit: interrupted; the same command with --resume goes on with {out}")
         raise typer.Exit(INTERRUPTED) from None
-    if name == "dsd":
-        out = out / REDENSE
     if not run.writes:  # the first process of `torchrun` speaks for all
         return
-    report = run_report(run, out, data)
+    out, page = run.folder, run.folder / PAGE
+    report = page if page.exists() else None
     if as_json:
         print_json(
             {
@@ -170,16 +145,15 @@ def evaluate(
     preprocessing: Stated | None = None,
 ) -> None:
     """Measure top-1 and top-5 accuracy on class folders."""
-    from squeezekit.data.labelling import matched
-    from squeezekit.evaluation import evaluate as evaluate_on
+    from squeezekit.front import evaluate as evaluate_on
     from squeezekit.interop.weights import file_bytes
     from squeezekit.report import tables
 
-    images = images_of(data, part)
-    classifier = open_weights(weights, backend, threads, precision, preprocessing)
-    metadata = labelled(classifier, labels, images, data)
     with progress_shown() as progress:
-        result = evaluate_on(classifier, matched(images, metadata), limit=limit, progress=progress)
+        result = evaluate_on(
+            weights, data, part=part, labels=labels, limit=limit, backend=backend, threads=threads,
+            precision=precision, preprocessing=preprocessing, progress=progress, note=note,
+        )  # fmt: skip
     name_skipped(result)
     size = file_bytes(weights)
     if as_json:

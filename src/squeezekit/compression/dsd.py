@@ -15,9 +15,10 @@ import numpy as np
 
 from squeezekit.compression.prune import prune, uniform
 from squeezekit.compression.retraining import retrained
+from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
 from squeezekit.evaluation import Evaluation
-from squeezekit.progress import Progress, silent
+from squeezekit.progress import Note, Progress, silent
 from squeezekit.sqz.network import Network, tensor_values
 from squeezekit.sqz.nodes import weight_names
 from squeezekit.trainable.network import TrainableNetwork
@@ -25,7 +26,7 @@ from squeezekit.training import recipe as recipes
 from squeezekit.training.batches import TrainingData
 from squeezekit.training.loop import fit
 from squeezekit.training.recipe import Recipe
-from squeezekit.training.run import Note, Run, train_run
+from squeezekit.training.run import Run, train_run
 
 DENSE, SPARSE, REDENSE = "dense", "sparse", "re-dense"
 """Names of the phases."""
@@ -133,7 +134,7 @@ def dsd(
 
 def dsd_run(
     network: Network,
-    data: Path,
+    data: Path | ImageSet,
     out: Path,
     recipe: Recipe,
     resume: bool,

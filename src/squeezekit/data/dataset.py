@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -96,6 +97,32 @@ def is_split(data: Data) -> bool:
 def splits_here(data: Data) -> bool:
     """Whether it is for us to hold images out: a data set has no parts, or nothing but train."""
     return _needs_holding_out(_parts(data, silent)[1])
+
+
+def images_of(
+    data: Data, part: str = "auto", note: Callable[[str], None] | None = None
+) -> ImageSet:
+    """The images of a part of a data set, by its name.
+
+    Args:
+        data: see `split`.
+        part: "train", "val", "test" or "all"; "auto" is val where the data is split by itself,
+            else all.
+        note: told of class folders that hold no image.
+
+    Raises:
+        InputError: where there is no such data, no image, or no such part.
+    """
+    parts = ("train", "val", "test", "all")
+    if part == "auto":
+        part = "val" if is_split(data) else "all"
+    if part not in parts:
+        raise InputError(f"there is no part {part!r}: use {', '.join(parts)} or auto")
+    images = split(data, cast(Part, part))
+    if note is not None:
+        for name in images.empty:
+            note(f"the class folder {name} in {images.root} holds no image")
+    return images
 
 
 def unlabelled(data: Path | str, progress: Progress = silent) -> ImageSet:

@@ -34,13 +34,10 @@ from squeezekit.explore.trial import DIRECTIONS, FILE, TEST_TOP1, Images, Plan, 
 from squeezekit.files import alone, make_folder, read_bytes, remove_half_written, write_whole
 from squeezekit.models import catalogue
 from squeezekit.models.squeezenet import SqueezeNetConfig
-from squeezekit.progress import Progress, silent
+from squeezekit.progress import Note, Progress, silent, silent_note
 from squeezekit.report import numbers
 from squeezekit.runtime.images import open_image
 from squeezekit.training import recipe as recipes
-
-Note = Callable[[str], None]
-"""Told a sentence that the user should read."""
 
 FILE_NAME, FOLDER, STUDY = "study.db", "networks", "study.json"
 """In the folder of an exploration: the study where no database has it, the trials' files, and whose
@@ -208,7 +205,7 @@ def explore(
     config: ExploreConfig,
     *,
     progress: Progress = silent,
-    note: Note = lambda text: None,
+    note: Note = silent_note,
     on_pause: Callable[[Exploration], None] = lambda exploration: None,
 ) -> Exploration:
     """Work on a study until all its trials are done; the same call joins it, and resumes it.

@@ -26,7 +26,10 @@ def load(
     labels: Sequence[str] = (),
     note: Note | None = None,
 ) -> Classifier:
-    """Open a `.sqz` or `.onnx` file.
+    """Open a `.sqz` or `.onnx` file to classify with.
+
+        classify = sk.load("pets.sqz")
+        classify("photo.jpg")[0].label
 
     An ONNX file is imported as `onnx_file.read` does it, so that it answers as the `.sqz` that is
     made of it: compared with what ONNX Runtime makes of the file itself, or refused.

@@ -75,6 +75,8 @@ def read(
     published = str(path) in pretrained.PRETRAINED and not Path(path).exists()
     path = weights_file(path, progress)
     stated = as_stated(preprocessing)
+    if prototxt is not None and path.suffix.lower() != ".caffemodel":
+        raise InputError(f"{path}: a prototxt belongs to a .caffemodel")
     if output is not None and path.suffix.lower() != ".onnx":
         raise InputError(f"{path}: an output is named for an .onnx")
     if path.suffix.lower() == ".onnx":
@@ -97,8 +99,6 @@ def read(
 
 def _read(path: Path, prototxt: Path | str | None) -> Network:
     kind = path.suffix.lower()
-    if prototxt is not None and kind != ".caffemodel":
-        raise InputError(f"{path}: a prototxt belongs to a .caffemodel")
     if kind in READ:
         file_kinds.require_network(path)
     match kind:
@@ -130,21 +130,33 @@ def load_network(path: Path | str, progress: Progress = silent) -> Network:
     return read(path, progress=progress)
 
 
-def as_network(source: object, progress: Progress = silent) -> Network:
+def as_network(
+    source: object,
+    *,
+    preprocessing: Given = None,
+    progress: Progress = silent,
+    note: Note = silent_note,
+) -> Network:
     """The network that is meant: itself, what holds it, or what `read` reads.
 
     Args:
         source: a Network; what has one (the result of `compress`, a training run); a network that
             torch trains (`Network.to_torch`); or a path or a name for `read`.
+        preprocessing: as `read` takes it, and of no use where nothing is read.
         progress: told of a download.
+        note: told what `read` assumes.
 
     Raises:
         InputError: as `read`, or where this is no network; a torch module is told of `from_torch`.
     """
+    if isinstance(source, (str, Path)):
+        return read(source, preprocessing=preprocessing, progress=progress, note=note)
+    if preprocessing is not None:
+        raise InputError(
+            "a preprocessing is stated of a file: a Network has its own in its metadata"
+        )
     if isinstance(source, Network):
         return source
-    if isinstance(source, (str, Path)):
-        return read(source, progress=progress)
     if isinstance(held := getattr(source, "network", None), Network):
         return held
     if callable(given := getattr(source, "to_network", None)):

@@ -24,7 +24,7 @@ from squeezekit.sqz.network import Network, tensor_values
 from squeezekit.sqz.nodes import weight_names
 from squeezekit.training import recipe as recipes
 from squeezekit.training.recipe import Augmentation, Recipe
-from squeezekit.training.run import is_pruned, start_of
+from squeezekit.training.start import start_of
 
 MEGABYTE = 1_000_000
 
@@ -379,13 +379,10 @@ def _baseline(
         )
         return shop.trained(name, network, family.train)
     # As `squeezekit train --init` does.
-    start = start_of(shop.data, init=init, seed=config.seed)
+    recipe = dataclasses.replace(family.finetune, seed=config.seed)
+    start = start_of(shop.data, recipe, init=load_network(init))
     return shop.trained(
-        name,
-        start.network,
-        family.finetune,
-        teacher=start.network if start.knows_classes else None,
-        masked=is_pruned(start.network),
+        name, start.network, family.finetune, teacher=start.teacher, masked=start.masked
     )
 
 

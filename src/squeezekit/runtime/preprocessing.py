@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from squeezekit.errors import InputError
+from squeezekit.progress import Note as Note
+from squeezekit.progress import silent_note as silent_note
 from squeezekit.runtime import preprocessing_config
 from squeezekit.runtime.stated import Stated, described
 from squeezekit.sqz.network import Metadata, Preprocessing
-
-Note = Callable[[str], None]
-"""Told a sentence that the user should read."""
-
-
-def silent_note(text: str) -> None:
-    """Tell nobody."""
-
 
 ASSUMED = "preprocessing assumed, as nothing states it: "
 """How the line of provenance begins of a network whose file says nothing about its images."""

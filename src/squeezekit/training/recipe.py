@@ -85,6 +85,8 @@ class Recipe:
         distillation: share of the loss that is a teacher's, where there is one (Hinton et al.
             2015); the rest is the labels'.
         temperature: that softens the outputs of teacher and student.
+        own_teacher: whether weights that training starts from, and that know the classes already,
+            stay the teacher of what they become.
         compile: run the network through `torch.compile`, which needs a compiler.
         variant: of the catalogue's network, where it is made anew (see `catalogue.create`).
         keep: whether the network ends with its "last" weights or those "best" on validation.
@@ -110,6 +112,7 @@ class Recipe:
     body_rate: float = 1.0
     distillation: float = 0.9
     temperature: float = 3.0
+    own_teacher: bool = False
     compile: bool = False
     variant: Variant = "plain"
     keep: Literal["last", "best"] = "last"
@@ -210,7 +213,7 @@ def finetune() -> Recipe:
     """
     return dataclasses.replace(
         plain(), epochs=10, learning_rate=0.01, body_rate=0.1, warmup_epochs=1, ema=0.98,
-        distillation=0.5, temperature=2.0,
+        distillation=0.5, temperature=2.0, own_teacher=True,
     )  # fmt: skip
 
 
@@ -324,18 +327,21 @@ def learning_rate(recipe: Recipe, step: int, steps: int, steps_an_epoch: int) ->
 
 
 def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """Change fields of a recipe, as `--set key=value` does.
+    """A recipe with fields changed as `--set key=value` does; see `parsed` and `changed`."""
+    return changed(recipe, parsed(settings))
+
+
+def parsed(settings: Sequence[str]) -> dict[str, Any]:
+    """Settings as people type them, as `changed` takes them.
 
     Args:
-        recipe: what to change.
         settings: "key=value" each; keys are the fields of Recipe and Augmentation ("mirror"). The
             value is read as the field's type; "none" where a field may be None.
 
     Raises:
         InputError: for an unknown key (names the nearest), or a value that does not fit.
     """
-    hints = {**get_type_hints(Recipe), **get_type_hints(Augmentation)}
-    del hints["augmentation"]
+    hints = _fields()
     changes: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -345,12 +351,31 @@ def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         if key not in hints:
             raise InputError(f"a recipe has no setting {key!r}: {_hint(key, hints)}")
         changes[key] = _parsed(key, text.strip(), hints[key])
+    return changes
+
+
+def changed(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
+    """A recipe with some fields changed, of its augmentation too (`epochs=5, mirror=False`).
+
+    Raises:
+        InputError: for an unknown field (names the nearest), or a value that does not fit.
+    """
+    known = _fields()
+    for name in changes:
+        if name not in known:
+            raise InputError(f"a recipe has no setting {name!r}: {_hint(name, known)}")
     image_fields = {f.name for f in dataclasses.fields(Augmentation)}
-    augmentation = dataclasses.replace(
-        recipe.augmentation, **{k: v for k, v in changes.items() if k in image_fields}
-    )
-    others = {k: v for k, v in changes.items() if k not in image_fields}
+    of_images: dict[str, Any] = {k: v for k, v in changes.items() if k in image_fields}
+    augmentation = dataclasses.replace(recipe.augmentation, **of_images)
+    others: dict[str, Any] = {k: v for k, v in changes.items() if k not in image_fields}
     return dataclasses.replace(recipe, augmentation=augmentation, **others)
+
+
+def _fields() -> dict[str, Any]:
+    """The types of what a recipe can be told, by name."""
+    hints = {**get_type_hints(Recipe), **get_type_hints(Augmentation)}
+    del hints["augmentation"]
+    return hints
 
 
 def _hint(name: str, known: Collection[str]) -> str:

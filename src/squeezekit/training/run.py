@@ -17,38 +17,23 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from squeezekit.data.dataset import Split, split, split_once
-from squeezekit.data.folders import (
-    ImageSet,
-    imbalance_warning,
-    known_classes,
-    match,
-    require_classes,
-)
+from squeezekit.data.dataset import Split, split_once
+from squeezekit.data.folders import ImageSet, imbalance_warning, match
 from squeezekit.data.held_out import Memory, memory_of
-from squeezekit.data.labelling import with_labels
+from squeezekit.data.photos import name_of
 from squeezekit.errors import InputError
-from squeezekit.evaluation import Evaluation, evaluate, outputs
+from squeezekit.evaluation import Evaluation, evaluate
 from squeezekit.files import LOCK, alone_in, check_writable, remove_half_written, write_whole
 from squeezekit.interop import safetensors_file
-from squeezekit.interop.weights import RUN_WEIGHTS, read
-from squeezekit.models import catalogue
-from squeezekit.models.catalogue import Variant
-from squeezekit.models.head import start_from, with_new_head
-from squeezekit.progress import Progress, silent
+from squeezekit.interop.weights import RUN_WEIGHTS
+from squeezekit.progress import Note, Progress, silent, silent_note
 from squeezekit.runtime.classifier import from_network
-from squeezekit.runtime.preprocessing import Given
-from squeezekit.sqz.network import Network, unshared
+from squeezekit.sqz.network import Network
 from squeezekit.trainable.network import TrainableNetwork
 from squeezekit.training.batches import TrainingData
 from squeezekit.training.checkpoint import FILE_NAME, Checkpoints
 from squeezekit.training.loop import EpochResult, fit
 from squeezekit.training.recipe import Recipe
-
-DEFAULT_MODEL = "squeezenet-1.1"
-
-Note = Callable[[str], None]
-"""Told a sentence that the user should read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +49,7 @@ class Run:
         data: the training images.
         class_images: int64 (classes,), how many training images of each class were found.
         parts: the images to train on, to choose the epoch by, and those of `evaluation`.
+        folder: of the run.
         writes: whether this process writes what the run leaves: the first one of `torchrun` does.
     """
 
@@ -75,99 +61,13 @@ class Run:
     data: TrainingData
     class_images: npt.NDArray[np.int64]
     parts: Split
+    folder: Path
     writes: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """What training starts from.
-
-    Attributes:
-        network: with the class folders as its labels.
-        knows_classes: whether it was trained to tell these classes apart already.
-    """
-
-    network: Network
-    knows_classes: bool
-
-
-def start_of(
-    data: Path,
-    *,
-    model: str | None = None,
-    init: Path | None = None,
-    seed: int = 0,
-    variant: Variant = "plain",
-    preprocessing: Given = None,
-    note: Note = lambda text: None,
-) -> Start:
-    """The network that training starts from.
-
-    Args:
-        data: the folder of images.
-        model: a name from the catalogue; where None, the one that `init` holds, or v1.1.
-        init: weights to start from: with `model`, those of the same name and shape are taken over;
-            without, the whole network, with a new last layer unless it has these labels already.
-            Weights that share values are set free of one another.
-        seed: of the fresh weights.
-        variant: of the catalogue's network; the recipe knows which it is for.
-        preprocessing: of `init`, as far as the caller knows it.
-        note: told what is assumed of it.
-
-    Raises:
-        InputError: where nothing fits, or there is only one class.
-    """
-    if preprocessing is not None and (init is None or model is not None):
-        raise InputError("a preprocessing can be stated of the network that training starts from")
-    images = split(data, "train", seed)
-    require_classes(images)
-    source = None if init is None else unshared(read(init, preprocessing=preprocessing, note=note))
-    if model is None and source is not None:
-        if source.metadata.labels == images.classes:
-            return Start(source, knows_classes=True)
-        return _with_head_for(source, images.classes, data, seed)
-    network = catalogue.create(
-        model or DEFAULT_MODEL, labels=images.classes, seed=seed, variant=variant
-    )
-    if source is None:
-        return Start(network, knows_classes=False)
-    network, taken = start_from(network, source)
-    if not taken:
-        raise InputError(f"{init} has no weight of the same name and shape as {model}")
-    # The weights bring their licence and their history with them.
-    metadata = dataclasses.replace(
-        network.metadata, licence=source.metadata.licence, provenance=source.metadata.provenance
-    ).with_step(f"{len(taken)} tensors of {source.metadata.name} taken over into {model}")
-    return Start(dataclasses.replace(network, metadata=metadata), knows_classes=False)
-
-
-def _with_head_for(source: Network, classes: tuple[str, ...], data: Path, seed: int) -> Start:
-    """The network with a last layer for these classes; those it knows already keep their weights.
-
-    What a network without labels knows may be told by a labels file beside the data.
-    """
-    count = outputs(source)
-    metadata = with_labels(source.metadata, count, data_dir=data)
-    known = known_classes(classes, metadata.labels, metadata.label_ids)
-    network = with_new_head(source, classes, seed, known)
-    step = f"last layer made anew for {data.resolve().name}"
-    if known:
-        step += f", with the weights of {len(known)} classes that it knew"
-    network = network.with_step(step)
-    return Start(network, knows_classes=len(known) == len(classes))
-
-
-def is_pruned(network: Network) -> bool:
-    """Whether a tenth of the weights or more are exactly zero, which no training leaves by chance.
-
-    To train such a network and keep what pruning gained, keep its zeros (`train_run`'s `masked`).
-    """
-    return network.nonzero <= 0.9 * network.parameters
 
 
 def train_run(
     network: Network,
-    data: Path,
+    data: Path | ImageSet,
     out: Path,
     recipe: Recipe,
     *,
@@ -176,7 +76,7 @@ def train_run(
     resume: bool = False,
     validates: bool = True,
     progress: Progress = silent,
-    note: Note = lambda text: None,
+    note: Note = silent_note,
 ) -> Run:
     """Train a network and leave a folder with weights, recipe and results.
 
@@ -188,7 +88,7 @@ def train_run(
 
     Args:
         network: what to train; its labels are the class folders.
-        data: the folder of images.
+        data: the folder of images, or a set of them.
         out: the folder of the run: new or empty.
         recipe: how to train.
         teacher: a network with the same preprocessing and classes, to learn from.
@@ -225,7 +125,7 @@ def train_run(
 
 def _trained(
     network: Network,
-    data: Path,
+    data: Path | ImageSet,
     out: Path,
     recipe: Recipe,
     teacher: Network | None,
@@ -293,7 +193,7 @@ def _trained(
             progress=progress,
             on_epoch=on_epoch,
         )
-    step = f"trained on {data.resolve().name}: {training.images} images, {len(results)} epochs"
+    step = f"trained on {name_of(data)}: {training.images} images, {len(results)} epochs"
     trained = net.to_network()
     trained = trained.with_step(step)
     if writes:
@@ -308,6 +208,7 @@ def _trained(
         data=training,
         class_images=np.bincount(found.targets, minlength=len(labels)),
         parts=parts,
+        folder=out,
         writes=writes,
     )
 

@@ -1,0 +1,383 @@
+"""What the front door does by several parts at once: train, evaluate, calibrate, sensitivity.
+
+Parts are imported by the function that needs them: to evaluate a file takes no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from squeezekit.errors import InputError
+from squeezekit.progress import Note, Progress, silent, silent_note
+
+if TYPE_CHECKING:
+    from squeezekit.compression.sensitivity import Sensitivity
+    from squeezekit.data.folders import ImageSet
+    from squeezekit.data.photos import Photos
+    from squeezekit.evaluation import Evaluated, Evaluation
+    from squeezekit.runtime.preprocessing import Given
+    from squeezekit.sqz.network import Metadata, Network
+    from squeezekit.training.recipe import Recipe
+    from squeezekit.training.run import Run
+
+
+def train(
+    photos: Photos,
+    out: Path | str,
+    *,
+    model: str | None = None,
+    init: object = None,
+    recipe: str | Recipe | None = None,
+    teacher: object = None,
+    resume: bool = False,
+    seed: int = 0,
+    preprocessing: Given = None,
+    progress: Progress = silent,
+    note: Note = silent_note,
+    **settings: Any,  # noqa: ANN401
+) -> Network:
+    """Train a network on photos, and leave the folder of the run.
+
+        net = sk.train("photos", out="run")
+        net = sk.train("photos", out="run", init="han-2016", epochs=5)
+        net = sk.train(loader, out="run", model="squeezenet-1.0", recipe="modern")
+
+    The folder gets `weights.safetensors` (`sk.read("run")` opens it again), `recipe.json`,
+    `results.csv` with a line an epoch, a page `report.html` and a model card. What the held-out
+    photos said is on the page, and `sk.evaluate(net, photos)` says it again. `training_run` takes
+    the same arguments and gives the `Run` with all of this.
+
+    Args:
+        photos: with labels, in any form (see `data.photos.Photos`): a folder of class folders, a
+            loader of (images, labels), pairs of PIL images and labels. What is not split is: a
+            seeded fifth of each class is held out.
+        out: the folder of the run, new or empty.
+        model: a name from `squeezekit models`; squeezenet-1.1, or what `init` is.
+        init: weights to start from, as `read` takes them, or a Network. They get a new last layer,
+            which keeps the classes that it knows. Weights that are pruned keep their zeros.
+        recipe: how to train: "plain" (the default without `init`), "finetune" (with it), "modern",
+            "paper", "distill", "dsd", or a `training.recipe.Recipe`.
+        teacher: a network of the same classes, to learn from as well.
+        resume: go on where the run in `out` was interrupted; all else must be the same.
+        seed: of the first weights, the split, the order of the photos, their augmentation, dropout.
+        preprocessing: how `init` wants its images, where it is a file that does not say it.
+        progress: told of decoding, training and evaluation (see `progress_bar`).
+        note: told sentences that people should read: photos that were skipped, uneven classes.
+        settings: fields of the recipe to change, such as `epochs=5` or `mirror=False`.
+
+    Returns:
+        The trained network.
+
+    Raises:
+        InputError: where photos, weights, recipe or folder cannot be used.
+    """
+    return training_run(
+        photos, out, model=model, init=init, recipe=recipe, teacher=teacher, resume=resume,
+        seed=seed, settings=settings, preprocessing=preprocessing, progress=progress, note=note,
+    ).network  # fmt: skip
+
+
+def training_run(
+    photos: Photos,
+    out: Path | str,
+    *,
+    model: str | None = None,
+    init: object = None,
+    recipe: str | Recipe | None = None,
+    teacher: object = None,
+    resume: bool = False,
+    seed: int = 0,
+    settings: Mapping[str, object] | None = None,
+    preprocessing: Given = None,
+    progress: Progress = silent,
+    note: Note = silent_note,
+    command: str = "",
+) -> Run:
+    """Train as `train` does, and give all that the training gave; arguments and errors as there.
+
+    Beside those, `settings` are fields of the recipe to change, and `command` is what to type to do
+    the same again, for the page of the run.
+
+    Returns:
+        The run: the network, its evaluation, a result for each epoch, the folder.
+    """
+    from squeezekit.data.photos import folder_or_set
+    from squeezekit.interop.weights import as_network
+    from squeezekit.training import recipe as recipes
+    from squeezekit.training.run import train_run
+    from squeezekit.training.start import DEFAULT_MODEL, start_of
+
+    name = recipe if isinstance(recipe, str) else ""
+    if recipe is None:
+        name = "plain" if init is None else "finetune"
+    chosen = recipe if isinstance(recipe, recipes.Recipe) else recipes.named(name)
+    chosen = recipes.changed(dataclasses.replace(chosen, seed=seed), settings or {})
+    if name == "dsd" and (init is None or teacher is not None):
+        raise InputError("the recipe dsd starts from trained weights, without a teacher")
+    if preprocessing is not None and (init is None or model is not None):
+        raise InputError("a preprocessing can be stated of the network that training starts from")
+    source = None
+    if init is not None:
+        source = as_network(init, preprocessing=preprocessing, progress=progress, note=note)
+    data: Path | ImageSet
+    if isinstance(photos, (str, Path)):
+        data = Path(photos)
+    else:
+        data = folder_or_set(photos, _prepared_for(model or DEFAULT_MODEL, source, chosen))
+    start = start_of(
+        data, chosen, model=model, init=source,
+        teacher=None if teacher is None else as_network(teacher, progress=progress, note=note),
+    )  # fmt: skip
+    out = Path(out)
+    if name == "dsd":
+        from squeezekit.compression.dsd import dsd_run
+
+        run = dsd_run(start.network, data, out, chosen, resume, progress, note)
+    else:
+        for sentence in start.told:
+            note(sentence)
+        run = train_run(
+            start.network, data, out, chosen, teacher=start.teacher, masked=start.masked,
+            resume=resume, progress=progress, note=note,
+        )  # fmt: skip
+    leave_report(run, data, command, note)
+    return run
+
+
+def _prepared_for(model: str, source: Network | None, recipe: Recipe) -> Metadata:
+    """The metadata of the network that arrays of photos are prepared for."""
+    from squeezekit.models import catalogue
+
+    if source is not None:
+        return source.metadata
+    return catalogue.create(model, variant=recipe.variant).metadata
+
+
+def leave_report(run: Run, data: Path | ImageSet, command: str, note: Note) -> Path | None:
+    """Leave page and model card in the folder of a run: the training stands whether or not.
+
+    Returns:
+        The page; None where it could not be made (which is noted), or where another process of
+        `torchrun` writes for all.
+    """
+    if not run.writes:
+        return None
+    try:
+        from squeezekit.report.run_report import write_run_report
+
+        folder = data if isinstance(data, Path) else data.root
+        return write_run_report(run, run.folder, data=folder, command=command)
+    except Exception as error:
+        note(f"the weights are in {run.folder}, but the report could not be made: {error}")
+        return None
+
+
+def classifier_of(
+    network: object,
+    *,
+    backend: str | None = None,
+    threads: int | None = None,
+    precision: str | None = None,
+    preprocessing: Given = None,
+    progress: Progress = silent,
+    note: Note = silent_note,
+) -> Evaluated:
+    """Anything that classifies: an `.onnx` or `.sqz` as it is, any other network by a backend.
+
+    Args:
+        network: a Classifier, anything that `as_network` takes.
+        backend: "onnxruntime", "openvino" (quicker for int8) or "torch".
+        threads: that one batch may use; all cores where None.
+        precision: "float" or "int8".
+        preprocessing: how the network wants its images, where it is a file that does not say it.
+        progress: told of a download.
+        note: told what is assumed of the network's preprocessing.
+
+    Raises:
+        InputError: where this is none, or has no such backend or precision.
+    """
+    from squeezekit.interop.opening import load
+    from squeezekit.interop.weights import as_network
+    from squeezekit.runtime.classifier import from_network
+
+    if hasattr(network, "logits") and hasattr(network, "metadata"):
+        if (backend, threads, precision, preprocessing) != (None, None, None, None):
+            raise InputError("a classifier runs already: say how where it is loaded")
+        return network
+
+    def read_as_stated() -> Network:
+        return as_network(network, preprocessing=preprocessing, progress=progress, note=note)
+
+    if backend == "torch":
+        if precision == "int8":
+            raise InputError("torch does not run int8 here: use onnxruntime or openvino")
+        import torch
+
+        from squeezekit.trainable.network import TorchClassifier
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        return TorchClassifier(
+            as_network(network, preprocessing=preprocessing, progress=progress, note=note)
+        )
+    if isinstance(network, (str, Path)) and Path(network).suffix.lower() in (".sqz", ".onnx"):
+        return load(network, threads, backend, precision, preprocessing=preprocessing, note=note)
+    return from_network(
+        as_network(network, preprocessing=preprocessing, progress=progress, note=note),
+        threads,
+        backend,
+        precision,
+    )
+
+
+def evaluate(
+    network: object,
+    photos: Photos,
+    *,
+    part: str = "auto",
+    labels: Path | str | None = None,
+    limit: int | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+    precision: str | None = None,
+    preprocessing: Given = None,
+    progress: Progress = silent,
+    note: Note = silent_note,
+) -> Evaluation:
+    """Measure top-1 and top-5 accuracy.
+
+        sk.evaluate("pets.sqz", "photos").top1          # percent
+        sk.evaluate(net, loader)                        # of (images, labels)
+        sk.evaluate(net, (images, labels), backend="torch")
+
+    Args:
+        network: anything that holds one: a Network, a result of `compress`, a file, a Classifier.
+        photos: with labels, in any form (see `data.photos.Photos`).
+        part: of a folder: "train", "val", "test" or "all"; "auto" is val where the folder is split
+            by itself, else all of it.
+        labels: a file that names the outputs, in order: .txt, .tsv or .json.
+        limit: evaluate this many photos only, spread evenly.
+        backend: "onnxruntime", "openvino" (quicker for int8) or "torch".
+        threads: of the network; all cores where None.
+        precision: "float" or "int8"; int8 where the network was calibrated for it.
+        preprocessing: how the network wants its images, where it is a file that does not say it.
+        progress: told of the photos done, as task "evaluate".
+        note: told of class folders without a photo.
+
+    Returns:
+        The accuracy, and what was answered for each photo.
+
+    Raises:
+        InputError: where the network, or none of the photos, can be used, or their classes are not
+            those of the network.
+    """
+    from squeezekit import evaluation
+    from squeezekit.data.dataset import images_of
+    from squeezekit.data.labelling import matched
+    from squeezekit.data.photos import folder_or_set
+
+    classifier = classifier_of(
+        network, backend=backend, threads=threads, precision=precision,
+        preprocessing=preprocessing, progress=progress, note=note,
+    )  # fmt: skip
+    data = folder_or_set(photos, classifier.metadata, evaluation.outputs(classifier))
+    images = images_of(data, part, note)
+    named = evaluation.labelled(
+        classifier, labels=None if labels is None else Path(labels), images=images, data=data,
+        note=note,
+    )  # fmt: skip
+    return evaluation.evaluate(classifier, matched(images, named), limit=limit, progress=progress)
+
+
+def calibrate(
+    network: object,
+    photos: Photos,
+    *,
+    preprocessing: Given = None,
+    progress: Progress = silent,
+    note: Note = silent_note,
+) -> Network:
+    """Measure the ranges of a network's activations, so that its file runs in int8.
+
+        sk.write(sk.calibrate(net, "photos"), "pets.sqz")           # runs in int8
+        sk.write(sk.calibrate(net, "photos"), "pets.onnx", int8=True)
+
+    Args:
+        network: anything that holds one.
+        photos: any, in any form; a hundred of them are looked at, and labels play no part.
+        preprocessing: how the network wants its images, where it is a file that does not say it.
+        progress: told of each photo, as task "calibrate".
+        note: told what is assumed of the network's preprocessing.
+
+    Returns:
+        The network, batch norms folded, with the ranges in `metadata.activations`.
+
+    Raises:
+        InputError: where no photo can be read, or nothing in the network runs in int8.
+    """
+    from squeezekit.data.photos import any_images
+    from squeezekit.interop.weights import as_network
+    from squeezekit.models.fold import fold_batch_norm
+    from squeezekit.runtime.calibration import calibrated, calibration_images
+
+    folded = fold_batch_norm(
+        as_network(network, preprocessing=preprocessing, progress=progress, note=note)
+    )
+    paths = any_images(photos, folded.metadata).paths
+    return calibrated(folded, calibration_images(paths, folded.metadata.preprocessing), progress)
+
+
+def sensitivity(
+    network: object,
+    photos: Photos,
+    *,
+    labels: Path | str | None = None,
+    limit: int | None = None,
+    preprocessing: Given = None,
+    progress: Progress = silent,
+    note: Note = silent_note,
+) -> Sensitivity:
+    """Measure how far each layer can be pruned alone, without retraining.
+
+        found = sk.sensitivity(net, "photos")
+        found.densities(max_drop=1.0)      # by layer, for sk.Deep or sk.Prune
+
+    Args:
+        network: anything that holds one.
+        photos: with labels, in any form; those that are held out are measured on.
+        labels: a file that names the outputs, in order.
+        limit: measure on this many photos, spread evenly.
+        preprocessing: how the network wants its images, where it is a file that does not say it.
+        progress: told of each measurement.
+        note: told of class folders without a photo.
+
+    Raises:
+        InputError: where network or photos cannot be used, or no layer is large enough to prune.
+    """
+    from squeezekit import evaluation
+    from squeezekit.compression.sensitivity import sensitivity as of_layers
+    from squeezekit.data.dataset import images_of
+    from squeezekit.data.labelling import matched
+    from squeezekit.data.photos import folder_or_set
+    from squeezekit.interop.weights import as_network
+    from squeezekit.models.fold import fold_batch_norm
+    from squeezekit.runtime.classifier import from_network
+
+    folded = fold_batch_norm(
+        as_network(network, preprocessing=preprocessing, progress=progress, note=note)
+    )
+    data = folder_or_set(photos, folded.metadata, evaluation.outputs(folded))
+    held_out = images_of(data, "val", note)
+    named = evaluation.labelled(
+        folded, labels=None if labels is None else Path(labels), images=held_out, data=data,
+        note=note,
+    )  # fmt: skip
+    images = matched(held_out, named)
+
+    def measured(pruned: Network) -> Evaluation:
+        return evaluation.evaluate(from_network(pruned), images, limit=limit, progress=progress)
+
+    return of_layers(folded, measured, progress=progress)

@@ -1,0 +1,130 @@
+"""What a training starts from: fresh weights or others', how they are treated, who teaches them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from squeezekit.data.dataset import split
+from squeezekit.data.folders import ImageSet, known_classes, require_classes
+from squeezekit.data.photos import name_of
+from squeezekit.errors import InputError
+from squeezekit.evaluation import labelled
+from squeezekit.models import catalogue
+from squeezekit.models.head import start_from, with_new_head
+from squeezekit.sqz.network import Network, unshared
+from squeezekit.training.recipe import Recipe
+
+DEFAULT_MODEL = "squeezenet-1.1"
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What training starts from.
+
+    Attributes:
+        network: with the class folders as its labels.
+        teacher: a network to learn from as well, or None.
+        masked: whether the zeros among the weights are to stay zero.
+        told: a sentence for each choice that was made here, for people.
+    """
+
+    network: Network
+    teacher: Network | None = None
+    masked: bool = False
+    told: tuple[str, ...] = ()
+
+
+def start_of(
+    data: Path | ImageSet,
+    recipe: Recipe,
+    *,
+    model: str | None = None,
+    init: Network | None = None,
+    teacher: Network | None = None,
+) -> Start:
+    """The network that training starts from, and how it is to be treated.
+
+    A network that is pruned keeps its zeros. One that knows the classes of the photos already stays
+    the teacher of its new weights, where the recipe says so and no other teacher is named.
+
+    Args:
+        data: the photos.
+        recipe: its `seed`, `variant` and `own_teacher` count here.
+        model: a name from the catalogue; where None, the one that `init` is, or v1.1.
+        init: weights to start from: with `model`, those of the same name and shape are taken over;
+            without, the whole network, with a new last layer unless it has these labels already.
+            Weights that share values are set free of one another.
+        teacher: a network with the same classes, to learn from.
+
+    Raises:
+        InputError: where nothing fits, or there is only one class.
+    """
+    images = split(data, "train", recipe.seed)
+    require_classes(images)
+    if init is None:
+        return Start(_created(model, images.classes, recipe), teacher)
+    knows_classes, told = False, []
+    source = unshared(init)
+    if model is not None:
+        network = _with_weights_of(source, _created(model, images.classes, recipe), model)
+    elif source.metadata.labels == images.classes:
+        network, knows_classes = source, True
+    else:
+        network, knows_classes = _with_head_for(source, images.classes, data, recipe.seed)
+    if masked := is_pruned(network):
+        told.append(f"{init.metadata.name} is pruned: its zeros stay zero")
+    if recipe.own_teacher and knows_classes and teacher is None:
+        told.append(
+            f"{init.metadata.name} knows these classes, and stays the teacher of its new weights"
+        )
+        teacher = network
+    return Start(network, teacher, masked, tuple(told))
+
+
+def is_pruned(network: Network) -> bool:
+    """Whether a tenth of the weights or more are exactly zero, which no training leaves by chance.
+
+    To train such a network and keep what pruning gained, keep its zeros (`train_run`'s `masked`).
+    """
+    return network.nonzero <= 0.9 * network.parameters
+
+
+def _created(model: str | None, classes: tuple[str, ...], recipe: Recipe) -> Network:
+    return catalogue.create(
+        model or DEFAULT_MODEL, labels=classes, seed=recipe.seed, variant=recipe.variant
+    )
+
+
+def _with_weights_of(source: Network, network: Network, model: str) -> Network:
+    """A network of the catalogue with what fits it of another one's weights."""
+    network, taken = start_from(network, source)
+    if not taken:
+        raise InputError(
+            f"{source.metadata.name} has no weight of the same name and shape as {model}"
+        )
+    # The weights bring their licence and their history with them.
+    metadata = dataclasses.replace(
+        network.metadata, licence=source.metadata.licence, provenance=source.metadata.provenance
+    ).with_step(f"{len(taken)} tensors of {source.metadata.name} taken over into {model}")
+    return dataclasses.replace(network, metadata=metadata)
+
+
+def _with_head_for(
+    source: Network, classes: tuple[str, ...], data: Path | ImageSet, seed: int
+) -> tuple[Network, bool]:
+    """The network with a last layer for these classes; those it knows already keep their weights.
+
+    What a network without labels knows may be told by a labels file beside the data.
+
+    Returns:
+        The network, and whether it knows all of these classes.
+    """
+    metadata = labelled(source, data=data)
+    known = known_classes(classes, metadata.labels, metadata.label_ids)
+    network = with_new_head(source, classes, seed, known)
+    step = f"last layer made anew for {name_of(data)}"
+    if known:
+        step += f", with the weights of {len(known)} classes that it knew"
+    return network.with_step(step), len(known) == len(classes)
