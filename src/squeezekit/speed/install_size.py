@@ -9,8 +9,6 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import squeezekit
-
 
 def install_bytes(packages: Iterable[str]) -> int:
     """Size of the installed files of packages and of all that these require, each once.
@@ -50,5 +48,5 @@ def _own_bytes(distribution: metadata.Distribution) -> int:
     files = {Path(str(distribution.locate_file(file))) for file in distribution.files or ()}
     if canonicalize_name(distribution.name) == "squeezekit":
         # Where it is developed, its files lie elsewhere, and the distribution only points to them.
-        files |= set(Path(squeezekit.__file__).parent.rglob("*"))
+        files |= set(Path(__file__).parents[1].rglob("*"))
     return sum(path.stat().st_size for path in files if path.is_file() and path.suffix != ".pyc")

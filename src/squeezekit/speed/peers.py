@@ -56,9 +56,9 @@ def prepared(image: Path, how: dict[str, Any]) -> Floats:
 
 def load_squeezekit(folder: Path, threads: int) -> Run:
     """Ours; its first answer is taken from the command line instead."""
-    import squeezekit
+    from squeezekit.interop.opening import load
 
-    return squeezekit.load(folder / "model.sqz", threads).logits
+    return load(folder / "model.sqz", threads).logits
 
 
 def load_onnxruntime(folder: Path, threads: int) -> Run:
