@@ -195,7 +195,11 @@ def test_what_people_see_of_things_is_one_line(photos):
         "Classifier('squeezenet-digits': 2 classes, images 1 x 8 x 8, float on onnxruntime)"
     )
     found = sk.evaluate("a.sqz", "photos")
-    assert repr(found).startswith(f"Evaluation(top-1 {found.top1:.1f}%, top-5 100.0% on 24 images,")
+    low, high = found.top1_interval
+    said = (
+        f"Evaluation(top-1 {found.top1:.1f}% ({low:.1f} to {high:.1f}), top-5 100.0% on 24 images"
+    )
+    assert repr(found).startswith(said)
 
 
 @pytest.mark.parametrize("name", ["squeezenet-digits", "squeezenet-1.0", "squeezenet-1.0-complex"])
