@@ -255,6 +255,15 @@ def test_the_output_that_scores_classes_is_chosen_by_shape_and_use(file, tmp_pat
         )
 
 
+def test_features_are_no_scores_though_they_are_named(file):
+    m = Small()
+    flat = m.node("Flatten", m.pooled())
+    scores = m.head(flat)
+    saved(m.model(scores, outputs=[flat]), file)
+    with pytest.raises(UnsupportedError, match=f"{flat}.*holds features"):
+        onnx_file.read(file, output=flat)
+
+
 def boxes(m):
     """A detector: boxes and their classes, many an image."""
     x = m.conv(m.features(), (9, 12, 1, 1))
@@ -298,7 +307,7 @@ def test_two_outputs_that_could_be_scores_are_asked_about(file):
     flat = m.node("Flatten", m.pooled())
     first, second = m.head(flat), m.head(flat, 2)
     saved(m.model(first, outputs=[second]), file)
-    with pytest.raises(UnsupportedError, match="output NAME"):
+    with pytest.raises(UnsupportedError, match="--output NAME"):
         onnx_file.read(file)
     assert run(onnx_file.read(file, output=second), images()).shape == (2, 2)
     assert load(file, output=first).logits(images()).shape == (2, CLASSES)

@@ -117,14 +117,16 @@ def export(
     A .html is one web page that classifies photos by itself, offline, with the .sqz inside.
     """
     from squeezekit.interop.weights import read, writable, write
+    from squeezekit.runtime.labels import read_labels
 
     chosen = None if coder is None else coder_named(coder)
     if data is not None and not int8:
         raise InputError("--data is what int8 is calibrated on: it goes with --int8")
     writable(out, coder=chosen, int8=int8)
-    network = read(weights, prototxt=prototxt, preprocessing=preprocessing, note=note)
-    metadata = labelled(network, labels, None, None)
-    network = dataclasses.replace(network, metadata=metadata)
+    names = () if labels is None else read_labels(labels)[0]
+    network = read(weights, prototxt=prototxt, preprocessing=preprocessing, labels=names, note=note)
+    if len(names) != 1 or len(network.metadata.labels) != 2:  # else of one output, for that class
+        network = dataclasses.replace(network, metadata=labelled(network, labels, None, None))
     if int8:
         network = _with_ranges(network, data)
     write(network, out, coder=chosen, int8=int8)

@@ -14,7 +14,7 @@ import typer
 from squeezekit.errors import InputError
 from squeezekit.runtime.stated import Stated
 
-_PANEL = "How the network wants its images, if not as its file says"
+_PANEL = "What the file of the network does not say, or not rightly"
 _ARGUMENT = "preprocessing"
 
 

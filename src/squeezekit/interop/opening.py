@@ -51,6 +51,7 @@ def load(
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    output = output or getattr(preprocessing, "output", None)
     if suffix != ".onnx" or not path.is_file():
         if path.is_file() and suffix != ".sqz":
             raise InputError(f"{path} is neither a .sqz nor an .onnx file")

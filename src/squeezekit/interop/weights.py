@@ -77,6 +77,7 @@ def read(
     stated = as_stated(preprocessing)
     if prototxt is not None and path.suffix.lower() != ".caffemodel":
         raise InputError(f"{path}: a prototxt belongs to a .caffemodel")
+    output = output or (None if stated is None else stated.output)
     if output is not None and path.suffix.lower() != ".onnx":
         raise InputError(f"{path}: an output is named for an .onnx")
     if path.suffix.lower() == ".onnx":

@@ -1,4 +1,4 @@
-"""What a caller, or a config beside the weights, knows about how a network wants its images."""
+"""What a caller, or a config beside the weights, knows about a network: images in, scores out."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ def _stated(help_: str, choices: tuple[str, ...] = ()) -> Any:  # noqa: ANN401 -
 
 @dataclass(frozen=True)
 class Stated:
-    """What is known about how a network wants its images; None is what is not.
+    """What is known about how a network wants its images, and scores them; None is what is not.
 
         net = squeezekit.read("mnist.onnx", preprocessing=Stated(color="L", scale=1, mean=(0,)))
 
-    The fields are those of `Preprocessing`, and `input_size`. A mean or std of one value stands for
+    The fields are those of `Preprocessing`, `input_size`, and the name of the `output` that scores
+    classes, for an ONNX model with several. A mean or std of one value stands for
     all channels. `scale`, `mean` and `std` belong together: over a preprocessing that was only
     assumed, those that are not stated are 1/255, 0 and 1.
 
@@ -49,6 +50,9 @@ class Stated:
         "How images are resized.", _INTERPOLATIONS
     )
     input_size: int | None = _stated("Pixels a side of a network that leaves them open.")
+    output: str | None = _stated(
+        "Name of the output that scores classes, of an .onnx with several."
+    )
 
     def __post_init__(self) -> None:
         for one in dataclasses.fields(self):
@@ -88,12 +92,12 @@ class Stated:
 
     @property
     def says(self) -> str:
-        """What is stated, for people; empty where nothing is."""
+        """What is stated about the images, for people; empty where nothing is."""
         return ", ".join(f"{name} {_number(value)}" for name, value in self._stated().items())
 
     def _stated(self) -> dict[str, Any]:
-        fields = dataclasses.fields(self)
-        return {f.name: v for f in fields if (v := getattr(self, f.name)) is not None}
+        names = [f.name for f in dataclasses.fields(self) if f.name != "output"]
+        return {name: v for name in names if (v := getattr(self, name)) is not None}
 
     def over(self, base: Preprocessing, *, assumed: bool = False) -> Preprocessing:
         """A preprocessing with what is stated in place.

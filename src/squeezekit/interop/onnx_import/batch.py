@@ -182,7 +182,7 @@ def _check_constants(walk: Walk, node: NodeProto, own_batch: int) -> None:
     joins = node.op_type == "Concat"
     if not joins and (node.op_type not in _ELEMENTWISE or own_batch == 1):
         return
-    for name in node.input:
+    for name in node.input[2:] if node.op_type == "Gemm" else node.input:
         shape = walk.draft.constants[name].shape if name in walk.draft.constants else ()
         if len(shape) == rank and any(shape[axis] == own_batch for axis in images):
             raise refuse(node, f"has the model's batch of {own_batch} in the constant {name!r}")

@@ -147,8 +147,8 @@ def _imported(model: ModelProto, asked: Asked) -> Imported:
     if meaning in ("sigmoid", "logit"):
         if len(asked.labels) not in (1, 2):
             raise UnsupportedError(
-                f"has one output ({public!r}), a yes or no: name the class that it is for by "
-                "labels, or both classes, the other one first"
+                f"has one output ({public!r}), a yes or no: name the class that it is for, or both "
+                "classes, the other one first, by labels (export WEIGHTS OUT --labels FILE)"
             )
         rank = len(walk.shape_of(draft.nodes[-1], draft.outputs[public]))
         scores.to_two_classes(draft, public, rank, meaning)

@@ -42,6 +42,7 @@ def choose(draft: Draft, types: Mapping[str, TypeProto], batch: int, name: str |
         if name not in draft.outputs:
             raise InputError(f"has no output {name!r}, but {_listed(draft.outputs)}")
         _require_scores(name, types.get(draft.outputs[name]), batch)
+        _require_no_features(draft, types, batch, name)
         return name
     if len(draft.outputs) == 1:
         (only,) = draft.outputs
@@ -61,7 +62,7 @@ def choose(draft: Draft, types: Mapping[str, TypeProto], batch: int, name: str |
     )
     which = "several of its outputs could be" if last else "none of its outputs is"
     raise UnsupportedError(
-        f"{which} scores of classes ({described}); name the one that is: output NAME"
+        f"{which} scores of classes ({described}); name the one that is: --output NAME"
     )
 
 
@@ -73,6 +74,22 @@ def _require_scores(public: str, kind: TypeProto | None, batch: int) -> None:
     reason = _why_none(kind, batch)
     if reason is not None:
         raise UnsupportedError(f"is no classifier; its output {public!r} {reason}")
+
+
+def _require_no_features(
+    draft: Draft, types: Mapping[str, TypeProto], batch: int, name: str
+) -> None:
+    """Refuse an output of another size that scores are made of."""
+    chosen = draft.outputs[name]
+    for public, value in draft.outputs.items():
+        if _why_none(types.get(value), batch) is not None or value == chosen:
+            continue
+        sizes = {_sizes(types.get(value)), _sizes(types.get(chosen))}
+        if len(sizes) == 2 and chosen in _below(draft, [chosen, value]):
+            raise UnsupportedError(
+                f"is no classifier by its output {name!r}, which holds features: {public!r} is "
+                "made of them"
+            )
 
 
 def _sizes(kind: TypeProto | None) -> str:
