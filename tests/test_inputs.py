@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -138,6 +139,37 @@ def test_messages_carry_no_escapes(tmp_path, tiny, command):
     assert code == 2
     assert len(err.splitlines()) == 2  # of the image, and of the whole
     assert not set(err) & {"\x1b", "\x07"}
+
+
+def test_training_with_names_of_any_bytes(tmp_path, command, monkeypatch):
+    """And with brackets, which rich would take for markup, in a terminal of ASCII."""
+    photos = tmp_path / os.fsdecode(b"ph[/b]otos \xe9\n")
+    for k, name in enumerate(ODD_NAMES):
+        folder = photos / os.fsdecode(name)
+        folder.mkdir(parents=True)
+        for i in range(5):
+            Image.new("L", (8, 8), 40 * k + i).save(folder / f"{i}.png")
+    run = tmp_path / os.fsdecode(b"run[/b]\xe8")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    code, _, err = command(
+        "train", "--data", photos, "--model", "squeezenet-digits", "--out", run,
+        "--set", "epochs=1", "--set", "batch=8", "--set", "precision=float32",
+    )  # fmt: skip
+    assert code == 0, err
+    assert {path.name for path in run.iterdir()} >= {"report.html", "weights.safetensors"}
+    (run / "report.html").read_bytes().decode()
+    for name in ("x.sqz", "x.onnx", "x.html"):
+        code, _, err = command("export", run, run / name)
+        assert code == 0, err
+    labels = container.read(run / "x.sqz").metadata.labels
+    assert len(labels) == len(ODD_NAMES)
+    assert "caf\\xe9" in labels
+    listed = b"\n".join(name.replace(b"\n", b" ") for name in sorted(ODD_NAMES)) + b"\n"
+    (tmp_path / "labels.txt").write_bytes(listed)
+    code, _, err = command("export", run, run / "y.sqz", "--labels", tmp_path / "labels.txt")
+    assert code == 0, err
+    assert "caf\\xe9" in container.read(run / "y.sqz").metadata.labels
+    monkeypatch.undo()
 
 
 # --------------------------------------------------------------------- photos without labels
@@ -385,4 +417,119 @@ def test_folders_in_another_order_are_refused(tmp_path, command, names, verb):
     code, out, err = command(verb, net, "--data", data, *(options if verb == "compress" else []))
     assert (code, out) == (2, "")
     assert "--labels" in sentence(err)
+    assert files_in(tmp_path) == before
+
+
+# ------------------------------------------------------------------------- what cannot be used
+
+
+def text_file(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def classes_in(folder, **counts):
+    for name, count in counts.items():
+        greys(folder, [name], count)
+    return folder
+
+
+DIGITS = ["--model", "squeezenet-digits"]
+LONG = "n" * 260
+
+BAD = {
+    # what cannot be trained on
+    "no data": (["train", "--data", "{tmp}/none", "--out", "{tmp}/run"], "no folder"),
+    "data is a file": (["train", "--data", "{tiny}", "--out", "{tmp}/run"], "not a folder"),
+    "empty": (["train", "--data", "{tmp}/empty", "--out", "{tmp}/run"], "is empty"),
+    "flat": (["train", "--data", "{photos}/a", "--out", "{tmp}/run"], "no class folders"),
+    "one class": (["train", "--data", "{tmp}/one", "--out", "{tmp}/run"], "one class only"),
+    "no images": (["train", "--data", "{tmp}/texts", "--out", "{tmp}/run"], "no class folder with"),
+    # what cannot be written in the end
+    "run exists": (["train", "--data", "{photos}", "--out", "{tmp}/full", *DIGITS], "not an empty"),
+    "out is a file": (["train", "--data", "{photos}", "--out", "{tiny}", *DIGITS], "not an empty"),
+    "out in a file": (["train", "--data", "{photos}", "--out", "{tiny}/r", *DIGITS], "{tiny}"),
+    "suffix": (["compress", "{tiny}", "-o", "{tmp}/x.onnx"], "must end in .sqz"),
+    "no folder": (["compress", "{tiny}", "-o", "{tmp}/none/x.sqz"], "no folder"),
+    "out is a folder": (["compress", "{tiny}", "-o", "{tmp}/folder.sqz"], "is a folder"),
+    "long name": (["compress", "{tiny}", "-o", "{tmp}/" + LONG + ".sqz"], "cannot be written"),
+    "no report": (
+        ["compress", "{tiny}", "-o", "{tmp}/x.sqz", "--report", "{tmp}/none/x.html"], "no folder",
+    ),
+    "densities": (
+        ["sensitivity", "{tiny}", "--data", "{photos}", "-o", "{tmp}/x.txt"], "must end in .json",
+    ),
+    "export suffix": (["export", "{tiny}", "{tmp}/x.xyz"], "must end in"),
+    "export folder": (["export", "{tiny}", "{tmp}/none/x.sqz"], "no folder"),
+    # options that would be ignored
+    "int8 without photos": (["compress", "{tiny}", "-o", "{tmp}/x.sqz", "--int8"], "photos|images"),
+    "photos without int8": (["export", "{tiny}", "{tmp}/x.sqz", "--data", "{photos}"], "--int8"),
+    "prototxt of another": (
+        ["export", "{tiny}", "{tmp}/x.sqz", "--prototxt", "{tmp}/bad.prototxt"], "prototxt belongs",
+    ),
+    "preprocessing of nothing": (
+        ["train", "--data", "{photos}", "--out", "{tmp}/run", "--mean", "0.5"], "can be stated of",
+    ),
+    # weights that are none
+    "empty weights": (["evaluate", "{tmp}/empty.sqz", "--data", "{photos}"], "empty.sqz"),
+    "a text": (["evaluate", "{tmp}/notes.txt", "--data", "{photos}"], "notes.txt"),
+    "a folder": (["evaluate", "{tmp}/empty", "--data", "{photos}"], "training run"),
+    "no onnx": (["export", "{tmp}/bad.onnx", "{tmp}/x.sqz"], "bad.onnx"),
+    "no safetensors": (["export", "{tmp}/bad.safetensors", "{tmp}/x.sqz"], "bad.safetensors"),
+    "no .net": (["export", "{tmp}/bad.net", "{tmp}/x.sqz"], "bad.net"),
+    "no caffemodel": (["export", "{tmp}/bad.caffemodel", "{tmp}/x.sqz"], "bad.caffemodel"),
+    # labels that do not fit
+    "too few labels": (["export", "{tiny}", "{tmp}/x.sqz", "--labels", "{tmp}/3.txt"], "names 3"),
+    "labels of UTF-16": (["export", "{tiny}", "{tmp}/x.sqz", "--labels", "{tmp}/16.txt"], "UTF-8"),
+    "labels of a kind": (["export", "{tiny}", "{tmp}/x.sqz", "--labels", "{tmp}/a.csv"], "none of"),
+    "no labels": (["export", "{tiny}", "{tmp}/x.sqz", "--labels", "{tmp}/no.txt"], "no.txt"),
+    "nested labels": (["export", "{tiny}", "{tmp}/x.sqz", "--labels", "{tmp}/deep.json"], "deep"),
+    "strangers": (["evaluate", "{tiny}", "--data", "{photos}"], "fit no label"),
+    # photos that are none
+    "no photo": (["predict", "{tiny}", "{tmp}/texts"], "no image"),
+    "no such photo": (["predict", "{tiny}", "{tmp}/gone.png"], "gone.png|1 of 1"),
+    "only a shadow": (["predict", "{tiny}", "{tmp}/shadows"], "no image"),
+    "stdin and photos": (["predict", "{tiny}", "-", "{photos}"], "stands alone"),
+    "nothing to predict": (["predict", "{tiny}"], "name images"),
+    "calibrate on texts": (
+        ["export", "{tiny}", "{tmp}/x.sqz", "--int8", "--data", "{tmp}/texts"], "no image",
+    ),
+    "unknown part": (
+        ["evaluate", "{tiny}", "--data", "{photos}", "--part", "dev"], "no part 'dev'",
+    ),
+    "nothing to evaluate": (
+        ["evaluate", "{named}", "--data", "{photos}", "--limit", "0"], "limit must be",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_is_one_sentence_before_any_work(tmp_path, tiny, command, kind):
+    photos = classes_in(tmp_path / "photos", a=4, b=4)
+    classes_in(tmp_path / "one", a=3)
+    named = tmp_path / "named.sqz"
+    container.write(catalogue.create("squeezenet-digits", labels=("a", "b")), named)
+    for folder in ("empty", "folder.sqz"):
+        (tmp_path / folder).mkdir()
+    text_file(tmp_path / "texts" / "a" / "x.txt", "no image")
+    text_file(tmp_path / "full" / "x.txt", "mine")
+    text_file(tmp_path / "shadows" / "._cat.png", b"\0\5\x16\7")
+    text_file(tmp_path / "empty.sqz", "")
+    for name in ("notes.txt", "bad.onnx", "bad.safetensors", "bad.net", "bad.prototxt",
+                 "bad.caffemodel"):  # fmt: skip
+        text_file(tmp_path / name, "this is not what its name says\n" * 9)
+    text_file(tmp_path / "3.txt", "a\nb\nc\n")
+    text_file(tmp_path / "16.txt", "a\nb\n".encode("utf-16"))
+    text_file(tmp_path / "a.csv", "a,b")
+    text_file(tmp_path / "deep.json", "[" * 100_000)
+    before = files_in(tmp_path)
+    arguments, reason = BAD[kind]
+    places = {"tmp": tmp_path, "tiny": tiny, "photos": photos, "named": named}
+    code, out, err = command(*(argument.format(**places) for argument in arguments))
+    assert (code, out) == (2, "")
+    last = [line for line in err.splitlines() if not line.startswith("✓")]
+    assert re.search(reason.format(**places), " ".join(last)), err
+    assert sum(line.startswith("squeezekit: ") for line in last) == 1
+    assert "✓ train" not in err
     assert files_in(tmp_path) == before

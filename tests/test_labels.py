@@ -44,7 +44,7 @@ def test_forms(tmp_path, name, text, labels, label_ids):
     [
         ("empty.txt", "", "is empty"),
         ("gap.txt", "cat\n\ndog\n", "line 2 is empty"),
-        ("latin.txt", b"\xe4ffchen\n", "cannot be read"),
+        ("16.txt", "cat\ndog\n".encode("utf-16"), "not UTF-8"),
         ("labels.csv", "0,cat", "none of .txt, .tsv, .json"),
         ("spaces.tsv", "0 n1 cat\n", "between tabs"),
         ("empty.tsv", "\n", "between tabs"),
@@ -67,6 +67,11 @@ def test_refusals_name_the_file_in_one_sentence(tmp_path, name, text, reason):
     assert name in str(caught.value)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_names_of_any_bytes_stay_apart(tmp_path):
+    labels, _ = read_labels(written(tmp_path, "latin.txt", b"\xe4ffchen\n\xebffchen\n"))
+    assert labels == ("\\xe4ffchen", "\\xebffchen")
 
 
 def test_a_missing_file_is_named(tmp_path):

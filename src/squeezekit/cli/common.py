@@ -14,9 +14,11 @@ from squeezekit.cli.output import BAD_INPUT as BAD_INPUT
 from squeezekit.cli.output import INTERRUPTED as INTERRUPTED
 from squeezekit.cli.output import note as note
 from squeezekit.cli.output import print_json as print_json
+from squeezekit.cli.output import say as say
 from squeezekit.cli.output import terminal as terminal
 from squeezekit.errors import InputError
 from squeezekit.files import check_writable as check_writable
+from squeezekit.text import encodable
 
 if TYPE_CHECKING:
     from squeezekit.data.folders import ImageSet
@@ -80,7 +82,7 @@ def labelled(
 
 def typed_command() -> str:
     """The command as it was typed."""
-    return shlex.join(["squeezekit", *sys.argv[1:]])
+    return encodable(shlex.join(["squeezekit", *sys.argv[1:]]))
 
 
 def coder_named(name: str) -> CoderName:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,7 @@ from squeezekit.cli.common import (
     note,
     print_json,
     progress_shown,
+    say,
     terminal,
     typed_command,
 )
@@ -185,7 +187,7 @@ def compress(
         )
     else:
         terminal().print(tables.stage_table(stages, 4 * network.parameters))
-        terminal().print(f"next: squeezekit predict {out} photo.jpg", soft_wrap=True)
+        say(f"next: {shlex.join(['squeezekit', 'predict', str(out), 'photo.jpg'])}")
 
 
 @states_preprocessing

@@ -15,6 +15,7 @@ from squeezekit.cli.common import (
     note,
     print_json,
     progress_shown,
+    say,
     terminal,
     typed_command,
 )
@@ -83,5 +84,5 @@ def explore(
     elif exploration.finished:
         console = terminal()
         console.print(tables.front_table(exploration.results))
-        console.print(f"see: {out / PAGE}", soft_wrap=True)
+        say(f"see: {out / PAGE}")
     exploration.require_all()

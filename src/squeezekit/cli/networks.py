@@ -17,6 +17,7 @@ from squeezekit.cli.common import (
     note,
     print_json,
     progress_shown,
+    say,
     terminal,
 )
 from squeezekit.cli.preprocessing import states_preprocessing
@@ -130,7 +131,7 @@ def export(
     if int8:
         network = _with_ranges(network, data)
     write(network, out, coder=chosen, int8=int8)
-    terminal().print(f"{out}: {out.stat().st_size:,} bytes", soft_wrap=True)
+    say(f"{out}: {out.stat().st_size:,} bytes")
 
 
 def _with_ranges(network: Network, data: Path | None) -> Network:

@@ -35,6 +35,11 @@ def has_colors() -> bool:
     return sys.stdout.isatty() and shows and not asked_not_to
 
 
+def say(text: str) -> None:
+    """One line on stdout, of any length, where paths are taken as they are."""
+    print(shown(text))
+
+
 def note(text: str) -> None:
     """One line on stderr, free of control characters."""
     print(shown(text), file=sys.stderr)

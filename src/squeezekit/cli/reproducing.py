@@ -16,6 +16,7 @@ from squeezekit.cli.common import (
     note,
     print_json,
     progress_shown,
+    say,
     terminal,
     typed_command,
 )
@@ -93,7 +94,7 @@ def reproduce(
         print_json({**result.as_json(), "page": str(page)})
         return
     terminal().print(reproduction_table(result))
-    terminal().print(f"see: {page}", soft_wrap=True)
+    say(f"see: {page}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from squeezekit.cli.common import (
     note,
     print_json,
     progress_shown,
+    say,
     terminal,
     typed_command,
 )
@@ -122,8 +124,9 @@ def train(
         f"after {len(run.results)} epochs, {run.seconds:.0f} s"
     )
     if report is not None:
-        console.print(f"see: {report}", soft_wrap=True)
-    console.print(f"next: squeezekit compress {out} --data {data} -o model.sqz", soft_wrap=True)
+        say(f"see: {report}")
+    following = ["squeezekit", "compress", str(out), "--data", str(data), "-o", "model.sqz"]
+    say(f"next: {shlex.join(following)}")
 
 
 @states_preprocessing

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from squeezekit.report import numbers
+from squeezekit.text import encodable
 
 
 def render(template: str, **values: object) -> str:
@@ -27,4 +28,5 @@ def render(template: str, **values: object) -> str:
         "shown": numbers.shown,
         "duration": numbers.duration,
     }
-    return environment.get_template(template).render(**values)
+    # Paths come in from everywhere, and a page must be encodable at the end of a long training.
+    return encodable(environment.get_template(template).render(**values))

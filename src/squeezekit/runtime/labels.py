@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from squeezekit.errors import InputError
+from squeezekit.text import encodable
 
 Labels = tuple[tuple[str, ...], tuple[str, ...]]
 """(labels, label_ids): one of each a class, in the order of the outputs; ids may be empty."""
@@ -25,13 +26,18 @@ def read_labels(path: Path | str) -> Labels:
     - `.json`: a list of names, or an object from the index to a name or to [id, name] (Keras).
 
     Raises:
-        InputError: where the file is missing, not UTF-8, empty, or none of these forms.
+        InputError: where the file is missing, no text, empty, or none of these forms.
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the labels file {path} cannot be read ({error})") from None
+        data = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"the labels file {path} cannot be read ({reason})") from None
+    if b"\0" in data:  # UTF-16, or no text at all
+        raise InputError(f"the labels file {path} cannot be read (it is not UTF-8)")
+    # Names of folders may be of any bytes, and lists of them are made by `ls`.
+    text = encodable(data.decode("utf-8-sig", "surrogateescape"))
     readers = {".txt": _from_lines, ".tsv": _from_table, ".json": _from_json}
     reader = readers.get(path.suffix.lower())
     if reader is None:
