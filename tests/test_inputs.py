@@ -491,6 +491,9 @@ BAD = {
     "no such photo": (["predict", "{tiny}", "{tmp}/gone.png"], "gone.png|1 of 1"),
     "only a shadow": (["predict", "{tiny}", "{tmp}/shadows"], "no image"),
     "stdin and photos": (["predict", "{tiny}", "-", "{photos}"], "stands alone"),
+    "a long name": (["predict", "{tiny}", "{tmp}/" + LONG], "too long"),
+    "long weights": (["evaluate", "{tmp}/" + LONG, "--data", "{photos}"], "too long"),
+    "long data": (["evaluate", "{tiny}", "--data", "{tmp}/" + LONG], "too long"),
     "nothing to predict": (["predict", "{tiny}"], "name images"),
     "calibrate on texts": (
         ["export", "{tiny}", "{tmp}/x.sqz", "--int8", "--data", "{tmp}/texts"], "no image",

@@ -47,9 +47,9 @@ def check_writable(path: Path | str) -> None:
             read-only file's or too long.
     """
     path = Path(path)
-    if path.is_dir():
-        raise WriteError(f"{path}: is a folder, not a file to write")
     try:
+        if path.is_dir():
+            raise WriteError(f"{path}: is a folder, not a file to write")
         target = _target(path)
         _mode_of(target)
         handle, part = _open_part(target)

@@ -46,6 +46,12 @@ def main() -> None:
     except BrokenPipeError:  # who reads has had enough; nothing is left to flush when Python ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a name that is too long, a disk that went away
+        place = (
+            f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        )
+        note(f"squeezekit: {place}{error.strerror or error}")
+        sys.exit(BAD_INPUT)
 
 
 _EXTRA_OF = {
