@@ -33,9 +33,7 @@ wasm:
 	native/build.sh coders "$(CODERS)/coders.wasm"
 	native/build.sh coders-x86_64-linux "$(CODERS)/coders-x86_64-linux.so"
 	native/build.sh page "$(PAGE)/runtime.wasm"
-	native/build.sh page-scalar "$(PAGE)/runtime-scalar.wasm"
-	$(PYTHON) native/pack.py "$(PAGE)/runtime.packed" "$(PAGE)/runtime.wasm" \
-	  "$(PAGE)/runtime-scalar.wasm"
+	$(PYTHON) native/pack.py "$(PAGE)/runtime.packed" "$(PAGE)/runtime.wasm"
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \

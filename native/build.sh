@@ -1,9 +1,8 @@
 #!/bin/sh
-# Builds native/ (needs clang and lld): build.sh coders|coders-x86_64-linux|page|page-scalar OUT
+# Builds native/ (needs clang and lld): build.sh coders|coders-x86_64-linux|page OUT
 #   coders       the coders, for Python, to WebAssembly
 #   coders-x86_64-linux  the same as a shared library that needs nothing, where that starts sooner
 #   page         decoder and runtime with SIMD, for the web page
-#   page-scalar  the same for browsers without SIMD
 set -eu
 cd "$(dirname "$0")"
 wasm="clang --target=wasm32 -ffreestanding -nostdlib -Wall -Wextra -Werror"
@@ -38,7 +37,6 @@ coders-x86_64-linux)
     -Wl,--strip-all -Wl,--build-id=none -Wl,-z,norelro -o "$2" -x c sqz/entropy_coder.h sqz/huffman_coder.h
   ;;
 page) page "$2" -msimd128 ;;
-page-scalar) page "$2" ;;
 *)
   echo "build.sh: there is no $1" >&2
   exit 2

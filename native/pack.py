@@ -1,4 +1,4 @@
-"""Packs the two builds of the page's runtime: pack.py OUT SIMD SCALAR. The page unpacks them.
+"""Packs the page's runtime: pack.py OUT BUILD. The page unpacks it.
 
 Bits are predicted by logistic mixing of what followed the last 0 to 5 bytes, and a longer match
 (Mahoney 2005), and coded arithmetically. It stays with doubles, and with additions, multiplications
@@ -111,5 +111,5 @@ def pack(data: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    out, *builds = sys.argv[1:]
-    Path(out).write_bytes(pack(b"".join(Path(build).read_bytes() for build in builds)))
+    out, build = sys.argv[1:]
+    Path(out).write_bytes(pack(Path(build).read_bytes()))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from small_networks import LABELS, shared, small_alexnet, small_networks, small_squeezenet
+from test_c_operators import KINDS, Graph
 
 from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz import container
@@ -100,6 +101,10 @@ def test_forged_files(photo, tmp_path):
     corpus.mkdir()
     for coder in ("entropy", "huffman", "dense"):
         (corpus / coder).write_bytes(b"\0" + container.encode(shared(small_alexnet()), coder))
+    for kind in KINDS:
+        graph = Graph(np.random.default_rng(1))
+        kind(graph)
+        (corpus / kind.__name__).write_bytes(b"\0" + container.encode(graph.network()))
     options = ["-runs=3000", "-seed=1", "-max_len=65536", "-timeout=60"]
     done = subprocess.run([program, *options, corpus], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -191,7 +196,7 @@ def test_plain_c_without_vectors(photo, example, tmp_path):
 
 
 def test_library_is_small(tmp_path):
-    """Under 48 KB for x86-64; C needs no unwind tables."""
+    """Under 60 KB for x86-64; C needs no unwind tables."""
     clang, size = compiler("clang"), compiler("size")
     flags = ["--target=x86_64-linux-gnu", "-std=c99", "-Os", "-fno-asynchronous-unwind-tables"]
     built = subprocess.run([clang, *flags, "-c", *SOURCES], cwd=tmp_path, capture_output=True)
@@ -200,7 +205,7 @@ def test_library_is_small(tmp_path):
     lines = subprocess.run(
         [size, *sorted(tmp_path.glob("*.o"))], check=True, capture_output=True, text=True
     ).stdout.splitlines()[1:]
-    assert sum(int(line.split()[0]) + int(line.split()[1]) for line in lines) < 48_000
+    assert sum(int(line.split()[0]) + int(line.split()[1]) for line in lines) < 60_000
 
 
 def test_example_is_an_example():

@@ -13,7 +13,7 @@ typedef int64_t i64;
 typedef uint64_t u64;
 
 /* Limits; with these nothing can overflow or take endlessly long. */
-enum { MOST_AXES = 8, MOST_TENSORS = 4096, MOST_NODES = 1024, MOST_INPUTS = 8192 };
+enum { MOST_AXES = 8, MOST_TENSORS = 4096, MOST_NODES = 4096, MOST_INPUTS = 8192 };
 #define MOST_WEIGHTS (1u << 28) /* of all tensors, and of any one value in the graph */
 #define MOST_HEAD_BYTES (64u << 20)
 
@@ -31,25 +31,5 @@ static inline u32 little32(const u8 *p) {
 }
 
 static inline u32 u32_min(u32 a, u32 b) { return a < b ? a : b; }
-
-static inline int same_text(Span a, Span b) {
-    if (size_of(a) != size_of(b)) return 0;
-    while (a.at < a.end)
-        if (*a.at++ != *b.at++) return 0;
-    return 1;
-}
-
-static inline int is(Span text, const char *word) {
-    for (; text.at < text.end; text.at++, word++)
-        if (!*word || *text.at != (u8)*word) return 0;
-    return !*word;
-}
-
-/* An error, and what it is about. */
-static inline sqz_error refused(sqz_network *net, sqz_error error, Span what) {
-    net->detail.at = (const char *)what.at;
-    net->detail.bytes = size_of(what);
-    return error;
-}
 
 #endif

@@ -64,6 +64,8 @@ static sqz_error read_record(Span *head, Record *r, u64 *payload_bytes) {
     if (!sqz_sized(head, &r->name)) return SQZ_LENGTH;
     if (!sqz_is_utf8(r->name)) return SQZ_HEAD;
     if (head->at == head->end) return SQZ_LENGTH;
+    r->hash = sqz_hash(r->name);
+    r->type = FLOAT;
     r->coder = *head->at++;
     if (!sqz_has_coder(r->coder)) return SQZ_CODER;
     if (!sqz_varint(head, MOST_AXES, &number)) return SQZ_LENGTH;
@@ -88,14 +90,14 @@ sqz_error sqz_read_records(sqz_network *net, Span head, Span payloads, Record *r
     for (u32 i = 0; i < count; i++) {
         Record *r = records + i;
         sqz_error error = read_record(&head, r, &bytes);
-        if (error) return refused(net, error, r->name);
+        if (error) return sqz_refused(net, error, r->name);
         for (u32 j = 0; j < i; j++)
-            if (same_text(records[j].name, r->name)) return refused(net, SQZ_HEAD, r->name);
-        if (bytes > size_of(payloads)) return refused(net, SQZ_LENGTH, r->name);
+            if (records[j].hash == r->hash && sqz_same_text(records[j].name, r->name)) return sqz_refused(net, SQZ_HEAD, r->name);
+        if (bytes > size_of(payloads)) return sqz_refused(net, SQZ_LENGTH, r->name);
         r->payload.at = payloads.at;
         r->payload.end = payloads.at += bytes;
         weights += r->weights;
-        if (weights > MOST_WEIGHTS) return refused(net, SQZ_LENGTH, r->name);
+        if (weights > MOST_WEIGHTS) return sqz_refused(net, SQZ_LENGTH, r->name);
     }
     return head.at == head.end && payloads.at == payloads.end ? SQZ_OK : SQZ_TRAILING;
 }
@@ -103,6 +105,6 @@ sqz_error sqz_read_records(sqz_network *net, Span head, Span payloads, Record *r
 sqz_error sqz_check_payloads(sqz_network *net, const Record *records, u32 count) {
     for (const Record *r = records; r < records + count; r++)
         if (!same_crc(crc32(0, r->payload.at, r->payload.end), r->checksum))
-            return refused(net, SQZ_CHECKSUM, r->name);
+            return sqz_refused(net, SQZ_CHECKSUM, r->name);
     return SQZ_OK;
 }

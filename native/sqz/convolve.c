@@ -9,10 +9,10 @@
 
 enum { TILE = HAS_VECTORS ? 4 : 2, PANEL = 8, BLOCK_FLOATS = 1 << 15 };
 
-static u32 depth_of(const Node *node) { return node->weight->weights / node->weight->shape[0]; }
+static u32 depth_of(const Node *node) { return node->constant[0]->weights / node->constant[0]->shape[0]; }
 
 static u32 tiles_of(const Node *node) { /* of one group */
-    return (node->weight->shape[0] / node->groups + TILE - 1) / TILE;
+    return (node->constant[0]->shape[0] / node->on.window.groups + TILE - 1) / TILE;
 }
 
 /* Panels of a block: as many as stay in the second-level cache. */
@@ -22,14 +22,14 @@ static u32 panels_of(const Node *node) {
 }
 
 u64 sqz_packed_weights(const Node *node) {
-    return (u64)node->groups * tiles_of(node) * TILE * depth_of(node);
+    return (u64)node->on.window.groups * tiles_of(node) * TILE * depth_of(node);
 }
 
 u64 sqz_packed_pixels(const Node *node) { return (u64)panels_of(node) * depth_of(node) * PANEL; }
 
 void sqz_pack_weights(const Node *node, const float *from, float *to) {
-    u32 depth = depth_of(node), filters = node->weight->shape[0] / node->groups;
-    for (u32 g = 0; g < node->groups; g++, from += (size_t)filters * depth)
+    u32 depth = depth_of(node), filters = node->constant[0]->shape[0] / node->on.window.groups;
+    for (u32 g = 0; g < node->on.window.groups; g++, from += (size_t)filters * depth)
         for (u32 f = 0; f < filters; f += TILE)
             for (u32 d = 0; d < depth; d++)
                 for (u32 i = 0; i < TILE; i++)
@@ -42,10 +42,10 @@ static int offsets(const Node *node, const Value *in, const u32 *rows, const u32
                    u32 kx, i32 *at) {
     int beside = 1;
     for (u32 i = 0; i < PANEL; i++) {
-        i64 y = (i64)rows[i] * node->stride[0] + (i64)ky * node->dilation[0] - node->before[0];
-        i64 x = (i64)columns[i] * node->stride[1] + (i64)kx * node->dilation[1] - node->before[1];
-        int inside = y >= 0 && x >= 0 && y < in->shape[1] && x < in->shape[2];
-        at[i] = inside ? (i32)(y * in->shape[2] + x) : -1;
+        i64 y = (i64)rows[i] * node->on.window.stride[0] + (i64)ky * node->on.window.dilation[0] - node->on.window.before[0];
+        i64 x = (i64)columns[i] * node->on.window.stride[1] + (i64)kx * node->on.window.dilation[1] - node->on.window.before[1];
+        int inside = y >= 0 && x >= 0 && y < in->shape[2] && x < in->shape[3];
+        at[i] = inside ? (i32)(y * in->shape[3] + x) : -1;
         beside &= inside && at[i] == at[0] + (i32)i;
     }
     return beside;
@@ -53,19 +53,19 @@ static int offsets(const Node *node, const Value *in, const u32 *rows, const u32
 
 static void pack_panel(const Node *node, const Value *in, const Value *out, const float *x,
                        u32 pixel, float *panel) {
-    u32 rows[PANEL], columns[PANEL], channels = in->shape[0] / node->groups;
-    u32 taps = node->kernel[0] * node->kernel[1], last = out->shape[1] * out->shape[2] - 1;
-    size_t plane = (size_t)in->shape[1] * in->shape[2];
+    u32 rows[PANEL], columns[PANEL], channels = in->shape[1] / node->on.window.groups;
+    u32 taps = node->on.window.kernel[0] * node->on.window.kernel[1], last = out->shape[2] * out->shape[3] - 1;
+    size_t plane = (size_t)in->shape[2] * in->shape[3];
     for (u32 i = 0; i < PANEL; i++) { /* behind the last pixel it stands again */
         u32 p = u32_min(pixel + i, last);
-        rows[i] = p / out->shape[2];
-        columns[i] = p % out->shape[2];
+        rows[i] = p / out->shape[3];
+        columns[i] = p % out->shape[3];
     }
     for (u32 tap = 0; tap < taps; tap++) {
         i32 at[PANEL];
         float *to = panel + (size_t)tap * PANEL;
         const float *from = x;
-        if (offsets(node, in, rows, columns, tap / node->kernel[1], tap % node->kernel[1], at)) {
+        if (offsets(node, in, rows, columns, tap / node->on.window.kernel[1], tap % node->on.window.kernel[1], at)) {
             from += at[0];
             for (u32 c = 0; c < channels; c++, from += plane, to += (size_t)taps * PANEL) {
                 v4_store(to, v4_load(from));
@@ -106,10 +106,10 @@ static void multiply(const float *w, const float *x, u32 depth, const float *bia
 void sqz_convolve(const Node *node, const Value *in, const Value *out, const float *x, float *y,
                   u32 from, u32 to, u32 plane, float *scratch) {
     u32 depth = depth_of(node), tiles = tiles_of(node), block = panels_of(node) * PANEL;
-    u32 filters = node->weight->shape[0] / node->groups;
-    size_t group_floats = (size_t)in->shape[1] * in->shape[2] * (in->shape[0] / node->groups);
-    const float *w = node->weights, *bias = node->biases;
-    for (u32 g = 0; g < node->groups; g++) {
+    u32 filters = node->constant[0]->shape[0] / node->on.window.groups;
+    size_t group_floats = (size_t)in->shape[2] * in->shape[3] * (in->shape[1] / node->on.window.groups);
+    const float *w = node->values[0], *bias = node->values[1];
+    for (u32 g = 0; g < node->on.window.groups; g++) {
         for (u32 start = from; start < to; start += block) {
             u32 end = u32_min(start + block, to);
             for (u32 p = start; p < end; p += PANEL)

@@ -1,80 +1,128 @@
 /* From the ONNX graph to a plan: nodes in order, every name found, every shape checked. */
 #include "graph.h"
 #include "attributes.h"
+#include "names.h"
 #include "onnx.h"
 #include "operators.h"
 #include "proto.h"
+#include "settings.h"
+#include "shapes.h"
+#include "text.h"
 
-sqz_error sqz_graph_count(Span model, u32 *nodes, u32 *inputs) {
-    Field f, g;
-    Span graph;
-    int more, inner;
-    *nodes = *inputs = 0;
-    if (!sqz_find_field(model, MODEL_GRAPH, &graph)) return SQZ_GRAPH;
-    while ((more = sqz_next_field(&graph, &f)) > 0) {
-        if (f.number != GRAPH_NODE) continue;
-        if (++*nodes > MOST_NODES) return SQZ_LENGTH;
-        while ((inner = sqz_next_field(&f.bytes, &g)) > 0)
-            if (g.number == NODE_INPUT && ++*inputs > MOST_INPUTS) return SQZ_LENGTH;
-        if (inner < 0) return SQZ_GRAPH;
-    }
-    return more < 0 || !*nodes ? SQZ_GRAPH : SQZ_OK;
+/* ---- names ---- */
+
+static int is_new(Plan *plan, Span name) {
+    return size_of(name) && sqz_find_value(plan, name) == ABSENT && !sqz_find_record(plan, name);
 }
 
-/* Inputs, output and operator of a node; the memory of the plan has room for them. */
-static sqz_error read_names(Reader *r, Span message) {
+static sqz_error read_initializers(sqz_network *net, Span graph) {
+    Plan *plan = net->plan;
     Field f;
-    Span output = {message.at, message.at};
-    u32 outputs = 0;
-    while (sqz_next_field(&message, &f) > 0) {
-        if (f.number == NODE_INPUT && r->inputs++ < 3) r->names[r->inputs - 1] = f.bytes;
-        if (f.number == NODE_OUTPUT && size_of(f.bytes) && !outputs++) output = f.bytes;
-        if (f.number == NODE_OPERATOR) r->operator = f.bytes;
-        if (f.number == NODE_DOMAIN && size_of(f.bytes) && !is(f.bytes, "ai.onnx"))
-            return refused(r->net, SQZ_UNSUPPORTED, f.bytes);
+    while (sqz_next_field(&graph, &f) > 0) {
+        Record record;
+        static const Record none;
+        if (f.number != GRAPH_INITIALIZER) continue;
+        record = none;
+        sqz_read_setting(f.bytes, &record);
+        if (!is_new(plan, record.name)) return sqz_refused(net, SQZ_GRAPH, record.name);
+        plan->records[plan->record_count++] = record;
     }
-    if (outputs != 1) return refused(r->net, outputs ? SQZ_UNSUPPORTED : SQZ_GRAPH, r->operator);
-    if (sqz_find_value(r->net->plan, output) != ABSENT) return refused(r->net, SQZ_GRAPH, output);
-    r->out->name = output;
+    for (u32 i = 0; i < plan->record_count; i++) plan->records[i].used = 0;
     return SQZ_OK;
 }
 
-static sqz_error plan_node(sqz_network *net, Span graph, Span message) {
-    Plan *plan = net->plan;
-    Node *node = plan->nodes + plan->node_count;
-    Span nothing = {message.at, message.at};
-    Reader r = {net, graph, message, nothing, {nothing, nothing, nothing}, 0, node, NULL,
-                plan->values + plan->value_count};
-    sqz_error error = read_names(&r, message);
-    if (error) return error;
+/* ---- one node ---- */
 
-    if ((error = sqz_find_operator(&r))) return refused(net, error, r.operator);
-    u32 in = sqz_find_value(plan, r.names[0]);
-    if (in == ABSENT) return refused(net, SQZ_GRAPH, r.names[0]);
-
-    Attributes a = {{0, 0}, {1, 1}, {0, 0, 0, 0}, {1, 1}, 1, 0, 0, 0, 0, 1, 0.0f, 0.0f, 1.0f, 0, 0, 0};
-    /* Dropout's seed and Reshape's allowzero change nothing here. */
-    if (!(node->op == SAME && !is(r.operator, "Flatten")) &&
-        !sqz_read_attributes(message, &a))
-        return refused(net, SQZ_UNSUPPORTED, r.operator);
-    for (u32 i = 0; i < 2; i++) {
-        node->stride[i] = a.stride[i];
-        node->before[i] = a.pads[i];
-        node->after[i] = a.pads[2 + i];
-        node->dilation[i] = a.dilation[i];
+/* Its operator and inputs, of which each must be known; optional ones may be left out. */
+static sqz_error read_inputs(Reader *r) {
+    Field f;
+    u32 place = 0;
+    for (Span rest = r->message; sqz_next_field(&rest, &f) > 0;) {
+        if (f.number == NODE_OPERATOR) r->operator = f.bytes;
+        if (f.number == NODE_NAME) r->node->name = f.bytes;
     }
-    node->ceil = a.ceil;
+    for (Span rest = r->message; sqz_next_field(&rest, &f) > 0;) {
+        if (f.number != NODE_INPUT) continue;
+        u32 i = place++;
+        if (!size_of(f.bytes)) {
+            if (!i || sqz_is(r->operator, "Concat")) return SQZ_GRAPH;
+            continue;
+        }
+        r->inputs = place; /* those left out at the end do not count */
+        u32 value = sqz_find_value(r->plan, f.bytes);
+        const Record *record = value == ABSENT ? sqz_find_record(r->plan, f.bytes) : NULL;
+        if (value == ABSENT && !record) return sqz_refused(r->net, SQZ_GRAPH, f.bytes);
+        if (i >= MOST_NAMED) continue;
+        r->names[i] = f.bytes;
+        r->values[i] = value;
+        r->records[i] = record;
+    }
+    return SQZ_OK;
+}
+
+/* Plans one output of a node. */
+static sqz_error plan_output(Reader *r, Span output) {
+    Plan *plan = r->plan;
+    Node *node = r->node = plan->nodes + plan->node_count;
+    sqz_error error;
+    if (!is_new(plan, output)) return sqz_refused(r->net, SQZ_GRAPH, output);
+    r->out = plan->values + plan->value_count;
+    r->out->name = output;
+    r->out->hash = sqz_hash(output);
+    if ((error = sqz_find_operator(r))) return error;
     node->inputs = 1;
     node->first_input = plan->input_count;
     node->output = plan->value_count;
-    plan->inputs[node->first_input] = in;
-    r.in = plan->values + in;
-    error = sqz_plan_operator(&r, &a);
-    if (error) return net->detail.bytes ? error : refused(net, error, r.operator);
+    plan->inputs[node->first_input] = r->values[0];
+    r->in = r->values[0] == ABSENT ? NULL : plan->values + r->values[0];
+    if ((error = sqz_plan_operator(r))) return error;
     plan->input_count += node->inputs;
     plan->value_count++;
     plan->node_count++;
     return SQZ_OK;
+}
+
+static sqz_error plan_node(sqz_network *net, Span message) {
+    Plan *plan = net->plan;
+    Node *node = plan->nodes + plan->node_count;
+    Field f;
+    Reader r;
+    u32 outputs = 0, place = 0;
+    r.net = net;
+    r.plan = plan;
+    r.message = message;
+    r.operator.at = r.operator.end = message.at;
+    r.inputs = 0;
+    r.node = node;
+    node->name = r.operator;
+    for (u32 i = 0; i < MOST_NAMED; i++) {
+        r.names[i].at = r.names[i].end = message.at;
+        r.records[i] = NULL;
+        r.values[i] = ABSENT;
+    }
+    sqz_error error = read_inputs(&r);
+    Span name = node->name;
+    for (Span rest = message; sqz_next_field(&rest, &f) > 0;)
+        if (f.number == NODE_OUTPUT) {
+            place++;
+            if (!size_of(f.bytes)) continue;
+            outputs++;
+            r.parts = place;
+            if (!size_of(name)) name = f.bytes;
+        }
+    if (!error && !outputs) error = SQZ_UNSUPPORTED;
+    if (!error && r.parts != 1 && !sqz_is(r.operator, "Split")) error = SQZ_UNSUPPORTED;
+    r.part = 0;
+    for (Span rest = message; !error && sqz_next_field(&rest, &f) > 0;) {
+        if (f.number != NODE_OUTPUT) continue;
+        plan->nodes[plan->node_count].name = name;
+        if (size_of(f.bytes)) error = plan_output(&r, f.bytes);
+        r.part++;
+    }
+    if (!error) return SQZ_OK;
+    net->node.at = (const char *)name.at;
+    net->node.bytes = size_of(name);
+    return net->detail.bytes ? error : sqz_refused(net, error, r.operator);
 }
 
 /* ---- the graph as a whole ---- */
@@ -82,51 +130,48 @@ static sqz_error plan_node(sqz_network *net, Span graph, Span message) {
 /* The image: its name; its shape must be what the preprocessing gives. */
 static sqz_error read_input(sqz_network *net, Span info) {
     Plan *plan = net->plan;
-    Span name, type, tensor, shape;
+    Span type, tensor, shape;
     Field f, dim;
-    u64 expected[4] = {0, (u64)net->channels, (u64)net->size, (u64)net->size};
+    u64 expected[4] = {1, (u64)net->channels, (u64)net->size, (u64)net->size};
     u32 axes = 0;
-    /* ValueInfoProto.name, .type, TypeProto.tensor_type, TypeProto.Tensor.shape */
-    if (!sqz_find_field(info, 1, &name) || !sqz_find_field(info, 2, &type) ||
-        !sqz_find_field(type, 1, &tensor) || !sqz_find_field(tensor, 2, &shape))
-        return SQZ_GRAPH;
-    while (sqz_next_field(&shape, &f) > 0) { /* TensorShapeProto.dim, .dim_value */
-        if (f.number != 1) continue;
+    sqz_find_field(info, VALUE_NAME, &plan->values[0].name);
+    sqz_find_field(info, VALUE_TYPE, &type);
+    sqz_find_field(type, TYPE_TENSOR, &tensor);
+    sqz_find_field(tensor, TYPE_SHAPE, &shape);
+    if (!is_new(plan, plan->values[0].name)) return SQZ_GRAPH;
+    while (sqz_next_field(&shape, &f) > 0) {
+        if (f.number != SHAPE_DIM) continue;
         if (axes >= 4) return SQZ_GRAPH;
         while (sqz_next_field(&f.bytes, &dim) > 0)
-            if (dim.number == 1 && axes && dim.value != expected[axes]) return SQZ_GRAPH;
+            if (dim.number == DIM_VALUE && dim.value != expected[axes]) return SQZ_GRAPH;
         axes++;
     }
-    if (axes != 4 || plan->value_count) return SQZ_GRAPH;
-    plan->values[0].name = name;
-    if (!sqz_set_shape(plan->values, expected[1], expected[2], expected[3])) return SQZ_LENGTH;
-    plan->values[0].axes = 4;
+    if (axes != 4) return SQZ_GRAPH;
+    plan->values[0].hash = sqz_hash(plan->values[0].name);
+    if (!sqz_set_shape(plan->values, 4, expected)) return SQZ_GRAPH;
     plan->value_count = 1;
     return SQZ_OK;
 }
 
-sqz_error sqz_graph_plan(sqz_network *net, Span model) {
+sqz_error sqz_graph_plan(sqz_network *net, const Counts *counts) {
     Plan *plan = net->plan;
-    Span graph, name;
+    Span info, name;
     Field f;
-    sqz_error error = SQZ_OK;
-    plan->output = ABSENT;
-    if (!sqz_find_field(model, MODEL_GRAPH, &graph)) return SQZ_GRAPH;
-    for (Span s = graph; !error && sqz_next_field(&s, &f) > 0;)
-        if (f.number == GRAPH_INPUT) error = read_input(net, f.bytes);
+    plan->opset = counts->opset;
+    sqz_error error = read_initializers(net, counts->graph);
     if (error) return error;
-    if (!plan->value_count) return SQZ_GRAPH;
-    for (Span s = graph; !error && sqz_next_field(&s, &f) > 0;)
-        if (f.number == GRAPH_NODE) error = plan_node(net, graph, f.bytes);
+    sqz_find_field(counts->graph, GRAPH_INPUT, &info);
+    if ((error = read_input(net, info))) return error;
+    for (u32 i = 0; i < plan->record_count; i++) plan->records[i].used = 0;
+    for (Span s = counts->graph; !error && sqz_next_field(&s, &f) > 0;)
+        if (f.number == GRAPH_NODE) error = plan_node(net, f.bytes);
     if (error) return error;
-    for (Span s = graph; plan->output == ABSENT && sqz_next_field(&s, &f) > 0;) {
-        if (f.number != GRAPH_OUTPUT) continue;
-        if (!sqz_find_field(f.bytes, 1, &name)) return SQZ_GRAPH;
-        plan->output = sqz_find_value(plan, name);
-        if (plan->output == ABSENT) return refused(net, SQZ_GRAPH, name);
-    }
-    if (plan->output == ABSENT) return SQZ_GRAPH;
-    net->classes = (i32)elements(plan->values + plan->output);
-
+    sqz_find_field(counts->graph, GRAPH_OUTPUT, &info);
+    sqz_find_field(info, VALUE_NAME, &name);
+    plan->output = sqz_find_value(plan, name);
+    if (plan->output == ABSENT || !plan->output) return sqz_refused(net, SQZ_GRAPH, name);
+    for (u32 i = 0; i < plan->record_count; i++)
+        if (!plan->records[i].used) return sqz_refused(net, SQZ_GRAPH, plan->records[i].name);
+    net->classes = (i32)plan->values[plan->output].count;
     return SQZ_OK;
 }

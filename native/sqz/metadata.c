@@ -93,6 +93,49 @@ static int check_activations(Span whole) {
     return 1;
 }
 
+/* The six bits of a character of base64; 64 of a filler, 65 of any other. */
+static u32 six_bits(u32 c) {
+    if (c - 'A' < 26) return c - 'A';
+    if (c - 'a' < 26) return c - 'a' + 26;
+    if (c - '0' < 10) return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : c == '=' ? 64 : 65;
+}
+
+/* Marks of photos: none, or base64 of a byte from 1 to 23, two of a count, and more. */
+static int check_marks(Span object, const char *key) {
+    Span value, inside;
+    u32 count = 0, fillers = 0, first = 0;
+    if (!sqz_json_member(object, key, &value) || !sqz_json_string(value, &inside)) return 0;
+    for (; inside.at < inside.end; count++) {
+        u8 bytes[4];
+        u32 six = sqz_json_character(&inside, bytes) > 1 ? 65 : six_bits(*bytes);
+        if (six == 65 || (six == 64 ? count % 4 < 2 : fillers)) return 0;
+        fillers += six == 64;
+        if (count < 2) first = first << 6 | six;
+    }
+    u32 bytes = count / 4 * 3 - fillers;
+    first >>= 4;
+    return count % 4 == 0 && (!count || (bytes >= 4 && bytes <= 1 << 16 && first >= 1 && first < 24));
+}
+
+/* Photos that the network was trained on; nothing here wants them, but all readers judge alike. */
+static int check_trained_on(Span whole) {
+    Span list, rest, item, value;
+    i64 photos, held_out, every;
+    if (!sqz_json_member(whole, "trained_on", &list)) return 1;
+    if (!sqz_json_open(list, '[', &rest)) return 0;
+    while (sqz_json_next(&rest, NULL, &item)) {
+        every = 1;
+        if (!sqz_json_member(item, "photos", &value) || !sqz_json_integer(value, &photos) ||
+            !sqz_json_member(item, "held_out", &value) || !sqz_json_integer(value, &held_out) ||
+            (sqz_json_member(item, "every", &value) && !sqz_json_integer(value, &every)) ||
+            photos < 0 || held_out < 0 || every < 1 || every > 0x7fffffff ||
+            !check_marks(item, "marks") || !check_marks(item, "exceptions"))
+            return 0;
+    }
+    return 1;
+}
+
 static Span metadata_of(const sqz_network *net) {
     const u8 *at = (const u8 *)net->metadata.at;
     Span whole = {at, at + net->metadata.bytes};
@@ -107,7 +150,8 @@ sqz_error sqz_read_metadata(sqz_network *net) {
         !any_string(whole, "name", 1) || !read_preprocessing(how, &net->preprocessing) ||
         !strings(whole, "labels", &labels) || !strings(whole, "label_ids", &ids) ||
         (labels && ids && labels != ids) || !any_string(whole, "licence", 0) ||
-        !strings(whole, "provenance", &lines) || !check_activations(whole))
+        !strings(whole, "provenance", &lines) || !check_activations(whole) ||
+        !check_trained_on(whole))
         return SQZ_HEAD;
     if (sqz_json_member(whole, "output", &value) && !word(whole, "output", outputs, 2, &output))
         return SQZ_HEAD;

@@ -2,9 +2,10 @@
 #ifndef SQZ_NUMBERS_H
 #define SQZ_NUMBERS_H
 
-#include "basics.h"
-
 double sqz_exp(double x);
-double sqz_log(double x);
+double sqz_log(double x); /* of a normal positive number */
+double sqz_tanh(double x);
+double sqz_erf(double x);
+double sqz_sqrt(double x); /* 0 below 1e-300 */
 
 #endif

@@ -4,13 +4,15 @@
 #include "inflate.h"
 #include "memory.h"
 #include "metadata.h"
+#include "model.h"
 #include "place.h"
 #include "proto.h"
 #include "text.h"
 #include "weights.h"
 
 static sqz_error open_in(sqz_network *net, Span file, Memory *memory) {
-    u32 stored, raw, nodes, inputs;
+    u32 stored, raw;
+    Counts counts;
     u64 bytes, tensors;
     sqz_error error = sqz_read_header(file, &stored, &raw);
     if (error) return error;
@@ -27,26 +29,31 @@ static sqz_error open_in(sqz_network *net, Span file, Memory *memory) {
     if ((error = sqz_read_metadata(net))) return error;
     if (!sqz_sized(&head, &model) || !sqz_varint(&head, MOST_TENSORS, &tensors)) return SQZ_LENGTH;
     /* What is wrong with the records is said first, as by every reader. */
-    sqz_error graph_error = sqz_graph_count(model, &nodes, &inputs);
-    if (graph_error) nodes = inputs = 0;
+    static const Counts none;
+    sqz_error graph_error = sqz_check_model(net, model, &counts);
+    sqz_text detail = net->detail;
+    net->detail.bytes = 0;
+    if (graph_error) counts = none;
 
-    bytes = sizeof(Plan) + tensors * sizeof(Record) + nodes * sizeof(Node) +
-            (nodes + 1) * sizeof(Value) + inputs * sizeof(u32);
+    u64 records = tensors + counts.initializers;
+    bytes = sizeof(Plan) + records * sizeof(Record) + counts.nodes * sizeof(Node) +
+            (counts.nodes + 1) * sizeof(Value) + counts.inputs * sizeof(u32);
     u8 *at = allot(memory, bytes);
     if (!at) return SQZ_MEMORY;
     for (u64 i = 0; i < bytes; i++) at[i] = 0;
     Plan *plan = net->plan = (Plan *)(void *)at;
     plan->records = (Record *)(plan + 1); /* the kinds with pointers first: all are aligned */
-    plan->nodes = (Node *)(plan->records + tensors);
-    plan->values = (Value *)(plan->nodes + nodes);
-    plan->inputs = (u32 *)(plan->values + nodes + 1);
-    plan->record_count = (u32)tensors;
+    plan->nodes = (Node *)(plan->records + records);
+    plan->values = (Value *)(plan->nodes + counts.nodes);
+    plan->inputs = (u32 *)(plan->values + counts.nodes + 1);
+    plan->record_count = plan->tensor_count = (u32)tensors;
     Span payloads = {in.end, file.end};
     error = sqz_read_records(net, head, payloads, plan->records, plan->record_count);
     if (error) return error;
+    net->detail = detail;
     if (graph_error) return graph_error;
-    if ((error = sqz_graph_plan(net, model))) return error;
-    if ((error = sqz_check_payloads(net, plan->records, plan->record_count))) return error;
+    if ((error = sqz_graph_plan(net, &counts))) return error;
+    if ((error = sqz_check_payloads(net, plan->records, plan->tensor_count))) return error;
     sqz_place_values(plan);
     return sqz_read_weights(net, memory);
 }

@@ -1,255 +1,612 @@
 /* The operators that there are, and what each makes of its input. */
 #include "operators.h"
+#include "names.h"
 #include "onnx.h"
 #include "proto.h"
+#include "settings.h"
+#include "shapes.h"
+#include "text.h"
 
-/* ---- names ---- */
+/* ---- settings, which are attributes in older operator sets and inputs in newer ones ---- */
 
-u32 sqz_find_value(const Plan *plan, Span name) {
-    for (u32 i = 0; i < plan->value_count; i++)
-        if (same_text(plan->values[i].name, name)) return i;
-    return ABSENT;
+/* Numbers by attribute or by the input at a place; ABSENT where they cannot be, 0 where there are
+ * none. */
+static u32 whole_numbers(const Reader *r, Attribute which, u32 place, i64 values[MOST_INTS]) {
+    if (r->attributes.given >> which & 1) return sqz_integers_of(&r->attributes, which, values);
+    if (r->inputs <= place || !size_of(r->names[place])) return 0;
+    return r->records[place] ? sqz_setting_integers(r->records[place], values, MOST_INTS) : ABSENT;
 }
 
-const Record *sqz_find_record(const Plan *plan, Span name) {
-    for (u32 i = 0; i < plan->record_count; i++)
-        if (same_text(plan->records[i].name, name)) return plan->records + i;
-    return NULL;
+static int real_number(const Reader *r, Attribute which, u32 place, float otherwise, float *value) {
+    *value = sqz_real(&r->attributes, which, otherwise);
+    if (r->inputs <= place || !size_of(r->names[place])) return 1;
+    return r->records[place] && sqz_setting_number(r->records[place], value);
 }
 
-/* The initializer of a name within the graph; empty where there is none. */
-static Span find_initializer(Span graph, Span name) {
-    Field f;
-    Span found = {graph.at, graph.at}, own;
-    while (sqz_next_field(&graph, &f) > 0)
-        if (f.number == GRAPH_INITIALIZER && sqz_find_field(f.bytes, TENSOR_NAME, &own) &&
-            same_text(own, name))
-            found = f.bytes;
-    return found;
+/* An axis counted from the front; ABSENT where there is none such. */
+static u32 axis_of(i64 axis, u32 axes) {
+    if (axis < 0) axis += axes;
+    return axis < 0 || axis >= axes ? ABSENT : (u32)axis;
 }
 
-/* ---- shapes ---- */
-
-int sqz_set_shape(Value *value, u64 channels, u64 height, u64 width) {
-    if (!channels || !height || !width || channels > MOST_WEIGHTS || height > MOST_WEIGHTS ||
-        width > MOST_WEIGHTS || channels * height > MOST_WEIGHTS ||
-        channels * height * width > MOST_WEIGHTS)
-        return 0;
-    value->shape[0] = (u32)channels;
-    value->shape[1] = (u32)height;
-    value->shape[2] = (u32)width;
-    return 1;
+/* A bit for each of some axes; ABSENT where one cannot be or is there twice. */
+static u32 axes_of(const i64 *list, u32 count, u32 axes) {
+    u32 bits = 0;
+    for (u32 i = 0; i < count; i++) {
+        u32 axis = axis_of(list[i], axes);
+        if (axis == ABSENT || bits >> axis & 1) return ABSENT;
+        bits |= 1u << axis;
+    }
+    return bits;
 }
 
-/* Height or width behind windows; 0 where not one fits. A last window that `ceil` lets reach past
- * the edge still has to start inside (as ONNX, Caffe and torch have it). */
-static u32 windows(const Node *node, u32 size, u32 axis) {
-    u64 span = (u64)node->dilation[axis] * (node->kernel[axis] - 1) + 1, stride = node->stride[axis];
-    u64 padded = (u64)size + node->before[axis] + node->after[axis];
-    if (padded < span) return 0;
-    u64 count = (padded - span + (node->ceil ? stride - 1 : 0)) / stride + 1;
-    if (node->ceil && (count - 1) * stride >= (u64)size + node->before[axis]) count--;
-    return (u32)count;
-}
-
-static int windowed(const Node *node, const Value *in, Value *out, u32 channels) {
-    return sqz_set_shape(out, channels, windows(node, in->shape[1], 0), windows(node, in->shape[2], 1));
-}
-
-/* ---- weights and other inputs ---- */
+/* ---- layers ---- */
 
 static int has_shape(const Record *record, u32 axes, const u32 *shape) {
-    if (!record || record->axes != axes) return 0;
+    if (!record || record->axes != axes || record->type != FLOAT) return 0;
     for (u32 i = 0; i < axes; i++)
         if (record->shape[i] != shape[i]) return 0;
     return 1;
 }
 
-/* Weight and bias, which must be tensors of the file with `outputs` first. */
-static sqz_error find_weights(Reader *r, u32 outputs) {
+static sqz_error count_macs(Reader *r, u64 weights, u64 times) {
+    r->net->macs += weights * times;
+    return r->net->macs >> 60 ? SQZ_GRAPH : SQZ_OK;
+}
+
+/* Windows of an image by the attributes, of a kernel that is known or given. */
+static sqz_error read_window(Reader *r, Window *w, u32 channels) {
+    static const u8 upper[] = "SAME_UPPER", lower[] = "SAME_LOWER";
+    const Attributes *a = &r->attributes;
+    i64 kernel[MOST_INTS] = {0}, stride[MOST_INTS] = {1, 1}, dilation[MOST_INTS] = {1, 1};
+    i64 pads[MOST_INTS] = {0};
+    if (r->in->axes != 4) return SQZ_UNSUPPORTED;
+    if (a->given & HAS(KERNEL_SHAPE)) {
+        if (sqz_integers_of(a, AT_KERNEL_SHAPE, kernel) != 2) return SQZ_UNSUPPORTED;
+        for (u32 i = 0; i < 2; i++) {
+            if (w->kernel[i] && w->kernel[i] != kernel[i]) return SQZ_GRAPH;
+            w->kernel[i] = (u32)kernel[i];
+        }
+    }
+    if (!w->kernel[0] || w->kernel[0] > MOST_SIDE || !w->kernel[1] || w->kernel[1] > MOST_SIDE)
+        return SQZ_GRAPH;
+    if ((a->given & HAS(STRIDES) && sqz_integers_of(a, AT_STRIDES, stride) != 2) ||
+        (a->given & HAS(DILATIONS) && sqz_integers_of(a, AT_DILATIONS, dilation) != 2) ||
+        (a->given & HAS(PADS) && sqz_integers_of(a, AT_PADS, pads) != 4))
+        return SQZ_GRAPH;
+    int same = sqz_is_text(a, AT_AUTO_PAD, (const char *)upper) ? 1
+             : sqz_is_text(a, AT_AUTO_PAD, (const char *)lower) ? 2 : 0;
+    if (a->given & HAS(AUTO_PAD) && !same && !sqz_is_text(a, AT_AUTO_PAD, "NOTSET") &&
+        !sqz_is_text(a, AT_AUTO_PAD, "VALID"))
+        return SQZ_UNSUPPORTED;
+    if (sqz_is_text(a, AT_AUTO_PAD, "VALID"))
+        for (u32 i = 0; i < 4; i++) pads[i] = 0;
+    for (u32 i = 0; i < 2; i++) {
+        w->stride[i] = (u32)stride[i];
+        w->dilation[i] = (u32)dilation[i];
+        if (same) {
+            i64 size = r->in->shape[2 + i], span = (i64)w->dilation[i] * (w->kernel[i] - 1) + 1;
+            i64 total = ((size + stride[i] - 1) / stride[i] - 1) * stride[i] + span - size;
+            total = total < 0 ? 0 : total;
+            pads[i] = same == 1 ? total / 2 : total - total / 2;
+            pads[2 + i] = total - pads[i];
+        }
+        if (pads[i] < 0 || pads[2 + i] < 0 || pads[i] > 0x7fffffff || pads[2 + i] > 0x7fffffff)
+            return SQZ_UNSUPPORTED;
+        w->before[i] = (u32)pads[i];
+        w->after[i] = (u32)pads[2 + i];
+    }
+    w->ceil = (u32)sqz_integer(a, AT_CEIL_MODE, 0);
+    u64 shape[] = {r->in->shape[0], channels, sqz_windows(w, r->in->shape[2], 0),
+                   sqz_windows(w, r->in->shape[3], 1)};
+    return sqz_set_shape(r->out, 4, shape) ? SQZ_OK : SQZ_GRAPH;
+}
+
+static sqz_error plan_conv(Reader *r) {
     Node *node = r->node;
-    node->weight = sqz_find_record(r->net->plan, r->names[1]);
-    if (!node->weight) return refused(r->net, SQZ_GRAPH, r->names[1]);
-    if (r->inputs > 2 && size_of(r->names[2])) {
-        node->addend = sqz_find_record(r->net->plan, r->names[2]);
-        if (!has_shape(node->addend, 1, &outputs)) return refused(r->net, SQZ_GRAPH, r->names[2]);
+    Window *w = &node->on.window;
+    const Record *weight = r->records[1], *bias = r->records[2];
+    w->groups = (u32)sqz_integer(&r->attributes, AT_GROUP, 1);
+    if (!weight || r->in->axes != 4 || weight->axes != 4) return SQZ_UNSUPPORTED;
+    u32 channels = r->in->shape[1], filters = weight->shape[0];
+    u32 shape[4] = {filters, channels / w->groups, weight->shape[2], weight->shape[3]};
+    if (!has_shape(weight, 4, shape) || !filters || channels % w->groups || filters % w->groups ||
+        (size_of(r->names[2]) && !has_shape(bias, 1, &filters)))
+        return SQZ_GRAPH;
+    node->constant[0] = weight;
+    node->constant[1] = bias;
+    w->kernel[0] = weight->shape[2];
+    w->kernel[1] = weight->shape[3];
+    sqz_error error = read_window(r, w, filters);
+    if (error) return error;
+    return count_macs(r, weight->weights, (u64)r->out->shape[2] * r->out->shape[3]);
+}
+
+/* Matrix products with a stored one: y = alpha * x w + beta * c, for every row of x. */
+static sqz_error plan_dense(Reader *r) {
+    Node *node = r->node;
+    const Attributes *a = &r->attributes;
+    const Record *weight = r->records[1], *bias = r->records[2];
+    int gemm = sqz_is(r->operator, "Gemm");
+    if (r->values[0] == ABSENT || !weight || sqz_integer(a, AT_TRANSA, 0)) return SQZ_UNSUPPORTED;
+    if (weight->axes != 2 || (gemm && r->in->axes != 2) || r->in->axes < 2) return SQZ_UNSUPPORTED;
+    node->transposed = (u32)sqz_integer(a, AT_TRANSB, 0);
+    u32 features = r->in->shape[r->in->axes - 1], outputs = weight->shape[!node->transposed];
+    u32 shape[2] = {node->transposed ? outputs : features, node->transposed ? features : outputs};
+    if (!has_shape(weight, 2, shape) || !outputs) return SQZ_GRAPH;
+    if (bias) { /* one for each output, or one for all */
+        u32 last = bias->axes ? bias->shape[bias->axes - 1] : 1;
+        if (bias->type != FLOAT || bias->weights != last || (last != 1 && last != outputs))
+            return SQZ_UNSUPPORTED;
+    } else if (size_of(r->names[2])) return SQZ_UNSUPPORTED;
+    node->constant[0] = weight;
+    node->constant[1] = bias;
+    node->rows = r->in->count / features;
+    node->alpha = sqz_real(a, AT_ALPHA, 1.0f);
+    node->beta = sqz_real(a, AT_BETA, 1.0f);
+    if (!sqz_set_axis(r->out, r->in, r->in->axes - 1, outputs)) return SQZ_GRAPH;
+    return count_macs(r, weight->weights, node->rows);
+}
+
+static sqz_error plan_pool(Reader *r) {
+    Window *w = &r->node->on.window;
+    sqz_error error = read_window(r, w, r->in->axes > 1 ? r->in->shape[1] : 1);
+    if (error) return error;
+    w->counts_padding = (u32)sqz_integer(&r->attributes, AT_COUNT_INCLUDE_PAD, 0);
+    for (u32 i = 0; i < 2; i++) {
+        if (r->node->op == AVERAGE_POOL && w->dilation[i] != 1) return SQZ_UNSUPPORTED;
+        /* So no window lies in the padding as a whole. */
+        u64 span = (u64)w->dilation[i] * (w->kernel[i] - 1) + 1;
+        if (w->before[i] >= span || w->after[i] >= span) return SQZ_UNSUPPORTED;
     }
     return SQZ_OK;
 }
 
-static sqz_error plan_conv(Reader *r, const Attributes *a) {
-    Node *node = r->node;
-    const Record *weight = sqz_find_record(r->net->plan, r->names[1]);
-    if (!weight) return refused(r->net, SQZ_GRAPH, r->names[1]);
-    u32 shape[4] = {weight->shape[0], r->in->shape[0] / a->group, weight->shape[2],
-                    weight->shape[3]};
-    node->groups = a->group;
-    for (u32 i = 0; i < 2 && weight->axes == 4; i++) {
-        if (a->kernel[i] && a->kernel[i] != shape[2 + i]) return SQZ_GRAPH;
-        node->kernel[i] = shape[2 + i];
-        if (!shape[2 + i] || shape[2 + i] > MOST_SIDE) return SQZ_GRAPH;
+static sqz_error plan_batch_norm(Reader *r) {
+    u32 channels = r->in->axes > 1 ? r->in->shape[1] : 0;
+    for (u32 i = 0; i < 4; i++) {
+        if (!has_shape(r->records[1 + i], 1, &channels)) return SQZ_GRAPH;
+        r->node->constant[i] = r->records[1 + i];
     }
-    if (!has_shape(weight, 4, shape) || r->in->shape[0] % a->group || shape[0] % a->group)
-        return refused(r->net, SQZ_GRAPH, r->names[1]);
-    if (!windowed(node, r->in, r->out, shape[0])) return SQZ_LENGTH;
-    r->net->macs += (u64)weight->weights * r->out->shape[1] * r->out->shape[2];
-    if (r->net->macs >> 60) return SQZ_LENGTH;
-    return find_weights(r, shape[0]);
+    r->node->alpha = sqz_real(&r->attributes, AT_EPSILON, 1e-5f);
+    return SQZ_OK;
 }
 
-static sqz_error plan_gemm(Reader *r, const Attributes *a) {
-    const Record *weight = sqz_find_record(r->net->plan, r->names[1]);
-    if (!weight) return refused(r->net, SQZ_GRAPH, r->names[1]);
-    u32 out = weight->shape[a->transpose_b ? 0 : 1], features = elements(r->in);
-    u32 shape[2] = {a->transpose_b ? out : features, a->transpose_b ? features : out};
-    if (r->in->axes != 2 || weight->axes != 2 || !has_shape(weight, 2, shape))
-        return refused(r->net, SQZ_GRAPH, r->names[1]);
-    if (!sqz_set_shape(r->out, out, 1, 1)) return SQZ_LENGTH;
-    r->out->axes = 2;
-    r->node->transposed = a->transpose_b;
-    r->node->alpha = a->has_alpha ? a->alpha : 1.0f;
-    r->node->beta = a->has_beta ? a->beta : 1.0f;
-    r->net->macs += weight->weights;
-    return find_weights(r, out);
+static sqz_error plan_lrn(Reader *r) {
+    const Attributes *a = &r->attributes;
+    Node *node = r->node;
+    if (!(a->given & HAS(SIZE)) || r->in->axes < 2) return SQZ_GRAPH;
+    node->window = (u32)sqz_integer(a, AT_SIZE, 0);
+    node->alpha = sqz_real(a, AT_ALPHA, 1e-4f);
+    node->beta = sqz_real(a, AT_BETA, 0.75f);
+    node->bias = sqz_real(a, AT_BIAS, 1.0f);
+    return SQZ_OK;
 }
 
-/* The values of a node with any number of them, behind the first. */
+/* ---- one number after another ---- */
+
+static sqz_error plan_unary(Reader *r) {
+    const Attributes *a = &r->attributes;
+    Node *node = r->node;
+    switch (node->kind) {
+    case LEAKY_RELU: node->alpha = sqz_real(a, AT_ALPHA, 0.01f); break;
+    case ELU: node->alpha = sqz_real(a, AT_ALPHA, 1.0f); break;
+    case HARD_SIGMOID:
+        node->alpha = sqz_real(a, AT_ALPHA, 0.2f);
+        node->beta = sqz_real(a, AT_BETA, 0.5f);
+        break;
+    case GELU:
+        if (sqz_is_text(a, AT_APPROXIMATE, "tanh")) node->kind = GELU_TANH;
+        else if (a->given && !sqz_is_text(a, AT_APPROXIMATE, "none")) return SQZ_UNSUPPORTED;
+        break;
+    case CLIP:
+        if (!real_number(r, AT_MIN, 1, -3.402823466e38f, &node->alpha) ||
+            !real_number(r, AT_MAX, 2, 3.402823466e38f, &node->beta))
+            return SQZ_UNSUPPORTED;
+        break;
+    default: break;
+    }
+    return SQZ_OK;
+}
+
+/* Two operands of one shape, or of which one is repeated along some axes (NumPy's broadcasting). */
+static sqz_error plan_binary(Reader *r) {
+    Node *node = r->node;
+    Box *box = &node->on.box;
+    u32 axes[2], *strides[2] = {box->x, box->y};
+    const u32 *shape[2];
+    u64 out[MOST_AXES];
+    if (r->inputs != 2) return SQZ_UNSUPPORTED; /* Sum */
+    node->inputs = 2;
+    for (u32 i = 0; i < 2; i++) {
+        const Record *record = r->records[i];
+        if (record && record->type != FLOAT) return SQZ_UNSUPPORTED;
+        node->constant[i] = record;
+        r->plan->inputs[node->first_input + i] = r->values[i];
+        axes[i] = record ? record->axes : r->plan->values[r->values[i]].axes;
+        shape[i] = record ? record->shape : r->plan->values[r->values[i]].shape;
+    }
+    box->axes = axes[0] > axes[1] ? axes[0] : axes[1];
+    for (u32 i = 0; i < box->axes; i++) out[i] = 1;
+    for (u32 i = 0; i < 2; i++)
+        for (u32 j = 0; j < axes[i]; j++) {
+            u64 *size = out + box->axes - axes[i] + j;
+            if (shape[i][j] == 1) continue;
+            if (*size != 1 && *size != shape[i][j]) return SQZ_GRAPH;
+            *size = shape[i][j];
+        }
+    if (node->kind == PRELU && axes[1] > axes[0]) return SQZ_UNSUPPORTED;
+    if (!sqz_set_shape(r->out, box->axes, out)) return SQZ_GRAPH;
+    for (u32 i = 0; i < box->axes; i++) box->extent[i] = r->out->shape[i];
+    for (u32 i = 0; i < 2; i++) {
+        u32 own[MOST_AXES], before = box->axes - axes[i];
+        sqz_strides(axes[i], shape[i], own);
+        for (u32 j = 0; j < box->axes; j++)
+            strides[i][j] = j < before || shape[i][j - before] == 1 ? 0 : own[j - before];
+    }
+    sqz_simplify(box);
+    return SQZ_OK;
+}
+
+static sqz_error plan_softmax(Reader *r) {
+    const Attributes *a = &r->attributes;
+    int old = r->plan->opset < 13; /* then everything from that axis on is one row */
+    u32 axis = axis_of(sqz_integer(a, AT_AXIS, old ? 1 : -1), r->in->axes);
+    if (axis == ABSENT) return SQZ_GRAPH;
+    r->node->axis = axis;
+    r->node->rows = (u32)old;
+    return SQZ_OK;
+}
+
+static sqz_error plan_reduce(Reader *r, int global) {
+    const Attributes *a = &r->attributes;
+    Box *box = &r->node->on.box;
+    i64 list[MOST_INTS];
+    u32 all = (1u << r->in->axes) - 1, bits = all & ~3u, keep = 1, axes = 0;
+    u32 strides[MOST_AXES];
+    u64 shape[MOST_AXES];
+    if (global && r->in->axes < 3) return SQZ_GRAPH;
+    if (!global) {
+        u32 count = whole_numbers(r, AT_AXES, 1, list);
+        if (count == ABSENT) return SQZ_UNSUPPORTED;
+        bits = axes_of(list, count, r->in->axes);
+        if (bits == ABSENT) return SQZ_GRAPH;
+        if (!count) bits = sqz_integer(a, AT_NOOP_WITH_EMPTY_AXES, 0) ? 0 : all;
+        keep = (u32)sqz_integer(a, AT_KEEPDIMS, 1);
+    }
+    sqz_strides(r->in->axes, r->in->shape, strides);
+    for (u32 reduced = 0; reduced < 2; reduced++) {
+        for (u32 i = 0; i < r->in->axes; i++) {
+            if ((bits >> i & 1) != reduced) continue;
+            box->extent[box->axes] = r->in->shape[i];
+            box->x[box->axes++] = strides[i];
+        }
+        if (!reduced) box->kept = box->axes;
+    }
+    for (u32 i = 0; i < r->in->axes; i++)
+        if (!(bits >> i & 1)) shape[axes++] = r->in->shape[i];
+        else if (keep) shape[axes++] = 1;
+    if (!sqz_set_shape(r->out, axes, shape)) return SQZ_GRAPH;
+    sqz_simplify(box);
+    return SQZ_OK;
+}
+
+/* ---- only moved ---- */
+
+/* A copy of all of x to the start of y, to be changed. */
+static void plan_copy(Reader *r) {
+    Box *box = &r->node->on.box;
+    box->axes = r->in->axes;
+    for (u32 i = 0; i < box->axes; i++) box->extent[i] = r->in->shape[i];
+    sqz_strides(box->axes, r->in->shape, box->x);
+}
+
+static sqz_error finish_copy(Reader *r, u32 axes, const u64 *shape) {
+    Box *box = &r->node->on.box;
+    if (!sqz_set_shape(r->out, axes, shape)) return SQZ_GRAPH;
+    sqz_strides(axes, r->out->shape, box->y);
+    return SQZ_OK;
+}
+
+static sqz_error plan_transpose(Reader *r) {
+    Box *box = &r->node->on.box;
+    u32 axes = r->in->axes, strides[MOST_AXES];
+    i64 order[MOST_INTS];
+    u64 shape[MOST_AXES];
+    for (u32 i = 0; i < axes; i++) order[i] = (i64)axes - 1 - i;
+    if (r->attributes.given && sqz_integers_of(&r->attributes, AT_PERM, order) != axes) return SQZ_GRAPH;
+    if (axes_of(order, axes, axes) == ABSENT) return SQZ_GRAPH;
+    plan_copy(r);
+    sqz_strides(axes, r->in->shape, strides);
+    for (u32 i = 0; i < axes; i++) {
+        shape[i] = box->extent[i] = r->in->shape[order[i]];
+        box->x[i] = strides[order[i]];
+    }
+    sqz_error error = finish_copy(r, axes, shape);
+    sqz_simplify(box);
+    return error;
+}
+
+/* Keeps `count` of an axis, from `start` on in steps. */
+static void keep(Box *box, u64 *shape, u32 axis, u64 start, u64 step, u64 count) {
+    box->x_start += (u32)(start * box->x[axis]);
+    box->x[axis] *= (u32)step;
+    box->extent[axis] = (u32)count;
+    shape[axis] = count;
+}
+
+static sqz_error plan_slice(Reader *r) {
+    Box *box = &r->node->on.box;
+    i64 starts[MOST_INTS], ends[MOST_INTS], axes[MOST_INTS], steps[MOST_INTS];
+    u64 shape[MOST_AXES];
+    u32 count = whole_numbers(r, AT_STARTS, 1, starts), many = whole_numbers(r, AT_ENDS, 2, ends);
+    u32 named = whole_numbers(r, AT_AXES, 3, axes);
+    u32 stepped = r->inputs > 4 && size_of(r->names[4]) ? ABSENT : 0;
+    if (stepped && r->records[4]) stepped = sqz_setting_integers(r->records[4], steps, MOST_INTS);
+    if (count == ABSENT || many == ABSENT || named == ABSENT || stepped == ABSENT) return SQZ_UNSUPPORTED;
+    if (count != many || (named && named != count) || (stepped && stepped != count) ||
+        count > r->in->axes)
+        return SQZ_GRAPH;
+    for (u32 i = 0; i < count && !named; i++) axes[i] = i;
+    if (axes_of(axes, count, r->in->axes) == ABSENT) return SQZ_GRAPH;
+    plan_copy(r);
+    for (u32 i = 0; i < r->in->axes; i++) shape[i] = r->in->shape[i];
+    for (u32 i = 0; i < count; i++) {
+        u32 axis = axis_of(axes[i], r->in->axes);
+        i64 size = r->in->shape[axis], start = starts[i], end = ends[i], step = stepped ? steps[i] : 1;
+        if (step < 1) return SQZ_UNSUPPORTED;
+        if (start < 0) start += size;
+        if (end < 0) end += size;
+        start = start < 0 ? 0 : start > size ? size : start;
+        end = end < start ? start : end > size ? size : end;
+        if (step > size) step = size;
+        keep(box, shape, axis, (u64)start, (u64)step, (u64)((end - start + step - 1) / step));
+    }
+    sqz_error error = finish_copy(r, r->in->axes, shape);
+    sqz_simplify(box);
+    return error;
+}
+
+static sqz_error plan_split(Reader *r) {
+    Box *box = &r->node->on.box;
+    i64 sizes[MOST_INTS], start = 0, all = 0;
+    u64 shape[MOST_AXES];
+    u32 axis = axis_of(sqz_integer(&r->attributes, AT_AXIS, 0), r->in->axes);
+    u32 count = whole_numbers(r, AT_SPLIT, 1, sizes);
+    if (axis == ABSENT) return SQZ_GRAPH;
+    if (count == ABSENT || r->parts > MOST_INTS) return SQZ_UNSUPPORTED;
+    i64 size = r->in->shape[axis], each = (size + r->parts - 1) / r->parts;
+    if (!count) { /* in equal parts, but for the last */
+        if (sqz_integer(&r->attributes, AT_NUM_OUTPUTS, r->parts) != r->parts) return SQZ_GRAPH;
+        if (r->plan->opset < 18 && size % r->parts) return SQZ_GRAPH;
+        for (u32 i = 0; i < r->parts; i++)
+            sizes[i] = i + 1 < r->parts ? each : size - each * (r->parts - 1);
+    } else if (count != r->parts) return SQZ_GRAPH;
+    for (u32 i = 0; i < r->parts; i++) {
+        if (sizes[i] < 1 || sizes[i] > size) return SQZ_GRAPH;
+        if (i < r->part) start += sizes[i];
+        all += sizes[i];
+    }
+    if (all != size) return SQZ_GRAPH;
+    plan_copy(r);
+    for (u32 i = 0; i < r->in->axes; i++) shape[i] = r->in->shape[i];
+    keep(box, shape, axis, (u64)start, 1, (u64)sizes[r->part]);
+    sqz_error error = finish_copy(r, r->in->axes, shape);
+    sqz_simplify(box);
+    return error;
+}
+
+static sqz_error plan_pad(Reader *r) {
+    const Attributes *a = &r->attributes;
+    Box *box = &r->node->on.box;
+    i64 pads[MOST_INTS];
+    u64 shape[MOST_AXES];
+    u32 axes = r->in->axes, count = whole_numbers(r, AT_PADS, 1, pads);
+    if (a->given & HAS(MODE) && !sqz_is_text(a, AT_MODE, "constant")) return SQZ_UNSUPPORTED;
+    if (count == ABSENT || !real_number(r, AT_VALUE, 2, 0.0f, &r->node->alpha)) return SQZ_UNSUPPORTED;
+    if (count != 2 * axes) return SQZ_GRAPH;
+    plan_copy(r);
+    r->node->fills = 1;
+    for (u32 i = 0; i < axes; i++) {
+        i64 size = r->in->shape[i], before = pads[i], after = pads[axes + i];
+        i64 most = MOST_WEIGHTS;
+        if (before < -size || after < -size || before > most || after > most) return SQZ_UNSUPPORTED;
+        i64 cut = (before < 0 ? -before : 0), end = size + (after < 0 ? after : 0);
+        if (end <= cut) return SQZ_UNSUPPORTED; /* all of it is cut off */
+        keep(box, shape, i, (u64)cut, 1, (u64)(end - cut));
+        shape[i] = (u64)(size + before + after);
+    }
+    sqz_error error = finish_copy(r, axes, shape);
+    if (error) return error;
+    for (u32 i = 0; i < axes; i++)
+        if (pads[i] > 0) box->y_start += (u32)pads[i] * box->y[i];
+    sqz_simplify(box);
+    return SQZ_OK;
+}
+
+/* All values of a node with any number of them. */
 static sqz_error more_values(Reader *r) {
-    Plan *plan = r->net->plan;
     Field f;
     u32 count = 0;
-    while (sqz_next_field(&r->message, &f) > 0) {
+    for (Span rest = r->message; sqz_next_field(&rest, &f) > 0;) {
         if (f.number != NODE_INPUT) continue;
-        u32 value = sqz_find_value(plan, f.bytes);
-        if (value == ABSENT) return refused(r->net, SQZ_GRAPH, f.bytes);
-        plan->inputs[r->node->first_input + count++] = value;
+        u32 value = sqz_find_value(r->plan, f.bytes);
+        if (value == ABSENT) return SQZ_UNSUPPORTED; /* a stored one */
+        r->plan->inputs[r->node->first_input + count++] = value;
     }
     r->node->inputs = count;
     return SQZ_OK;
 }
 
 static sqz_error plan_concat(Reader *r) {
-    const Plan *plan = r->net->plan;
+    const Plan *plan = r->plan;
+    const Attributes *a = &r->attributes;
+    u32 axis = axis_of(sqz_integer(a, AT_AXIS, 0), r->in->axes);
+    u64 size = 0;
     sqz_error error = more_values(r);
     if (error) return error;
-    u64 channels = 0;
+    if (!(a->given & HAS(AXIS)) || axis == ABSENT) return SQZ_GRAPH;
     for (u32 i = 0; i < r->node->inputs; i++) {
         const Value *part = plan->values + plan->inputs[r->node->first_input + i];
-        if (part->shape[1] != r->in->shape[1] || part->shape[2] != r->in->shape[2] ||
-            part->axes != r->in->axes)
-            return refused(r->net, SQZ_GRAPH, part->name);
-        channels += part->shape[0];
+        if (part->axes != r->in->axes) return SQZ_GRAPH;
+        for (u32 j = 0; j < part->axes; j++)
+            if (j != axis && part->shape[j] != r->in->shape[j]) return SQZ_GRAPH;
+        size += part->shape[axis];
     }
-    return sqz_set_shape(r->out, channels, r->in->shape[1], r->in->shape[2]) ? SQZ_OK : SQZ_LENGTH;
+    r->node->axis = axis;
+    return sqz_set_axis(r->out, r->in, axis, size) ? SQZ_OK : SQZ_GRAPH;
 }
 
-static sqz_error plan_add(Reader *r) {
-    const Plan *plan = r->net->plan;
-    for (u32 i = 0; i < 2; i++)
-        if (sqz_find_value(plan, r->names[i]) == ABSENT) return SQZ_UNSUPPORTED; /* adds weights */
-    sqz_error error = more_values(r);
-    if (error) return error;
-    const Value *other = plan->values + plan->inputs[r->node->first_input + 1];
-    for (u32 i = 0; i < 3; i++)
-        if (other->shape[i] != r->in->shape[i] || other->axes != r->in->axes)
-            return SQZ_UNSUPPORTED; /* broadcasts */
+/* ---- the same numbers in another shape ---- */
+
+static sqz_error plan_reshape(Reader *r) {
+    i64 sizes[MOST_INTS];
+    u64 shape[MOST_AXES], known = 1;
+    u32 open = ABSENT, count = whole_numbers(r, ATTRIBUTES, 1, sizes);
+    int zeros = (int)sqz_integer(&r->attributes, AT_ALLOWZERO, 0);
+    if (count == ABSENT || count > MOST_AXES) return SQZ_UNSUPPORTED;
+    for (u32 i = 0; i < count; i++) {
+        i64 size = sizes[i];
+        if (size == 0 && (zeros || i >= r->in->axes)) return SQZ_GRAPH;
+        if (size < -1 || size > MOST_WEIGHTS || (size == -1 && open != ABSENT)) return SQZ_GRAPH;
+        if (size == -1) open = i;
+        shape[i] = size == 0 ? r->in->shape[i] : size == -1 ? 1 : (u64)size;
+        known *= shape[i];
+        if (known > MOST_WEIGHTS) return SQZ_GRAPH;
+    }
+    if (open != ABSENT) shape[open] = r->in->count / known;
+    return sqz_set_shape(r->out, count, shape) && r->out->count == r->in->count ? SQZ_OK : SQZ_GRAPH;
+}
+
+static sqz_error plan_flatten(Reader *r) {
+    i64 axis = sqz_integer(&r->attributes, AT_AXIS, 1);
+    u64 shape[2] = {1, 1};
+    if (axis < 0) axis += r->in->axes;
+    if (axis < 0 || axis > r->in->axes) return SQZ_GRAPH;
+    for (u32 i = 0; i < r->in->axes; i++) shape[i >= axis] *= r->in->shape[i];
+    return sqz_set_shape(r->out, 2, shape) ? SQZ_OK : SQZ_GRAPH;
+}
+
+static sqz_error plan_squeeze(Reader *r, int remove) {
+    i64 list[MOST_INTS];
+    u64 shape[MOST_AXES];
+    u32 count = whole_numbers(r, AT_AXES, 1, list), axes = 0, from = 0;
+    if (count == ABSENT) return SQZ_UNSUPPORTED;
+    u32 total = r->in->axes + (remove ? 0 : count), bits = total > MOST_AXES ? ABSENT : axes_of(list, count, total);
+    if (bits == ABSENT || (!remove && !count)) return SQZ_GRAPH;
+    for (u32 i = 0; i < total; i++) {
+        int named = (int)(bits >> i & 1);
+        u32 size = named && !remove ? 1 : r->in->shape[from++];
+        if (remove && (count ? named : size == 1)) {
+            if (size != 1) return SQZ_GRAPH;
+        } else shape[axes++] = size;
+    }
+    return sqz_set_shape(r->out, axes, shape) ? SQZ_OK : SQZ_GRAPH;
+}
+
+static sqz_error plan_same(Reader *r) {
+    if (sqz_is(r->operator, "Reshape")) return plan_reshape(r);
+    if (sqz_is(r->operator, "Flatten")) return plan_flatten(r);
+    if (sqz_is(r->operator, "Squeeze")) return plan_squeeze(r, 1);
+    if (sqz_is(r->operator, "Unsqueeze")) return plan_squeeze(r, 0);
+    if (sqz_is(r->operator, "Cast") && sqz_integer(&r->attributes, AT_TO, 0) != FLOAT)
+        return SQZ_UNSUPPORTED;
+    if (sqz_is(r->operator, "Dropout") && size_of(r->names[2])) /* whether it trains */
+        return r->records[2] && sqz_setting_is_false(r->records[2]) ? SQZ_OK : SQZ_UNSUPPORTED;
     return SQZ_OK;
 }
 
-/* Whether a Reshape's target is a row of numbers for every image: (0 or -1 or 1, -1 or the size). */
-static int flattens(Reader *r) {
-    Span tensor = find_initializer(r->graph, r->names[1]), raw;
-    i64 dims[1] = {0}, type[1] = {0}, target[2] = {0, 0};
-    if (sqz_integers(tensor, TENSOR_DIMS, dims, 1) != 1 || dims[0] != 2) return 0;
-    if (sqz_integers(tensor, TENSOR_TYPE, type, 1) != 1 || type[0] != INT64) return 0;
-    if (!sqz_find_field(tensor, TENSOR_RAW, &raw)) return 0;
-    if (size_of(raw) == 16) {
-        for (u32 i = 0; i < 2; i++)
-            target[i] = (i64)(little32(raw.at + 8 * i) | (u64)little32(raw.at + 8 * i + 4) << 32);
-    } else if (size_of(raw) || sqz_integers(tensor, TENSOR_INTS, target, 2) != 2) return 0;
-    return target[0] >= -1 && target[0] <= 1 &&
-           (target[1] == (i64)elements(r->in) || (target[1] == -1 && target[0] >= 0));
-}
-
-
 /* ---- by name ---- */
+
+#define WINDOW (HAS(AUTO_PAD) | HAS(DILATIONS) | HAS(KERNEL_SHAPE) | HAS(PADS) | HAS(STRIDES))
+#define REDUCES (HAS(AXES) | HAS(KEEPDIMS) | HAS(NOOP_WITH_EMPTY_AXES))
 
 static const struct {
     const char *name;
-    Operator op;
-    u32 least, most; /* inputs */
+    u8 op, kind, least; /* inputs */
+    u32 most;
+    u64 attributes;
 } operators[] = {
-    {"Conv", CONV, 2, 3},
-    {"Gemm", GEMM, 2, 3},
-    {"MaxPool", MAX_POOL, 1, 1},
-    {"AveragePool", AVERAGE_POOL, 1, 1},
-    {"GlobalAveragePool", GLOBAL_POOL, 1, 1},
-    {"Relu", RELU, 1, 1},
-    {"Concat", CONCAT, 1, MOST_INPUTS},
-    {"Add", ADD, 2, 2},
-    {"LRN", LRN, 1, 1},
-    {"Softmax", SOFTMAX, 1, 1},
-    {"Dropout", SAME, 1, 3},
-    {"Identity", SAME, 1, 1},
-    {"Flatten", SAME, 1, 1},
-    {"Reshape", SAME, 2, 2},
+    {"Add", BINARY, ADD, 2, 2, 0},
+    {"AveragePool", AVERAGE_POOL, 0, 1, 1, WINDOW | HAS(CEIL_MODE) | HAS(COUNT_INCLUDE_PAD)},
+    {"BatchNormalization", BATCH_NORM, 0, 5, 5,
+     HAS(EPSILON) | HAS(MOMENTUM) | HAS(SPATIAL) | HAS(TRAINING_MODE)},
+    {"Cast", SAME, 0, 1, 1, HAS(TO) | HAS(SATURATE)},
+    {"Clip", UNARY, CLIP, 1, 3, HAS(MAX) | HAS(MIN)},
+    {"Concat", CONCAT, 0, 1, MOST_INPUTS, HAS(AXIS)},
+    {"Conv", CONV, 0, 2, 3, WINDOW | HAS(GROUP)},
+    {"Div", BINARY, DIVIDE, 2, 2, 0},
+    {"Dropout", SAME, 0, 1, 3, HAS(RATIO) | HAS(SEED)},
+    {"Elu", UNARY, ELU, 1, 1, HAS(ALPHA)},
+    {"Erf", UNARY, ERF, 1, 1, 0},
+    {"Exp", UNARY, EXPONENTIAL, 1, 1, 0},
+    {"Flatten", SAME, 0, 1, 1, HAS(AXIS)},
+    {"Gelu", UNARY, GELU, 1, 1, HAS(APPROXIMATE)},
+    {"Gemm", DENSE_LAYER, 0, 2, 3, HAS(ALPHA) | HAS(BETA) | HAS(TRANSA) | HAS(TRANSB)},
+    {"GlobalAveragePool", REDUCE, MEAN, 1, 1, 0},
+    {"GlobalMaxPool", REDUCE, LARGEST, 1, 1, 0},
+    {"HardSigmoid", UNARY, HARD_SIGMOID, 1, 1, HAS(ALPHA) | HAS(BETA)},
+    {"HardSwish", UNARY, HARD_SWISH, 1, 1, 0},
+    {"Identity", SAME, 0, 1, 1, 0},
+    {"LRN", LRN, 0, 1, 1, HAS(ALPHA) | HAS(BETA) | HAS(BIAS) | HAS(SIZE)},
+    {"LeakyRelu", UNARY, LEAKY_RELU, 1, 1, HAS(ALPHA)},
+    {"LogSoftmax", SOFTMAX, 1, 1, 1, HAS(AXIS)},
+    {"MatMul", DENSE_LAYER, 0, 2, 2, 0},
+    {"MaxPool", MAX_POOL, 0, 1, 1, WINDOW | HAS(CEIL_MODE) | HAS(STORAGE_ORDER)},
+    {"Mish", UNARY, MISH, 1, 1, 0},
+    {"Mul", BINARY, MULTIPLY, 2, 2, 0},
+    {"Neg", UNARY, NEGATE, 1, 1, 0},
+    {"PRelu", BINARY, PRELU, 2, 2, 0},
+    {"Pad", MOVE, 0, 1, 3, HAS(MODE) | HAS(PADS) | HAS(VALUE)},
+    {"ReduceMax", REDUCE, LARGEST, 1, 2, REDUCES},
+    {"ReduceMean", REDUCE, MEAN, 1, 2, REDUCES},
+    {"ReduceSum", REDUCE, SUM, 1, 2, REDUCES},
+    {"Relu", UNARY, RELU, 1, 1, 0},
+    {"Reshape", SAME, 0, 2, 2, HAS(ALLOWZERO)},
+    {"Sigmoid", UNARY, SIGMOID, 1, 1, 0},
+    {"Slice", MOVE, 0, 1, 5, HAS(AXES) | HAS(ENDS) | HAS(STARTS)},
+    {"Softmax", SOFTMAX, 0, 1, 1, HAS(AXIS)},
+    {"Softplus", UNARY, SOFTPLUS, 1, 1, 0},
+    {"Split", MOVE, 0, 1, 2, HAS(AXIS) | HAS(NUM_OUTPUTS) | HAS(SPLIT)},
+    {"Sqrt", UNARY, SQUARE_ROOT, 1, 1, 0},
+    {"Squeeze", SAME, 0, 1, 2, HAS(AXES)},
+    {"Sub", BINARY, SUBTRACT, 2, 2, 0},
+    {"Sum", BINARY, ADD, 1, MOST_INPUTS, 0},
+    {"Tanh", UNARY, TANH, 1, 1, 0},
+    {"Transpose", MOVE, 0, 1, 1, HAS(PERM)},
+    {"Unsqueeze", SAME, 0, 1, 2, HAS(AXES)},
 };
 
 sqz_error sqz_find_operator(Reader *r) {
     u32 kind = 0, kinds = sizeof operators / sizeof *operators;
-    while (kind < kinds && !is(r->operator, operators[kind].name)) kind++;
-    if (kind == kinds) return SQZ_UNSUPPORTED;
-    r->node->op = operators[kind].op;
-    return r->inputs < operators[kind].least || r->inputs > operators[kind].most ? SQZ_GRAPH : SQZ_OK;
+    while (kind < kinds && !sqz_is(r->operator, operators[kind].name)) kind++;
+    if (kind == kinds || r->inputs < operators[kind].least || r->inputs > operators[kind].most)
+        return SQZ_UNSUPPORTED;
+    r->node->op = (Operator)operators[kind].op;
+    r->node->kind = operators[kind].kind;
+    return sqz_read_attributes(r->message, operators[kind].attributes, &r->attributes);
 }
 
-sqz_error sqz_plan_operator(Reader *r, const Attributes *a) {
-    Node *node = r->node;
-    const Value *in = r->in;
-    Value *out = r->out;
-    sqz_set_shape(out, in->shape[0], in->shape[1], in->shape[2]); /* unless told otherwise */
-    out->axes = in->axes;
-    switch (node->op) {
-    case CONV: return plan_conv(r, a);
-    case GEMM: return a->transpose_a ? SQZ_UNSUPPORTED : plan_gemm(r, a);
-    case AVERAGE_POOL:
-        if (a->ceil || a->pads[0] || a->pads[1] || a->pads[2] || a->pads[3]) return SQZ_UNSUPPORTED;
-        /* fall through */
+sqz_error sqz_plan_operator(Reader *r) {
+    /* Unless told otherwise, the output has the shape of the input. */
+    if (r->node->op == BINARY) return plan_binary(r);
+    if (r->values[0] == ABSENT) return SQZ_UNSUPPORTED; /* works on a stored tensor */
+    sqz_set_axis(r->out, r->in, ABSENT, 0);
+    switch (r->node->op) {
+    case CONV: return plan_conv(r);
+    case DENSE_LAYER: return plan_dense(r);
     case MAX_POOL:
-        for (u32 i = 0; i < 2; i++) {
-            if (!a->kernel[i]) return SQZ_GRAPH;
-            if (a->dilation[i] != 1) return SQZ_UNSUPPORTED;
-            /* So no window lies in the padding as a whole. */
-            if (node->before[i] >= a->kernel[i] || node->after[i] >= a->kernel[i]) return SQZ_GRAPH;
-            node->kernel[i] = a->kernel[i];
-        }
-        return windowed(node, in, out, in->shape[0]) ? SQZ_OK : SQZ_LENGTH;
-    case GLOBAL_POOL: return sqz_set_shape(out, in->shape[0], 1, 1) ? SQZ_OK : SQZ_LENGTH;
-    case CONCAT:
-        if (a->axis != 1 && a->axis != 1 - (i64)in->axes) return SQZ_UNSUPPORTED;
-        return plan_concat(r);
-    case ADD: return plan_add(r);
-    case LRN:
-        if (!a->size || !(a->size & 1)) return SQZ_UNSUPPORTED;
-        node->window = a->size;
-        node->alpha = a->has_alpha ? a->alpha : 1e-4f;
-        node->beta = a->has_beta ? a->beta : 0.75f;
-        node->bias = a->bias;
-        return SQZ_OK;
-    case SOFTMAX:
-        /* Of four axes the default depends on the operator set; of two it is the second one. */
-        if (in->shape[1] != 1 || in->shape[2] != 1) return SQZ_UNSUPPORTED;
-        if (!(a->has_axis && a->axis == 1) && !(in->axes == 2 && a->axis >= -1 && a->axis <= 1))
-            return SQZ_UNSUPPORTED;
-        return SQZ_OK;
-    case SAME:
-        if (is(r->operator, "Reshape") && !flattens(r)) return SQZ_UNSUPPORTED;
-        if (is(r->operator, "Flatten") && a->has_axis && a->axis != 1) return SQZ_UNSUPPORTED;
-        if (is(r->operator, "Flatten") || is(r->operator, "Reshape")) {
-            sqz_set_shape(out, elements(in), 1, 1);
-            out->axes = 2;
-        }
-        return SQZ_OK;
-    default: return SQZ_OK;
+    case AVERAGE_POOL: return plan_pool(r);
+    case REDUCE: return plan_reduce(r, *r->operator.at == 'G');
+    case UNARY: return plan_unary(r);
+    case CONCAT: return plan_concat(r);
+    case LRN: return plan_lrn(r);
+    case BATCH_NORM: return plan_batch_norm(r);
+    case SOFTMAX: return plan_softmax(r);
+    case MOVE:
+        if (sqz_is(r->operator, "Transpose")) return plan_transpose(r);
+        if (sqz_is(r->operator, "Slice")) return plan_slice(r);
+        return sqz_is(r->operator, "Split") ? plan_split(r) : plan_pad(r);
+    default: return plan_same(r);
     }
 }

@@ -5,26 +5,28 @@
 #include "attributes.h"
 #include "plan.h"
 
+enum { MOST_NAMED = 5 };
+
 /* A node while it is read. */
 typedef struct {
     sqz_network *net;
-    Span graph, message, operator;
-    Span names[3]; /* of its first inputs */
-    u32 inputs;    /* how many it has */
+    Plan *plan;
+    Span message, operator;
+    Span names[MOST_NAMED];            /* of its first inputs, empty where there are fewer */
+    const Record *records[MOST_NAMED]; /* these, where they are tensors */
+    u32 values[MOST_NAMED];            /* or values, else ABSENT */
+    u32 inputs;                        /* how many it has */
+    u32 part;                          /* of a Split: which output this is */
+    u32 parts;
+    Attributes attributes;
     Node *node;
     Value *in, *out; /* of the values of its first input and of its output */
 } Reader;
 
-/* Which value or tensor has a name: ABSENT or NULL where none has it. */
-u32 sqz_find_value(const Plan *plan, Span name);
-const Record *sqz_find_record(const Plan *plan, Span name);
-
-/* Whether this library has the operator, and for so many inputs; sets node->op. */
+/* Whether this library has the operator, for so many inputs and with its attributes. */
 sqz_error sqz_find_operator(Reader *reader);
 
-/* Fills node and output, of which the inputs' values are known. */
-sqz_error sqz_plan_operator(Reader *reader, const Attributes *attributes);
-
-int sqz_set_shape(Value *value, u64 channels, u64 height, u64 width);
+/* Fills node and output, of which the inputs are known. */
+sqz_error sqz_plan_operator(Reader *reader);
 
 #endif

@@ -12,38 +12,49 @@ static Value *root_of(const Plan *plan, u32 value, u32 *offset) {
     return plan->values + value;
 }
 
-/* Nodes that do nothing, and a ReLU behind what can do it as well, give what they are given. A value
- * that goes into a Concat lies in the Concat's memory from the start. */
+/* Whether nothing but one node reads the memory of a value, which is not the image's. */
+static int only_reader(const Plan *plan, u32 value) {
+    while (value && plan->values[value].uses == 1 && plan->values[value].root != value)
+        value = plan->values[value].root;
+    return value && plan->values[value].uses == 1;
+}
+
+/* Nodes that do nothing, and a ReLU behind what can do it as well, give what they are given; what is
+ * done to one number after another is done where they lie, if nobody else wants them. A value that
+ * goes into a Concat lies in the Concat's memory from the start. */
 static void share_memory(Plan *plan) {
-    u32 makers[MOST_NODES + 1]; /* of a value, the node that writes it; the image has none */
     for (u32 i = 0; i < plan->node_count; i++) {
         Node *node = plan->nodes + i;
         u32 in = plan->inputs[node->first_input];
-        makers[node->output] = i;
-        if (node->op == RELU && in) {
-            Node *maker = plan->nodes + makers[in];
-            int can = maker->op == CONV || maker->op == GEMM || maker->op == ADD;
+        plan->values[node->output].maker = i;
+        if (in == ABSENT) continue;
+        if (node->op == UNARY && node->kind == RELU && in) {
+            Node *before = plan->nodes + plan->values[in].maker;
+            int can = before->op == CONV || before->op == DENSE_LAYER || before->op == BINARY;
             if (can && plan->values[in].uses == 1) {
-                maker->relu = 1;
+                before->relu = 1;
                 node->op = SAME;
             }
         }
-        if (node->op == SAME) plan->values[node->output].root = in;
+        if (node->op == SAME || (node->op == UNARY && only_reader(plan, in)))
+            plan->values[node->output].root = in;
     }
     for (u32 i = 0; i < plan->node_count; i++) {
         const Node *node = plan->nodes + i;
         u32 at = 0, offset;
         if (node->op != CONCAT) continue;
+        for (u32 j = 0; j < node->axis; j++) at |= plan->values[node->output].shape[j] != 1;
+        if (at) continue; /* in rows: the parts do not lie as a whole */
         for (u32 j = 0; j < node->inputs; j++) {
             u32 part = plan->inputs[node->first_input + j];
             Value *root = root_of(plan, part, &offset);
             u32 index = (u32)(root - plan->values);
-            if (index && !offset && elements(root) == elements(plan->values + part) &&
+            if (index && !offset && root->count == plan->values[part].count &&
                 index != node->output) {
                 root->root = node->output;
                 root->offset = at;
             }
-            at += elements(plan->values + part);
+            at += plan->values[part].count;
         }
     }
 }
@@ -57,7 +68,8 @@ static void find_lifetimes(Plan *plan) {
         out->first = u32_min(out->first, i);
         out->last = i; /* the nodes come in order */
         for (u32 j = 0; j < node->inputs; j++)
-            root_of(plan, plan->inputs[node->first_input + j], &offset)->last = i;
+            if (plan->inputs[node->first_input + j] != ABSENT)
+                root_of(plan, plan->inputs[node->first_input + j], &offset)->last = i;
     }
     root_of(plan, plan->output, &offset)->last = plan->node_count;
 }
@@ -73,19 +85,21 @@ static void place_values(Plan *plan) {
             const Value *other = plan->values + j++;
             if (other->root != j - 1 || other->last < value->first || value->last < other->first)
                 continue;
-            u64 end = other->place + aligned(elements(other));
-            if (value->place >= end || other->place >= value->place + elements(value)) continue;
+            u64 end = other->place + aligned(other->count);
+            if (value->place >= end || other->place >= value->place + value->count) continue;
             value->place = end;
             j = 1;
         }
-        u64 end = value->place + aligned(elements(value));
+        u64 end = value->place + aligned(value->count);
         if (end > plan->activation_floats) plan->activation_floats = end;
     }
 }
 
 void sqz_place_values(Plan *plan) {
     for (u32 i = 0; i < plan->value_count; i++) plan->values[i].root = i;
-    for (u32 i = 0; i < plan->input_count; i++) plan->values[plan->inputs[i]].uses++;
+    for (u32 i = 0; i < plan->input_count; i++) {
+        if (plan->inputs[i] != ABSENT) plan->values[plan->inputs[i]].uses++;
+    }
     plan->values[plan->output].uses++;
     share_memory(plan);
     find_lifetimes(plan);

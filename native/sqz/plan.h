@@ -6,45 +6,72 @@
 #include "record.h"
 
 typedef enum {
-    CONV, GEMM, MAX_POOL, AVERAGE_POOL, GLOBAL_POOL, RELU, CONCAT, ADD, LRN, SOFTMAX,
-    SAME /* its output is its input: Dropout, Flatten, a ReLU that became part of its input */
+    CONV, DENSE_LAYER, MAX_POOL, AVERAGE_POOL, REDUCE, UNARY, BINARY, CONCAT, LRN, BATCH_NORM,
+    SOFTMAX, MOVE,
+    SAME /* its output is its input: Flatten, a ReLU that became part of its input */
 } Operator;
 
-/* The image or the output of a node; its memory is its own or part of another value's. */
+/* What a UNARY does; a and b are the node's alpha and beta. */
+typedef enum {
+    RELU, LEAKY_RELU, ELU, SIGMOID, HARD_SIGMOID, HARD_SWISH, TANH, CLIP, NEGATE, EXPONENTIAL,
+    SQUARE_ROOT, SOFTPLUS, MISH, ERF, GELU, GELU_TANH
+} Function;
+
+typedef enum { ADD, SUBTRACT, MULTIPLY, DIVIDE, PRELU } Combination;
+
+typedef enum { MEAN, SUM, LARGEST } Reduction;
+
+/* The image or the output of a node, for one image; its memory is its own or part of another's. */
 typedef struct {
     Span name;
-    u32 shape[3];       /* channels, height, width */
-    u32 axes;           /* 4, or 2 where it is flat: the height and width are 1 then */
-    u32 root, offset;   /* the value whose memory it lies in (itself, if its own), floats */
-    u32 first, last;    /* of a root: the nodes that write it first and read it last */
-    u64 place;          /* of a root: floats from the start of the activations */
-    u32 uses;
+    u32 hash, axes, shape[MOST_AXES], count; /* count: floats */
+    u32 root, offset; /* the value whose memory it lies in (itself, if its own), floats */
+    u32 first, last;  /* of a root: the nodes that write it first and read it last */
+    u64 place;        /* of a root: floats from the start of the activations */
+    u32 uses, maker;  /* maker: the node that writes it; the image has none */
 } Value;
 
+/* Windows on height and width. */
 typedef struct {
+    u32 kernel[2], stride[2], before[2], after[2], dilation[2];
+    u32 groups, ceil, counts_padding;
+} Window;
+
+/* Loops, the last innermost, and how far each step goes in two arrays. MOVE: x read, y written.
+ * BINARY: both read, the output written in order. REDUCE: x read; each step of the first `kept`
+ * loops gives one value. */
+typedef struct {
+    u32 axes, kept, extent[MOST_AXES], x[MOST_AXES], y[MOST_AXES], x_start, y_start;
+} Box;
+
+enum { MOST_CONSTANTS = 4 };
+
+typedef struct {
+    Span name; /* for people */
     Operator op;
-    u32 inputs, first_input, output; /* inputs in plan->inputs; of the first: a value */
-    u32 kernel[2], stride[2], before[2], after[2], dilation[2], groups, ceil;
-    u32 relu, transposed, window;
+    u32 kind;   /* a Function, Combination or Reduction; of a SOFTMAX: whether of logarithms */
+    u32 inputs, first_input, output; /* inputs in plan->inputs: values, or ABSENT for a constant */
+    u32 relu, transposed, rows, window, axis, fills;
     float alpha, beta, bias;
-    const Record *weight, *addend; /* addend: the bias, or NULL */
-    float *weights, *biases;
+    union {
+        Window window;
+        Box box;
+    } on;
+    const Record *constant[MOST_CONSTANTS]; /* CONV, DENSE_LAYER: weight and bias, if any */
+    float *values[MOST_CONSTANTS];
 } Node;
 
 struct sqz_plan {
-    Record *records;
+    Record *records; /* those of the file, then those of the graph */
     Node *nodes;
     Value *values; /* value 0 is the image */
     u32 *inputs;   /* values, by node */
-    u32 record_count, node_count, value_count, input_count, output;
+    u32 record_count, tensor_count, node_count, value_count, input_count, output;
+    u32 opset;
     float *scratch; /* scratch_floats for packing, then the activations */
     float *activations;
     u64 scratch_floats, activation_floats;
 };
 typedef struct sqz_plan Plan;
-
-static inline u32 elements(const Value *value) {
-    return value->shape[0] * value->shape[1] * value->shape[2];
-}
 
 #endif

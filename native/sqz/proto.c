@@ -17,6 +17,8 @@ int sqz_next_field(Span *message, Field *field) {
     if (message->at == message->end) return 0;
     if (!sqz_varint(message, 0xffffffffu, &key)) return -1;
     field->number = (u32)key >> 3;
+    field->kind = key & 7;
+    if (!field->number) return -1;
     field->value = 0;
     field->bytes.at = field->bytes.end = message->at;
     switch (key & 7) {

@@ -5,7 +5,7 @@
 #include "basics.h"
 
 typedef struct {
-    u32 number;
+    u32 number, kind;
     u64 value;  /* of a varint, or the bits of a float32 */
     Span bytes; /* of text and messages; else empty */
 } Field;

@@ -1,19 +1,9 @@
-/* The operators, and the run through all of them. */
+/* The run through all nodes. */
 #include "convolve.h"
-#include "numbers.h"
+#include "elementwise.h"
+#include "normalise.h"
+#include "pool.h"
 #include "vector.h"
-
-void sqz_softmax(float *values, int32_t count) {
-    float most = values[0];
-    double sum = 0.0;
-    for (i32 i = 1; i < count; i++) most = values[i] > most ? values[i] : most;
-    for (i32 i = 0; i < count; i++) sum += values[i] = (float)sqz_exp((double)values[i] - most);
-    for (i32 i = 0; i < count; i++) values[i] = (float)(values[i] / sum);
-}
-
-/* ---- operators ---- */
-
-static float relu(float x) { return x > 0.0f ? x : 0.0f; }
 
 static float dot(const float *a, const float *b, u32 count) {
     V4 sums[4] = {v4_all(0.0f), v4_all(0.0f), v4_all(0.0f), v4_all(0.0f)};
@@ -27,8 +17,10 @@ static float dot(const float *a, const float *b, u32 count) {
     return sum + lanes[0] + lanes[1] + lanes[2] + lanes[3];
 }
 
-static void gemm(const Node *node, const float *x, u32 features, float *y, u32 outputs) {
-    const float *w = node->weights;
+/* Of each row of x: y = alpha * x w + beta * bias. */
+static void dense(const Node *node, const float *x, u32 features, float *y, u32 outputs) {
+    const float *w = node->values[0], *bias = node->values[1];
+    u32 each = bias && node->constant[1]->weights > 1;
     for (u32 o = 0; o < outputs && node->transposed; o++) y[o] = dot(w + (size_t)o * features, x, features);
     if (!node->transposed) {
         for (u32 o = 0; o < outputs; o++) y[o] = 0.0f;
@@ -36,76 +28,23 @@ static void gemm(const Node *node, const float *x, u32 features, float *y, u32 o
             for (u32 o = 0; o < outputs; o++) y[o] += x[i] * w[o];
     }
     for (u32 o = 0; o < outputs; o++) {
-        y[o] = node->alpha * y[o] + (node->biases ? node->beta * node->biases[o] : 0.0f);
-        if (node->relu) y[o] = relu(y[o]);
+        y[o] = node->alpha * y[o] + (bias ? node->beta * bias[each * o] : 0.0f);
+        if (node->relu && !(y[o] > 0.0f)) y[o] = 0.0f;
     }
 }
 
-/* Pools rows `from` to `to` of one channel; x begins with row `above` of the input. */
-static void pool(const Node *node, const Value *in, const Value *out, const float *x, u32 above,
-                 float *y, u32 from, u32 to) {
-    u32 height = in->shape[1], width = in->shape[2];
-    for (u32 row = from; row < to; row++) {
-        i64 first_y = (i64)row * node->stride[0] - node->before[0];
-        u32 top = first_y < 0 ? 0 : (u32)first_y;
-        u32 bottom = u32_min((u32)(first_y + node->kernel[0]), height);
-        for (u32 column = 0; column < out->shape[2]; column++) {
-            i64 first_x = (i64)column * node->stride[1] - node->before[1];
-            u32 left = first_x < 0 ? 0 : (u32)first_x;
-            u32 right = u32_min((u32)(first_x + node->kernel[1]), width);
-            const float *line = x + (size_t)(top - above) * width;
-            float most = line[left], sum = 0.0f;
-            for (u32 i = top; i < bottom; i++, line += width)
-                for (u32 j = left; j < right; j++) {
-                    if (node->op == AVERAGE_POOL) sum += line[j];
-                    else most = line[j] > most ? line[j] : most;
-                }
-            *y++ = node->op == AVERAGE_POOL ? sum / (float)((bottom - top) * (right - left)) : most;
-        }
-    }
-}
-
-static void pool_all(const Node *node, const Value *in, const Value *out, const float *x, float *y) {
-    for (u32 c = 0; c < out->shape[0]; c++) {
-        pool(node, in, out, x, 0, y, 0, out->shape[1]);
-        x += (size_t)in->shape[1] * in->shape[2];
-        y += (size_t)out->shape[1] * out->shape[2];
-    }
-}
-
-static void global_pool(const Value *in, const float *x, float *y) {
-    u32 area = in->shape[1] * in->shape[2];
-    for (u32 c = 0; c < in->shape[0]; c++) {
-        double sum = 0.0;
-        for (u32 i = 0; i < area; i++) sum += *x++;
-        *y++ = (float)(sum / area);
-    }
-}
-
-/* Krizhevsky et al. 2012, section 3.3; ONNX divides alpha by the window. */
-static void lrn(const Node *node, const Value *in, const float *x, float *y) {
-    u32 area = in->shape[1] * in->shape[2], channels = in->shape[0], half = node->window / 2;
-    for (u32 c = 0; c < channels; c++) {
-        u32 first = c < half ? 0 : c - half, last = u32_min(c + half, channels - 1);
-        for (u32 i = 0; i < area; i++) {
-            double squares = 0.0;
-            for (u32 j = first; j <= last; j++) {
-                double value = x[(size_t)j * area + i];
-                squares += value * value;
-            }
-            double base = node->bias + node->alpha / (double)node->window * squares;
-            double power = base > 1e-300 ? sqz_exp(-node->beta * sqz_log(base)) : 0.0;
-            *y++ = (float)(x[(size_t)c * area + i] * power);
-        }
-    }
-}
-
-static void copy(const float *x, float *y, u32 count) {
+static void copy(const float *x, float *y, size_t count) {
     if (x != y)
-        for (u32 i = 0; i < count; i++) y[i] = x[i];
+        for (size_t i = 0; i < count; i++) y[i] = x[i];
 }
 
-/* ---- the run ---- */
+/* One part of a Concat, `inside` floats before it in each of its rows. */
+static void concatenate(const Node *node, const Value *part, const Value *out, const float *x, float *y) {
+    u32 rows = 1;
+    for (u32 i = 0; i < node->axis; i++) rows *= out->shape[i];
+    for (u32 i = 0; i < rows; i++)
+        copy(x + (size_t)i * (part->count / rows), y + (size_t)i * (out->count / rows), part->count / rows);
+}
 
 static float *memory_of(const Plan *plan, u32 value, const float *image) {
     size_t offset = 0;
@@ -117,40 +56,53 @@ static float *memory_of(const Plan *plan, u32 value, const float *image) {
     return (value ? plan->activations + plan->values[value].place : (float *)image) + offset;
 }
 
+/* What a node reads: a value, or a stored tensor. */
+static const float *operand(const Plan *plan, const Node *node, u32 i, const float *image) {
+    u32 value = plan->inputs[node->first_input + i];
+    return value == ABSENT ? node->values[i] : memory_of(plan, value, image);
+}
+
 static void run_node(const Plan *plan, const Node *node, const float *image) {
     const u32 *inputs = plan->inputs + node->first_input;
-    const Value *in = plan->values + inputs[0], *out = plan->values + node->output;
-    const float *x = memory_of(plan, inputs[0], image), *other;
+    const Value *in = inputs[0] == ABSENT ? NULL : plan->values + inputs[0];
+    const Value *out = plan->values + node->output;
+    const float *x = operand(plan, node, 0, image);
     float *y = memory_of(plan, node->output, image);
-    u32 count = elements(out), area = out->shape[1] * out->shape[2];
+    u32 area;
     switch (node->op) {
-    case CONV: sqz_convolve(node, in, out, x, y, 0, area, area, plan->scratch); break;
-    case GEMM: gemm(node, x, elements(in), y, count); break;
+    case CONV:
+        area = out->shape[2] * out->shape[3];
+        for (u32 n = 0; n < in->shape[0]; n++)
+            sqz_convolve(node, in, out, x + (size_t)n * (in->count / in->shape[0]),
+                         y + (size_t)n * (out->count / in->shape[0]), 0, area, area, plan->scratch);
+        break;
+    case DENSE_LAYER:
+        for (u32 row = 0; row < node->rows; row++) {
+            u32 features = in->count / node->rows, outputs = out->count / node->rows;
+            dense(node, x + (size_t)row * features, features, y + (size_t)row * outputs, outputs);
+        }
+        break;
     case MAX_POOL:
-    case AVERAGE_POOL: pool_all(node, in, out, x, y); break;
-    case GLOBAL_POOL: global_pool(in, x, y); break;
-    case RELU:
-        for (u32 i = 0; i < count; i++) y[i] = relu(x[i]);
-        break;
+    case AVERAGE_POOL: sqz_pool(node, in, out, x, y); break;
+    case REDUCE: sqz_reduce(node, x, y, out->count); break;
+    case UNARY: sqz_unary(node, x, y, out->count); break;
+    case BINARY: sqz_binary(node, x, operand(plan, node, 1, image), y); break;
     case CONCAT:
-        for (u32 i = 0; i < node->inputs; i++) {
-            u32 part = elements(plan->values + inputs[i]);
-            copy(memory_of(plan, inputs[i], image), y, part);
-            y += part;
+        for (u32 i = 0, at = 0; i < node->inputs; i++) {
+            const Value *part = plan->values + inputs[i];
+            concatenate(node, part, out, memory_of(plan, inputs[i], image), y + at);
+            u32 rest = 1;
+            for (u32 j = node->axis; j < part->axes; j++) rest *= part->shape[j];
+            at += rest;
         }
         break;
-    case ADD:
-        other = memory_of(plan, inputs[1], image);
-        for (u32 i = 0; i < count; i++) {
-            float sum = x[i] + other[i];
-            y[i] = node->relu ? relu(sum) : sum;
-        }
-        break;
-    case LRN: lrn(node, in, x, y); break;
+    case LRN: sqz_lrn(node, in, x, y); break;
+    case BATCH_NORM: sqz_batch_norm(node, in, x, y); break;
     case SOFTMAX:
-        copy(x, y, count);
-        sqz_softmax(y, (i32)count);
+        copy(x, y, out->count);
+        sqz_softmax_along(node, in, y);
         break;
+    case MOVE: sqz_move(node, x, y, out->count); break;
     case SAME: break;
     }
 }
@@ -158,5 +110,5 @@ static void run_node(const Plan *plan, const Node *node, const float *image) {
 void sqz_run(const sqz_network *net, const float *input, float *output) {
     const Plan *plan = net->plan;
     for (u32 i = 0; i < plan->node_count; i++) run_node(plan, plan->nodes + i, input);
-    copy(memory_of(plan, plan->output, input), output, (u32)net->classes);
+    copy(memory_of(plan, plan->output, input), output, (size_t)net->classes);
 }

@@ -66,6 +66,7 @@ typedef struct {
     sqz_preprocessing preprocessing;
     sqz_text metadata; /* a JSON object with the labels; see docs/format.md */
     sqz_text detail;   /* of an error: the name of a tensor or an operator; may be empty */
+    sqz_text node;     /* of an error in the graph: the node where it is; may be empty */
     struct sqz_plan *plan;
 } sqz_network;
 

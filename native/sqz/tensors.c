@@ -2,6 +2,7 @@
 #include "tensors.h"
 #include "entropy.h"
 #include "huffman.h"
+#include "settings.h"
 
 /* ---- plain numbers ---- */
 
@@ -196,6 +197,8 @@ static const struct {
 int sqz_has_coder(u32 number) { return number < sizeof coders / sizeof *coders; }
 
 void sqz_tensor_scratch(const Record *record, u64 *state, u64 *scratch) {
+    *state = *scratch = 0;
+    if (record->coder == IN_GRAPH) return;
     *state = coders[record->coder].state();
     *scratch = coders[record->coder].scratch(record);
 }
@@ -205,5 +208,9 @@ void sqz_tensor_start(void *state, u64 bytes) {
 }
 
 sqz_error sqz_tensor_decode(const Record *record, float *values, void *state, void *scratch) {
+    if (record->coder == IN_GRAPH) {
+        sqz_setting_floats(record, values);
+        return SQZ_OK;
+    }
     return coders[record->coder].decode(record, values, state, scratch) ? SQZ_OK : SQZ_CODER;
 }

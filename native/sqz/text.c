@@ -1,5 +1,30 @@
-/* UTF-8. */
+/* Text byte by byte, and UTF-8. */
 #include "text.h"
+
+int sqz_same_text(Span a, Span b) {
+    if (size_of(a) != size_of(b)) return 0;
+    while (a.at < a.end)
+        if (*a.at++ != *b.at++) return 0;
+    return 1;
+}
+
+int sqz_is(Span text, const char *word) {
+    for (; text.at < text.end; text.at++, word++)
+        if (!*word || *text.at != (u8)*word) return 0;
+    return !*word;
+}
+
+u32 sqz_hash(Span text) {
+    u32 hash = 2166136261u;
+    while (text.at < text.end) hash = (hash ^ *text.at++) * 16777619u;
+    return hash;
+}
+
+sqz_error sqz_refused(sqz_network *net, sqz_error error, Span what) {
+    net->detail.at = (const char *)what.at;
+    net->detail.bytes = size_of(what);
+    return error;
+}
 
 int sqz_is_utf8(Span s) {
     while (s.at < s.end) {

@@ -2,49 +2,55 @@
 #include "weights.h"
 #include "convolve.h"
 #include "tensors.h"
+#include "text.h"
 
 static u64 u64_max(u64 a, u64 b) { return a > b ? a : b; }
 
+/* Bytes of a tensor as it is used: a convolution's weights are packed. */
+static u64 bytes_of(const Node *node, u32 i) {
+    return node->op == CONV && !i ? 4 * sqz_packed_weights(node) : 4 * (u64)node->constant[i]->weights;
+}
+
 /* What decoding a node's tensors needs on the way, in bytes: the most of all. */
 static void add_scratch(const Node *node, u64 *state, u64 *scratch) {
-    const Record *both[] = {node->weight, node->addend};
-    for (u32 i = 0; i < 2; i++) {
+    for (u32 i = 0; i < MOST_CONSTANTS; i++) {
+        const Record *record = node->constant[i];
         u64 bytes, held;
-        if (!both[i]) continue;
-        sqz_tensor_scratch(both[i], &held, &bytes);
+        if (!record) continue;
+        sqz_tensor_scratch(record, &held, &bytes);
         bytes += ALIGNMENT;
-        if (!i && node->op == CONV) bytes += 4 * (u64)both[i]->weights; /* before they are packed */
+        if (!i && node->op == CONV) bytes += 4 * (u64)record->weights; /* before they are packed */
         *state = u64_max(*state, held);
         *scratch = u64_max(*scratch, bytes);
     }
 }
 
 static sqz_error decode_node(sqz_network *net, Node *node, void *state, float *scratch) {
-    sqz_error error = SQZ_OK;
-    if (node->weight) {
-        float *to = node->op == CONV ? scratch : node->weights;
-        float *rest = node->op == CONV ? scratch + ((node->weight->weights + 3) & ~3u) : scratch;
-        error = sqz_tensor_decode(node->weight, to, state, rest);
-        if (error) return refused(net, error, node->weight->name);
-        if (node->op == CONV) sqz_pack_weights(node, scratch, node->weights);
+    for (u32 i = 0; i < MOST_CONSTANTS; i++) {
+        const Record *record = node->constant[i];
+        if (!record) continue;
+        int packed = node->op == CONV && !i;
+        float *to = packed ? scratch : node->values[i];
+        float *rest = packed ? scratch + ((record->weights + 3) & ~3u) : scratch;
+        sqz_error error = sqz_tensor_decode(record, to, state, rest);
+        if (error) return sqz_refused(net, error, record->name);
+        if (packed) sqz_pack_weights(node, scratch, node->values[i]);
     }
-    if (node->addend) {
-        error = sqz_tensor_decode(node->addend, node->biases, state, scratch);
-        if (error) return refused(net, error, node->addend->name);
-    }
-    return error;
+    return SQZ_OK;
 }
 
 sqz_error sqz_read_weights(sqz_network *net, Memory *memory) {
     Plan *plan = net->plan;
-    u64 state = 0, scratch = 0;
+    u64 state = 0, scratch = 0, weights = 0;
     for (u32 i = 0; i < plan->node_count; i++) {
         Node *node = plan->nodes + i;
         add_scratch(node, &state, &scratch);
-        if (node->weight)
-            node->weights = allot(memory, node->op == CONV ? 4 * sqz_packed_weights(node)
-                                                           : 4 * (u64)node->weight->weights);
-        if (node->addend) node->biases = allot(memory, 4 * (u64)node->addend->weights);
+        for (u32 j = 0; j < MOST_CONSTANTS; j++) {
+            if (!node->constant[j]) continue;
+            weights += node->constant[j]->weights;
+            if (weights > MOST_WEIGHTS) return sqz_refused(net, SQZ_GRAPH, node->constant[j]->name);
+            node->values[j] = allot(memory, bytes_of(node, j));
+        }
     }
     /* What decoding needs and the activations of running are never there at once. */
     u64 running = 4 * (plan->scratch_floats + plan->activation_floats);

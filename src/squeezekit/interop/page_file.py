@@ -43,14 +43,13 @@ def page(sqz: bytes) -> str:
     PageRuntime(sqz)  # refuses what the page could not run
     title = html.escape(container.read_head(sqz).metadata.name)
     style, script = _short_css(_part("page.css")), _short_js(_part("page.js"))
-    sizes = f"{len(build('simd'))} {len(build('scalar'))}"
     packed = resources.files("squeezekit.interop").joinpath("page", "runtime.packed").read_bytes()
     fields = {
         "policy": _policy(style, script),
         "title": title,
         "style": style,
         "script": script,
-        "runtime_bytes": f"{len(packed)} {sizes}",
+        "runtime_bytes": f"{len(packed)} {len(build())}",
         "runtime": as_text(packed),
         "model_bytes": str(len(sqz)),
         "model": "",

@@ -6,7 +6,7 @@ import atexit
 import ctypes
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from squeezekit.errors import (
     InputError,
     LengthError,
     NotSqzError,
+    OperatorError,
     TrailingBytesError,
     TruncatedError,
     UnsupportedError,
@@ -30,10 +31,8 @@ from squeezekit.sqz.network import Floats
 if TYPE_CHECKING:
     import wasmtime
 
-Build = Literal["simd", "scalar"]
 Pixels = npt.NDArray[np.uint8]
 
-_FILES = {"simd": "runtime.wasm", "scalar": "runtime-scalar.wasm"}
 _MEMORY, _UNSUPPORTED = 1, 11
 _DAMAGE: dict[int, type[FormatError]] = {
     2: NotSqzError,
@@ -52,17 +51,17 @@ _STRIP_BYTES = 1 << 20
 """What native/page.c takes of an image at a time, or one row."""
 
 
-def build(name: Build) -> bytes:
-    """The WebAssembly module, with SIMD or without."""
-    return resources.files("squeezekit.interop").joinpath("page", _FILES[name]).read_bytes()
+def build() -> bytes:
+    """The WebAssembly module."""
+    return resources.files("squeezekit.interop").joinpath("page", "runtime.wasm").read_bytes()
 
 
 @cache
-def _module(name: Build) -> tuple[wasmtime.Engine, wasmtime.Module]:
+def _module() -> tuple[wasmtime.Engine, wasmtime.Module]:
     import wasmtime
 
     engine = wasmtime.Engine()
-    return engine, wasmtime.Module(engine, build(name))
+    return engine, wasmtime.Module(engine, build())
 
 
 @atexit.register
@@ -76,17 +75,16 @@ class PageRuntime:
 
     Args:
         data: the bytes of the file.
-        name: which build to run.
 
     Raises:
         UnsupportedError: where the graph has an operator that the runtime lacks; it is named.
         FormatError: where the runtime cannot read the file.
     """
 
-    def __init__(self, data: bytes, name: Build = "simd") -> None:
+    def __init__(self, data: bytes) -> None:
         import wasmtime
 
-        engine, module = _module(name)
+        engine, module = _module()
         self._store = wasmtime.Store(engine)
         self._exports = wasmtime.Instance(self._store, module, []).exports(self._store)
         place = self._call("page_file", len(data))
@@ -149,10 +147,11 @@ class PageRuntime:
         return values.reshape(shape).copy()
 
     def _error(self, error: int) -> Exception:
-        detail = self._text("detail")
+        detail, node = self._text("detail"), self._text("node")
         if error == _UNSUPPORTED:
-            return UnsupportedError(
-                f"the graph has the operator {detail}, or a setting of it, "
+            where = f" (node {node!r})" if node else ""
+            return OperatorError(
+                f"the graph has the operator {detail}{where}, or a setting of it, "
                 "that the web page and the C library lack"
             )
         if error == _MEMORY:

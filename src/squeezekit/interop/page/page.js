@@ -83,16 +83,12 @@ function unpack(data, size) {
 let wasm, metadata;
 const view = (place, size) => new Uint8Array(wasm.memory.buffer, place, size);
 
-// Starts the runtime, with SIMD where this browser has it, and opens the network.
+// Starts the runtime and opens the network.
 async function open() {
-  if (!self.WebAssembly) throw "This browser has no WebAssembly, which the page needs.";
-  // A function that does nothing but make a vector and drop it.
-  const simd = WebAssembly.validate(new Uint8Array([
-    0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 9, 1, 7, 0, 65, 0, 253, 15, 26,
-    11]));
-  const [first, second] = $("runtime").dataset.bytes.split(" ").slice(1).map(Number);
-  const modules = unpack(bytesOf("runtime"), simd ? first : first + second);
-  const { instance } = await WebAssembly.instantiate(modules.subarray(simd ? 0 : first));
+  const size = +$("runtime").dataset.bytes.split(" ")[1], module = unpack(bytesOf("runtime"), size);
+  if (!self.WebAssembly || !WebAssembly.validate(module))
+    throw "This browser is too old: the page needs WebAssembly with SIMD (from 2021 or 2023 on).";
+  const { instance } = await WebAssembly.instantiate(module);
   wasm = instance.exports;
   const file = bytesOf("model"), place = wasm.page_file(file.length);
   if (!place) throw "This device has too little memory.";
