@@ -106,6 +106,7 @@ def _demo(out: Path, seed: int, progress: Progress, console: Console | None) -> 
     report = Report(
         file_name=sqz.name,
         file=file,
+        unseen=True,
         evaluation=evaluation,
         labels=file.metadata.labels,
         stages=stages,

@@ -41,7 +41,8 @@ def page(sqz: bytes) -> str:
         FormatError: where the bytes are no `.sqz`.
     """
     PageRuntime(sqz)  # refuses what the page could not run
-    title = html.escape(container.read_head(sqz).metadata.name)
+    metadata = container.read_head(sqz).metadata
+    title = html.escape(metadata.title or metadata.name)
     style, script = _short_css(_part("page.css")), _short_js(_part("page.js"))
     packed = resources.files("squeezekit.interop").joinpath("page", "runtime.packed").read_bytes()
     fields = {

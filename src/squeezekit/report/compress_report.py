@@ -27,6 +27,8 @@ def write_compress_report(
     *,
     command: str,
     seconds: float,
+    before: Evaluation | None = None,
+    unseen: bool = False,
 ) -> None:
     """Write the page.
 
@@ -37,6 +39,8 @@ def write_compress_report(
         evaluation: of the file; None where there were no images.
         command: that was typed.
         seconds: that it took.
+        before: evaluation of the network before, on the same images.
+        unseen: whether it is known that the network was not trained on these.
 
     Raises:
         InputError: where the page cannot be written.
@@ -47,6 +51,8 @@ def write_compress_report(
         file_name=sqz.name,
         file=file,
         evaluation=evaluation,
+        before=before,
+        unseen=unseen,
         labels=file.metadata.labels,
         stages=stages,
         cost=cost(stages[-1].network),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ def write_curve_report(
 
     Args:
         page: ends in .html; the other file has its name with .json.
-        points: of the curve, the largest file first.
+        points: of the curve.
         original: the network before, measured.
         metadata: of the network.
         command: that was typed.
@@ -43,17 +44,18 @@ def write_curve_report(
     Raises:
         InputError: where they cannot be written.
     """
+    points = sorted(points, key=lambda point: -point.file_bytes)
     before = original.top1
     assert before is not None
     html = render(
         "curve.html.jinja",
         metadata=metadata,
         original=original,
-        points=points,
+        points=[(point, _command(command, point.file_bytes)) for point in points],
         figures={"curve": Markup(_drawn(points, before))},  # noqa: S704
         made=how_it_was_made(command, seconds),
         next_title="Next: choose a size",
-        next_lead="Each point can be had by its bytes: --target-bytes.",
+        next_lead="Each point of the table has the command that makes its file.",
         next_steps=[],
     )
     content = {
@@ -62,6 +64,19 @@ def write_curve_report(
     }
     write_whole(page.with_suffix(".json"), (json.dumps(content, indent=2) + "\n").encode())
     write_whole(page, html.encode())
+
+
+def _command(typed: str, file_bytes: int) -> str:
+    """What was typed, for a file of that size instead of a curve."""
+    words, kept = shlex.split(typed), []
+    while words:
+        word = words.pop(0)
+        if word.partition("=")[0] in ("--curve", "--target-bytes", "--max-drop"):
+            if "=" not in word and words and not words[0].startswith("-"):
+                words.pop(0)
+        else:
+            kept.append(word)
+    return shlex.join([*kept, "--target-bytes", str(file_bytes)])
 
 
 def _drawn(points: Sequence[CurvePoint], before: float) -> str:

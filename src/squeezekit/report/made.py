@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from datetime import date
 from importlib.metadata import version
 
 from squeezekit.report import numbers
@@ -21,11 +22,18 @@ def how_it_was_made(command: str, seconds: float, images: str = "") -> dict[str,
     """
     machine = f"{os.cpu_count()} cores ({platform.machine()})"
     return {
+        "made on": today(),
         "command": command,
         "took": f"{numbers.duration(seconds)} on {machine}",
         **({"images": images} if images else {}),
         "versions": versions(),
     }
+
+
+def today() -> str:
+    """The date, for people."""
+    day = date.today()
+    return f"{day.day} {day:%B %Y}"
 
 
 def versions() -> str:

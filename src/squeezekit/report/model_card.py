@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from squeezekit.report import numbers
 from squeezekit.report.classes import ClassResult, class_results
-from squeezekit.report.made import versions
+from squeezekit.report.made import today, versions
 from squeezekit.sqz.network import Preprocessing
 
 if TYPE_CHECKING:  # only its fields are needed, and torch is not
@@ -35,10 +35,11 @@ def model_card(run: Run, data_name: str) -> str:
     results = class_results(evaluation, metadata.labels, run.class_images)
     name = _escaped(metadata.name)
     sections = [
-        f"# {name}: {numbers.count(len(metadata.labels))} classes of {_escaped(data_name)}",
+        f"# {_escaped(metadata.title or data_name)}",
         f"An image classifier: a {name} convolutional network with "
-        f"{numbers.count(run.network.parameters)} weights, trained by squeezekit. For each image "
-        f"it gives a probability to each of {numbers.count(len(metadata.labels))} classes.",
+        f"{numbers.count(run.network.parameters)} weights, trained by squeezekit on {today()} from "
+        f"{numbers.count(run.data.images)} photos. For each photo it gives a probability to each "
+        f"of {numbers.count(len(metadata.labels))} classes.",
         "## Accuracy",
         _accuracy(run),
         "## Classes",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from squeezekit.evaluation import Evaluation
+from squeezekit.evaluation import Evaluation, change
 from squeezekit.files import write_whole
 from squeezekit.models.cost import Cost
 from squeezekit.report import figures
@@ -40,7 +40,9 @@ class Report:
     Attributes:
         file_name: of the `.sqz`.
         file: where its bytes went.
-        evaluation: of the file, on images that training has not seen; None without any.
+        evaluation: of the file, on held-out images; None without any.
+        before: of the network before compression, on the same images; None where it is not known.
+        unseen: whether it is known that the network was not trained on those images.
         labels: a name a class.
         stages: of the compression, float32 first.
         cost: of the compressed network, layer by layer.
@@ -59,6 +61,8 @@ class Report:
     epochs: Sequence[EpochFigures]
     made: Mapping[str, str]
     next_steps: Sequence[Step]
+    before: Evaluation | None = None
+    unseen: bool = False
     next_title: str = "Next: your own folder"
     next_lead: str = (
         "One folder of images a class is all it takes; they are split for you where you have not "
@@ -84,6 +88,9 @@ def page(report: Report) -> str:
         file=report.file,
         metadata=report.file.metadata,
         evaluation=evaluation,
+        change=None
+        if evaluation is None or report.before is None
+        else change(report.before, evaluation),
         measured="Measured from the file itself",
         labels=report.labels,
         first=report.stages[0],

@@ -31,7 +31,7 @@ PAGE, CARD = "report.html", "MODEL_CARD.md"
 
 _SAMPLE_IMAGES = 24
 _CLASSES_IN_SIGHT = 20
-_MOST_NAMED = 3
+_MOST_NAMED, _MOST_CHARACTERS = 12, 160
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def run_page(run: Run, out: Path, *, data: Path, command: str) -> str:
         metadata=network.metadata,
         evaluation=evaluation,
         measured="Measured on the held-out images",
-        title=_title(labels),
-        data_name=data.resolve().name,
+        title=network.metadata.title or data.resolve().name,
+        classes_in_words=_in_words(labels),
         labels=labels,
         right=right,
         interval=evaluation.top1_interval,
@@ -97,8 +97,7 @@ def run_page(run: Run, out: Path, *, data: Path, command: str) -> str:
         made=how_it_was_made(
             command,
             run.seconds,
-            f"{numbers.count(run.data.images)} to train on, "
-            f"{numbers.count(evaluation.images)} held out",
+            _photos(run),
         ),
         next_title="Next: make it small",
         next_lead="The weights become one small file that needs no torch to be used.",
@@ -106,17 +105,29 @@ def run_page(run: Run, out: Path, *, data: Path, command: str) -> str:
     )
 
 
-def _title(labels: Sequence[str]) -> str:
-    """The classes in a few words: all names where they are few."""
-    if len(labels) <= _MOST_NAMED and sum(map(len, labels)) <= 40:
-        return f"{', '.join(labels[:-1])} or {labels[-1]}?"
-    return f"{numbers.count(len(labels))} classes told apart,"
+def _in_words(labels: Sequence[str]) -> str:
+    """The classes by name, as far as there is room for them."""
+    named = list(labels[:_MOST_NAMED])
+    while len(named) > 2 and sum(map(len, named)) > _MOST_CHARACTERS:
+        named.pop()
+    left = len(labels) - len(named)
+    if left:
+        return f"{', '.join(named)} and {numbers.count(left)} more"
+    return f"{', '.join(named[:-1])} and {named[-1]}" if len(named) > 1 else named[0]
 
 
 def _best_epoch(run: Run) -> int | None:
     """The first epoch with the best top-1 on held-out images."""
     known = [(result.val_top1, -result.epoch) for result in run.results if result.val_top1]
     return -max(known)[1] if known else None
+
+
+def _photos(run: Run) -> str:
+    """How many there were, and what for."""
+    parts = [f"{numbers.count(run.data.images)} to train on"]
+    if run.parts.chooses:
+        parts.append(f"{numbers.count(len(run.parts.choosing))} to choose the epoch by")
+    return ", ".join([*parts, f"{numbers.count(run.evaluation.images)} to measure with"])
 
 
 def _figures(run: Run) -> dict[str, str]:

@@ -24,6 +24,8 @@ def to_json(metadata: Metadata) -> str:
         fields["trained_on"] = [known.as_json() for known in metadata.trained_on]
     else:
         del fields["trained_on"]
+    if not metadata.title:
+        del fields["title"]
     return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -66,6 +68,7 @@ def from_json(text: str) -> Metadata:
             provenance=metadata.strings("provenance"),
             activations=metadata.ranges("activations"),
             trained_on=metadata.trained_on("trained_on"),
+            title=metadata.string("title", default=""),
         )
     except ValueError as error:
         raise HeadError(f"the metadata is not usable: {error}") from None

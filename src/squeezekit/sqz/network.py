@@ -99,6 +99,7 @@ class Metadata:
         activations: by the name of a tensor between layers, the least and the largest value that
             it has in int8 (see `runtime.int8`); empty where the network was not calibrated.
         trained_on: marks of the photos it has seen, one entry a training; empty where unknown.
+        title: what its owner calls it, for people ("my shop"); may be empty.
     """
 
     name: str
@@ -110,10 +111,11 @@ class Metadata:
     provenance: tuple[str, ...] = ()
     activations: Mapping[str, Range] = field(default_factory=dict, hash=False)
     trained_on: tuple[TrainedOn, ...] = ()
+    title: str = ""
 
     def __post_init__(self) -> None:
         # Names of files and folders come in here, and a file must be able to hold what it is given.
-        for field_name in ("name", "licence"):
+        for field_name in ("name", "licence", "title"):
             object.__setattr__(self, field_name, encodable(getattr(self, field_name)))
         for field_name in ("labels", "label_ids", "provenance"):
             texts = tuple(encodable(text) for text in getattr(self, field_name))

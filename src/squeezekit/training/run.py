@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,7 @@ def train_run(
     masked: bool = False,
     resume: bool = False,
     validates: bool = True,
+    title: str = "",
     progress: Progress = silent,
     note: Note = silent_note,
 ) -> Run:
@@ -95,6 +97,7 @@ def train_run(
         masked: keep the zeros among its weights exactly zero.
         resume: go on where the run in `out` was interrupted; the arguments must be the same.
         validates: measure the network after each epoch; it is at the end in any case.
+        title: what people call it, on pages and in its file; the data folder's name where empty.
         progress: told of decoding, training and evaluation.
         note: told of skipped images and of warnings.
 
@@ -118,7 +121,7 @@ def train_run(
                 _check_folder(out, resume)  # again: reading the images takes time
 
         return _trained(
-            network, data, out, recipe, teacher, masked, validates, resume, writes, claim,
+            network, data, out, recipe, teacher, masked, validates, resume, title, writes, claim,
             progress, note,
         )  # fmt: skip
 
@@ -132,6 +135,7 @@ def _trained(
     masked: bool,
     validates: bool,
     resume: bool,
+    title: str,
     writes: bool,
     claim: Callable[[], None],
     progress: Progress,
@@ -150,6 +154,8 @@ def _trained(
     )
     parts = parts.matched(lambda images: match(images, labels))
     network = parts.remembered_by(network)
+    metadata = dataclasses.replace(network.metadata, title=title or name_of(data))
+    network = dataclasses.replace(network, metadata=metadata)
     found = parts.training
     for sentence in (*parts.notes, *_told_of(parts)):
         note(sentence)
@@ -193,7 +199,10 @@ def _trained(
             progress=progress,
             on_epoch=on_epoch,
         )
-    step = f"trained on {name_of(data)}: {training.images} images, {len(results)} epochs"
+    step = (
+        f"trained on {training.images} photos of {name_of(data)}, {len(results)} epochs, "
+        f"{date.today()}"
+    )
     trained = net.to_network()
     trained = trained.with_step(step)
     if writes:

@@ -133,19 +133,26 @@ function element(tag, text, parent) {
   return made;
 }
 
+// The name of a class, and its other names.
+function label(i) {
+  return (metadata.labels[i] || metadata.label_ids[i] || "class " + i).split(", ");
+}
+
 function show(outputs, milliseconds) {
   const share = probabilities(outputs), best = [...share.keys()];
   best.sort((a, b) => outputs[b] - outputs[a]);
+  const names = best.slice(0, 2).map(i => label(i)[0]), [first, second = 0] = best.map(i => share[i]);
+  // Less than half, or less than twice the next: nobody would call that likely.
+  $("status").textContent = names.length > 1 && (first < 0.5 || first < 2 * second) ?
+    `Not sure: ${names.join(" or ")}` : `Most likely: ${names[0]}`;
   $("classes").textContent = "";
   for (const i of best.slice(0, 5)) {
-    const label = metadata.labels[i] || metadata.label_ids[i] || "class " + i;
-    const [name, ...others] = label.split(", "), row = element("li", "", $("classes"));
+    const [name, ...others] = label(i), row = element("li", "", $("classes"));
     const percent = (100 * share[i]).toFixed(1) + " %", text = element("b", name, row);
     if (others.length) element("small", others.join(", "), text);
     element("i", percent, row);
     const bar = element("s", "", element("u", "", row));
     setTimeout(() => bar.style.width = percent.replace(" ", ""), 20);
-    if (i == best[0]) $("status").textContent = `Most likely: ${name}`;
   }
   $("cost").textContent = `${number(Math.round(milliseconds))} ms on this device; ` + about();
 }
@@ -156,7 +163,13 @@ const about = () => `network ${number(+$("model").dataset.bytes)} bytes, ` +
 const ready = new Promise(done => setTimeout(done, 50)).then(open).then(() => {
   const classes = wasm.page_classes();
   $("about").textContent =
-    `Knows ${number(classes)} classes. Everything is in this page: your photos stay on this device.`;
+    "Everything is in this page: your photos stay on this device.";
+  const names = [...Array(classes).keys()].map(i => label(i)[0]);
+  $("known").hidden = false;
+  $("known").open = classes < 11;
+  element("summary", `Knows ${number(classes)} classes`, $("known"));
+  element("p", names.join(", "), $("known"));
+  for (const step of metadata.provenance) element("small", step, $("known"));
   $("status").textContent = "Ready for a photo.";
   $("cost").textContent = about()[0].toUpperCase() + about().slice(1);
 }).catch(fail);
