@@ -59,6 +59,8 @@ class Evaluation:
         ranked: int64 (N, min(5, classes)), the predicted classes, best first.
         confidence: float32 (N,), the probability given to the best class.
         paths: the N images.
+        trained_on: how many of these the network was trained on, as far as it is known.
+        left_out: how many others were not measured because it was.
     """
 
     top1: float
@@ -70,6 +72,8 @@ class Evaluation:
     ranked: npt.NDArray[np.int64]
     confidence: Floats
     paths: tuple[ImageFile, ...]
+    trained_on: int = 0
+    left_out: int = 0
 
     @property
     def top1_interval(self) -> Interval:

@@ -90,6 +90,7 @@ def training_run(
     teacher: object = None,
     resume: bool = False,
     seed: int = 0,
+    title: str = "",
     settings: Mapping[str, object] | None = None,
     preprocessing: Given = None,
     progress: Progress = silent,
@@ -98,8 +99,9 @@ def training_run(
 ) -> Run:
     """Train as `train` does, and give all that the training gave; arguments and errors as there.
 
-    Beside those, `settings` are fields of the recipe to change, and `command` is what to type to do
-    the same again, for the page of the run.
+    Beside those, `settings` are fields of the recipe to change, `title` is what people call the
+    network (the data folder's name where empty), and `command` is what to type to do the same
+    again, for the page of the run.
 
     Returns:
         The run: the network, its evaluation, a result for each epoch, the folder.
@@ -135,13 +137,13 @@ def training_run(
     if name == "dsd":
         from squeezekit.compression.dsd import dsd_run
 
-        run = dsd_run(start.network, data, out, chosen, resume, progress, note)
+        run = dsd_run(start.network, data, out, chosen, resume, progress, note, title)
     else:
         for sentence in start.told:
             note(sentence)
         run = train_run(
             start.network, data, out, chosen, teacher=start.teacher, masked=start.masked,
-            resume=resume, progress=progress, note=note,
+            resume=resume, title=title, progress=progress, note=note,
         )  # fmt: skip
     leave_report(run, data, command, note)
     return run
@@ -256,8 +258,9 @@ def evaluate(
     Args:
         network: anything that holds one: a Network, a result of `compress`, a file, a Classifier.
         photos: with labels, in any form (see `data.photos.Photos`).
-        part: of a folder: "train", "val", "test" or "all"; "auto" is val where the folder is split
-            by itself, else all of it.
+        part: of a folder: "val", "test", or "auto" (val where the folder is split by itself, else
+            all of it), without the photos that the network was trained on, where it is known; or
+            "train" or "all", with them.
         labels: a file that names the outputs, in order: .txt, .tsv or .json.
         limit: evaluate this many photos only, spread evenly.
         backend: "onnxruntime", "openvino" (quicker for int8) or "torch".
@@ -265,7 +268,8 @@ def evaluate(
         precision: "float" or "int8"; int8 where the network was calibrated for it.
         preprocessing: how the network wants its images, where it is a file that does not say it.
         progress: told of the photos done, as task "evaluate".
-        note: told of class folders without a photo.
+        note: told of class folders without a photo, and of photos that the network was trained
+            on: how many were left out, or are included.
 
     Returns:
         The accuracy, and what was answered for each photo.
@@ -275,21 +279,32 @@ def evaluate(
             those of the network.
     """
     from squeezekit import evaluation
-    from squeezekit.data.dataset import images_of
+    from squeezekit.data.held_out import memory_of
     from squeezekit.data.labelling import matched
+    from squeezekit.data.measuring import photos_to_measure
     from squeezekit.data.photos import folder_or_set
+    from squeezekit.interop.weights import run_folder
 
     classifier = classifier_of(
         network, backend=backend, threads=threads, precision=precision,
         preprocessing=preprocessing, progress=progress, note=note,
     )  # fmt: skip
     data = folder_or_set(photos, classifier.metadata, evaluation.outputs(classifier))
-    images = images_of(data, part, note)
+    memory = memory_of(classifier.metadata.trained_on, run_folder(network))
+    measured = photos_to_measure(data, part, memory, progress=progress, note=note)
+    images = measured.images
     named = evaluation.labelled(
         classifier, labels=None if labels is None else Path(labels), images=images, data=data,
         note=note,
     )  # fmt: skip
-    return evaluation.evaluate(classifier, matched(images, named), limit=limit, progress=progress)
+    found = evaluation.evaluate(classifier, matched(images, named), limit=limit, progress=progress)
+    if limit is not None and measured.trained_on:  # of those that were measured
+        measured = photos_to_measure(
+            dataclasses.replace(images, paths=found.paths, targets=found.targets), "all", memory
+        )
+    if measured.sentence:
+        note(measured.sentence)
+    return dataclasses.replace(found, trained_on=measured.trained_on, left_out=measured.left_out)
 
 
 def calibrate(
@@ -347,7 +362,7 @@ def sensitivity(
 
     Args:
         network: anything that holds one.
-        photos: with labels, in any form; those that are held out are measured on.
+        photos: with labels, in any form; those that are held out to choose by are measured on.
         labels: a file that names the outputs, in order.
         limit: measure on this many photos, spread evenly.
         preprocessing: how the network wants its images, where it is a file that does not say it.
@@ -359,10 +374,11 @@ def sensitivity(
     """
     from squeezekit import evaluation
     from squeezekit.compression.sensitivity import sensitivity as of_layers
-    from squeezekit.data.dataset import images_of
+    from squeezekit.data.dataset import split_once
+    from squeezekit.data.held_out import memory_of
     from squeezekit.data.labelling import matched
     from squeezekit.data.photos import folder_or_set
-    from squeezekit.interop.weights import as_network
+    from squeezekit.interop.weights import as_network, run_folder
     from squeezekit.models.fold import fold_batch_norm
     from squeezekit.runtime.classifier import from_network
 
@@ -370,7 +386,12 @@ def sensitivity(
         as_network(network, preprocessing=preprocessing, progress=progress, note=note)
     )
     data = folder_or_set(photos, folded.metadata, evaluation.outputs(folded))
-    held_out = images_of(data, "val", note)
+    memory = memory_of(folded.metadata.trained_on, run_folder(network))
+    # Densities are chosen by these photos: others tell the accuracy of what is made by them.
+    parts = split_once(data, memory=memory, chooses=True, progress=progress)
+    for sentence in parts.notes:
+        note(sentence)
+    held_out = parts.choosing
     named = evaluation.labelled(
         folded, labels=None if labels is None else Path(labels), images=held_out, data=data,
         note=note,

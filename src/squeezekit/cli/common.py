@@ -99,7 +99,11 @@ def accuracy(result: Evaluation) -> dict[str, Any]:
     return {
         "top1": result.top1,
         "top5": result.top5,
+        "top1_interval": result.top1_interval,
+        "top5_interval": result.top5_interval,
         "images": result.images,
+        "trained_on": result.trained_on,
+        "left_out": result.left_out,
         "skipped": list(result.skipped),
     }
 

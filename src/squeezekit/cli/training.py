@@ -82,6 +82,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the interrupted run in OUT.")
     ] = False,
+    name: Annotated[
+        str, typer.Option(help="What people call it, on its pages; DIR's name if absent.")
+    ] = "",
     seed: Seed = 0,
     as_json: Json = False,
     preprocessing: Stated | None = None,
@@ -96,7 +99,8 @@ def train(
         with progress_shown() as progress:
             run = training_run(
                 data, out, model=model, init=init, recipe=recipe, teacher=teacher, resume=resume,
-                seed=seed, settings=recipes.parsed(settings or []), preprocessing=preprocessing,
+                seed=seed, title=name, settings=recipes.parsed(settings or []),
+                preprocessing=preprocessing,
                 progress=progress, note=note, command=typed_command(),
             )  # fmt: skip
     except KeyboardInterrupt:
@@ -113,15 +117,19 @@ def train(
                 "report": None if report is None else str(report),
                 "top1": run.evaluation.top1,
                 "top5": run.evaluation.top5,
+                "top1_interval": run.evaluation.top1_interval,
+                "top5_interval": run.evaluation.top5_interval,
                 "images": run.evaluation.images,
                 "epochs": len(run.results),
                 "seconds": run.seconds,
             }
         )
         return
+    low, high = run.evaluation.top1_interval
     console.print(
-        f"top-1 {run.evaluation.top1:.1f} on {run.evaluation.images} held-out images "
-        f"after {len(run.results)} epochs, {run.seconds:.0f} s"
+        f"top-1 {run.evaluation.top1:.1f} (95% interval {low:.1f} to {high:.1f}) on "
+        f"{run.evaluation.images} held-out images after {len(run.results)} epochs, "
+        f"{run.seconds:.0f} s"
     )
     if report is not None:
         say(f"see: {report}")
@@ -134,7 +142,11 @@ def evaluate(
     weights: Weights,
     data: Data,
     part: Annotated[
-        str, typer.Option(help="train, val, test or all; auto: val if DIR is split, else all.")
+        str,
+        typer.Option(
+            help="train, val, test or all; auto: val if DIR is split, else all. Photos that it was "
+            "trained on are left out, but for train and all."
+        ),
     ] = "auto",
     labels: Labels = None,
     backend: Annotated[

@@ -140,6 +140,7 @@ def dsd_run(
     resume: bool,
     progress: Progress,
     note: Note,
+    title: str = "",
 ) -> Run:
     """Train a trained network sparse and dense again, each phase a run in a folder of `out`.
 
@@ -151,6 +152,7 @@ def dsd_run(
         resume: go on where this was interrupted, in either phase.
         progress: told of decoding, training and evaluation.
         note: told of skipped images and of warnings.
+        title: what people call it.
 
     Returns:
         The last phase's run.
@@ -162,11 +164,11 @@ def dsd_run(
     pruned = prune(network, uniform(network, config.density))
     sparse = train_run(
         pruned, data, out / SPARSE, config.sparse,
-        masked=True, resume=resume, progress=progress, note=note,
+        masked=True, resume=resume, title=title, progress=progress, note=note,
     )  # fmt: skip
     return train_run(
         sparse.network, data, out / REDENSE, config.redense,
-        resume=resume, progress=progress, note=note,
+        resume=resume, title=title, progress=progress, note=note,
     )  # fmt: skip
 
 

@@ -192,8 +192,9 @@ def split_once(
         data: class folders, shards, or images, which count as not split.
         seed: of the split of what is not split.
         memory: of the network.
-        chooses: whether something is chosen by held-out images; then others tell the accuracy:
-            val and test where the data has both, else two halves of what is held out.
+        chooses: whether something is chosen by held-out images, or was when the network was
+            trained (`memory.chose`); then others tell the accuracy: val and test where the data has
+            both, else two halves of what is held out, which are the same each time.
         whole: see `held_out.held_out`.
         progress: told of scanning ("scan") and of reading the photos ("recognise").
 
@@ -226,7 +227,7 @@ def split_once(
             )  # fmt: skip
     _some_left(images)
     parts = (training_prints, prints, prints)
-    if not chooses:
+    if not chooses and not memory.chose:
         return Split(training, images, images, tuple(notes), parts)
     first, second = held_out.halved(images, prints)
     if first.all():

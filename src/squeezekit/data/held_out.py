@@ -42,11 +42,13 @@ class Memory:
         trained: the fingerprints of all that its last training saw, as the folder of a run lists
             them; None where there is no such list.
         held_out: digests of those that were kept apart then.
+        chose: whether some of these chose the epoch to keep, and others told the accuracy.
     """
 
     marks: tuple[TrainedOn, ...] = ()
     trained: Fingerprints | None = None
     held_out: Digests | None = None
+    chose: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.marks) or self.trained is not None
@@ -109,7 +111,7 @@ def memory_of(marks: tuple[TrainedOn, ...], run: Path | None = None) -> Memory:
         return Memory(marks)
     parts = _read_list(run / PHOTO_LIST)
     apart = np.concatenate([prints.digests for part, prints in parts.items() if part != "train"])
-    return Memory(marks, parts["train"], apart)
+    return Memory(marks, parts["train"], apart, chose=len(parts.get("test", ())) > 0)
 
 
 def held_out(

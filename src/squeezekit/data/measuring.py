@@ -7,12 +7,12 @@ from typing import Literal, cast
 
 import numpy as np
 
-from squeezekit.data.dataset import Data, is_split, split, split_once, splits_here
+from squeezekit.data.dataset import Data, images_of, is_split, split_once, splits_here
 from squeezekit.data.fingerprints import fingerprints
 from squeezekit.data.folders import ImageSet
 from squeezekit.data.held_out import Memory
 from squeezekit.errors import InputError
-from squeezekit.progress import Progress, silent
+from squeezekit.progress import Note, Progress, silent, silent_note
 
 MeasuredPart = Literal["auto", "train", "val", "test", "all"]
 PARTS: tuple[MeasuredPart, ...] = ("train", "val", "test", "all")
@@ -46,7 +46,12 @@ class Measured:
 
 
 def photos_to_measure(
-    data: Data, part: str, memory: Memory, seed: int = 0, progress: Progress = silent
+    data: Data,
+    part: str,
+    memory: Memory,
+    seed: int = 0,
+    progress: Progress = silent,
+    note: Note = silent_note,
 ) -> Measured:
     """The photos of a part of a data set that the network has not seen.
 
@@ -57,6 +62,7 @@ def photos_to_measure(
         memory: of the network.
         seed: of the split of what is not split.
         progress: told of scanning and of reading the photos.
+        note: told of class folders that hold no photo.
 
     Raises:
         InputError: where there is no such data or part, or the network has seen all of it.
@@ -68,12 +74,12 @@ def photos_to_measure(
     if chosen == "auto":
         chosen = "val" if is_split(data) else "all"
     if not memory:
-        return Measured(split(data, chosen, seed, progress))
+        return Measured(images_of(data, chosen, note))
     if chosen != "all" and splits_here(data):
         parts = split_once(data, seed, memory=memory, progress=progress)
         images = parts.training if chosen == "train" else parts.measuring
     else:
-        images = split(data, chosen, seed, progress)
+        images = images_of(data, chosen, note)
     seen = memory.seen(fingerprints(images.paths, progress, images.root))
     if seen_too:
         return Measured(images, trained_on=int(seen.sum()))

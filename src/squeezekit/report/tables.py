@@ -268,9 +268,17 @@ def evaluation_table(evaluation: Evaluation, file_bytes: int | None = None) -> T
     table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(justify="right", style="bold")
-    table.add_row("top-1", f"{evaluation.top1:.2f}%")
-    table.add_row("top-5", f"{evaluation.top5:.2f}%")
+    for what, percent, (low, high) in (
+        ("top-1", evaluation.top1, evaluation.top1_interval),
+        ("top-5", evaluation.top5, evaluation.top5_interval),
+    ):
+        table.add_row(what, f"{percent:.2f}%")
+        table.add_row("  95% interval", f"{low:.1f} to {high:.1f}%")
     table.add_row("images", numbers.count(evaluation.images))
+    if evaluation.trained_on:
+        table.add_row("trained on", f"[yellow]{numbers.count(evaluation.trained_on)} of them")
+    if evaluation.left_out:
+        table.add_row("left out", f"{numbers.count(evaluation.left_out)} that it was trained on")
     if evaluation.skipped:
         table.add_row("skipped", f"[yellow]{numbers.count(len(evaluation.skipped))}")
     if file_bytes is not None:
