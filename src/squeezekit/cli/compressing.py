@@ -207,14 +207,9 @@ def sensitivity(
     preprocessing: Stated | None = None,
 ) -> None:
     """Measure how far each layer can be pruned alone, and choose densities by it."""
-    from squeezekit.compression.sensitivity import sensitivity as sensitivity_of
-    from squeezekit.data.labelling import matched
-    from squeezekit.evaluation import evaluate
     from squeezekit.files import write_whole
-    from squeezekit.interop.weights import read
-    from squeezekit.models.fold import fold_batch_norm
+    from squeezekit.front import sensitivity as sensitivity_of
     from squeezekit.report import tables
-    from squeezekit.runtime.classifier import from_network
 
     for path in (out, report):
         if path is not None:
@@ -222,20 +217,16 @@ def sensitivity(
     if out is not None and out.suffix.lower() != ".json":
         raise InputError(f"{out}: the name of the file to write must end in .json")
     start = time.perf_counter()
-    network = fold_batch_norm(read(weights, preprocessing=preprocessing, note=note))
-    held_out = images_of(data, "val")
-    metadata = labelled(from_network(network), labels, held_out, data)
-    images = matched(held_out, metadata)
     with progress_shown() as progress:
         found = sensitivity_of(
-            network,
-            lambda pruned: evaluate(from_network(pruned), images, limit=limit, progress=progress),
-            progress=progress,
-        )
+            weights, data, labels=labels, limit=limit, preprocessing=preprocessing,
+            progress=progress, note=note,
+        )  # fmt: skip
     content = found.as_json(max_drop)
     if out is not None:
         write_whole(out, (json.dumps(content, indent=2) + "\n").encode())
     if report is not None:
+        from squeezekit.interop.weights import read
         from squeezekit.report.page import Step
         from squeezekit.report.sensitivity_report import write_sensitivity_report
 
@@ -248,7 +239,7 @@ def sensitivity(
         ]
         seconds = time.perf_counter() - start
         write_sensitivity_report(
-            report, found, metadata,
+            report, found, read(weights, preprocessing=preprocessing).metadata,
             max_drop=max_drop, command=typed_command(), seconds=seconds, next_steps=steps,
         )  # fmt: skip
     if as_json:
