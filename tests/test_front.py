@@ -29,6 +29,7 @@ NAMES = [
     "__version__",
     "calibrate",
     "evaluate",
+    "from_torch",
     "load",
     "progress_bar",
     "read",

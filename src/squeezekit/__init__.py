@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # for people's editors and type checkers; Python goes by `_WH
     from squeezekit.front import train as train
     from squeezekit.front import training_run as training_run
     from squeezekit.interop.opening import load as load
+    from squeezekit.interop.torch_module import from_torch as from_torch
     from squeezekit.interop.weights import read as read
     from squeezekit.interop.weights import write as write
     from squeezekit.report.progress_bar import progress_bar as progress_bar
@@ -66,6 +67,7 @@ _WHERE = {
     "UnsupportedError": "errors",
     "calibrate": "front",
     "evaluate": "front",
+    "from_torch": "interop.torch_module",
     "load": "interop.opening",
     "progress_bar": "report.progress_bar",
     "read": "interop.weights",
