@@ -217,7 +217,7 @@ ATTACKS = {
     ),
     "wrong shape": (
         lambda d: forge(d, replaced(BIAS, b"\x06c.bias\x04\x01\x7f")),
-        errors.CoderError,
+        errors.GraphError,
     ),
 }  # fmt: skip
 

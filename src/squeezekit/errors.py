@@ -1,8 +1,19 @@
 """The errors a user can cause: each message is one clear sentence that says what is wrong."""
 
+from __future__ import annotations
+
+from squeezekit.text import shown
+
 
 class SqueezekitError(Exception):
-    """Base of every error that squeezekit raises on purpose; the command line prints it bare."""
+    """Base of every error that squeezekit raises on purpose; the command line prints it bare.
+
+    What it says is one line without control characters: names and texts in it may come from files
+    of strangers, and must not steer a terminal or forge a line of a log.
+    """
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class InputError(SqueezekitError):
@@ -47,6 +58,10 @@ class ChecksumError(FormatError):
 
 class LengthError(FormatError):
     """A stated length or count is impossible: too large, or reaching past what holds it."""
+
+
+class LimitError(LengthError):
+    """The file asks for more than its reader allows (see `sqz.limits.Limits`)."""
 
 
 class HeadError(FormatError):

@@ -12,8 +12,9 @@ import numpy as np
 from squeezekit.errors import FormatError, InputError, UnsupportedError
 from squeezekit.files import read_bytes, write_whole
 from squeezekit.interop import torchvision
+from squeezekit.sqz.admission import admit
 from squeezekit.sqz.graph import parse
-from squeezekit.sqz.graph_reader import read_graph
+from squeezekit.sqz.limits import DEFAULT
 from squeezekit.sqz.metadata_json import from_json, to_json
 from squeezekit.sqz.network import Floats, Network, SharedTensor, Tensor
 
@@ -76,7 +77,7 @@ def read(path: Path | str) -> Network:
         return torchvision.from_state_dict(state, path)
     try:
         return _network(header, state)
-    except (KeyError, ValueError, binascii.Error, FormatError) as error:
+    except (KeyError, ValueError, RecursionError, binascii.Error, FormatError) as error:
         raise InputError(f"{path}: its header is damaged ({error})") from None
 
 
@@ -89,16 +90,23 @@ def _network(header: dict[str, str], state: dict[str, Floats]) -> Network:
     order = [name for node in model.graph.node for name in node.input if name not in given]
     # In the order of the graph; safetensors sorts by name.
     tensors: dict[str, Tensor] = {name: state[name] for name in dict.fromkeys(order) if name}
-    for name in json.loads(header.get(SHARED_KEY, "[]")):
+    shared = json.loads(header.get(SHARED_KEY, "[]"))
+    if not isinstance(shared, list) or not all(name in tensors for name in map(str, shared)):
+        raise ValueError("the list of shared tensors is none")
+    for name in shared:
         tensors[name] = SharedTensor.from_values(state[name])
-    read_graph(graph, tensors)
-    return Network(graph, tensors, from_json(header[METADATA_KEY]))
+    metadata = from_json(header[METADATA_KEY])
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    file_bytes = 4 * sum(tensor.size for tensor in tensors.values())
+    admit(graph, metadata, shapes, file_bytes, DEFAULT)
+    return Network(graph, tensors, metadata)
 
 
 def _float32(path: Path | str, name: str, values: np.ndarray) -> Floats:
     if not np.issubdtype(values.dtype, np.floating):
         raise UnsupportedError(f"{path}: {name} is {values.dtype}, not float32")
-    return values.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # what float32 lacks becomes infinite
+        return values.astype(np.float32, copy=False)
 
 
 def _require_package() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
@@ -52,17 +53,17 @@ def read(path: Path | str) -> Network:
     except ImportError:
         raise InputError("reading a .pth needs torch: pip install squeezekit[train]") from None
 
-    read_bytes(path)  # for the sentence where there is no such file
+    data = read_bytes(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd files, which get their sentence below
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
             f"{path}: is damaged, or holds more than tensors, which could run any code; "
             "save only its state_dict()"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # torch raises whatever it trips over in a damaged file
         first_line = str(error).partition("\n")[0]
         raise InputError(f"{path}: is not a file of torch.save ({first_line})") from None
     for wrapper in ("state_dict", "model_state_dict", "model"):
@@ -70,11 +71,17 @@ def read(path: Path | str) -> Network:
             loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping):
         raise InputError(f"{path}: holds no state dict")
-    state = {
-        str(name).removeprefix("module."): value.detach().float().numpy()
-        for name, value in loaded.items()
-        if isinstance(value, torch.Tensor)
-    }
+    given = {name: value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
+    if sum(value.numel() for value in given.values()) > len(data):  # by strides of 0, for example
+        raise InputError(f"{path}: states more numbers than it holds")
+    try:
+        state = {
+            str(name).removeprefix("module."): value.detach().float().numpy()
+            for name, value in given.items()
+        }
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise InputError(f"{path}: holds tensors that are no plain arrays ({first_line})") from None
     return from_state_dict(state, path)
 
 

@@ -97,10 +97,11 @@ class _OnnxRuntime:
             self._session = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
             )
+            # Names that are not UTF-8 fail when they are asked for.
+            self.inputs = tuple(self._port(port) for port in self._session.get_inputs())
+            self.outputs = tuple(self._port(port) for port in self._session.get_outputs())
         except Exception as error:  # ONNX Runtime has no common base class of its errors
             raise _cannot_run("ONNX Runtime", error) from None
-        self.inputs = tuple(self._port(port) for port in self._session.get_inputs())
-        self.outputs = tuple(self._port(port) for port in self._session.get_outputs())
 
     @staticmethod
     def _port(port: Any) -> Port:  # noqa: ANN401 - onnxruntime has no types

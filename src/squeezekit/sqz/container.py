@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from squeezekit.errors import (
     HeadError,
     InputError,
     LengthError,
+    LimitError,
     NotSqzError,
     TrailingBytesError,
     TruncatedError,
@@ -26,8 +28,9 @@ from squeezekit.errors import (
 )
 from squeezekit.files import read_bytes, write_whole
 from squeezekit.sqz import metadata_json
+from squeezekit.sqz.admission import admit
 from squeezekit.sqz.coders import dense, entropy, half, huffman
-from squeezekit.sqz.graph_reader import read_graph
+from squeezekit.sqz.limits import DEFAULT, TRUSTED, Limits
 from squeezekit.sqz.network import Metadata, Network, SharedTensor, Tensor
 from squeezekit.sqz.varint import varint
 
@@ -110,10 +113,11 @@ def encode(network: Network, coder: CoderName = "entropy") -> bytes:
             "dense" stores float32, or float16 where that loses nothing.
 
     Raises:
-        GraphError: where the graph is not one that a `.sqz` may have.
+        GraphError: where the graph is not one that a `.sqz` may have, or does not fit the rest.
         OperatorError: where it has an operator that none may have.
     """
-    read_graph(network.graph, network.tensors)
+    shapes = {name: tensor.shape for name, tensor in network.tensors.items()}
+    admit(network.graph, network.metadata, shapes, 0, TRUSTED)
     records, payloads = [], []
     for name, tensor in network.tensors.items():
         number, (parameters, payload) = _encode_tensor(tensor, coder)
@@ -158,28 +162,39 @@ def _encode_tensor(tensor: Tensor, coder: CoderName) -> tuple[int, tuple[bytes, 
     return _DENSE, dense.encode(tensor)
 
 
-def decode(data: bytes) -> Network:
+def decode(data: bytes, limits: Limits | None = DEFAULT) -> Network:
     """Read a serialized network.
+
+    Args:
+        data: the whole file.
+        limits: that it is held to; None where its maker is trusted.
 
     Raises:
         FormatError: one of its subclasses for each way in which the bytes can be broken.
     """
-    head = read_head(data)
+    until = time.monotonic() + (limits or TRUSTED).seconds
+    head = read_head(data, limits)
     view = memoryview(data)
     for record in head.records:  # all of them first: damage is found before any work is done
         _checked_payload(record, view)
-    return Network(head.graph, _decoded(head.records, view), head.metadata)
+    return Network(head.graph, _decoded(head.records, view, until), head.metadata)
 
 
-def _decoded(records: Sequence[TensorRecord], data: memoryview) -> dict[str, Tensor]:
+def _decoded(records: Sequence[TensorRecord], data: memoryview, until: float) -> dict[str, Tensor]:
     """Every tensor by name, in the order of the file; the coders run without Python's lock."""
+
+    def decoded(record: TensorRecord) -> Tensor:
+        if time.monotonic() > until:
+            raise LimitError("the file takes longer to open than its reader allows")
+        return decode_tensor(record, data)
+
     threads = min(os.cpu_count() or 1, _MOST_THREADS)
     if threads == 1 or sum(record.payload_bytes for record in records) < _THREADS_PAY:
-        return {record.name: decode_tensor(record, data) for record in records}
+        return {record.name: decoded(record) for record in records}
     # The largest first: one that began last would leave the other threads idle.
     order = sorted(records, key=lambda record: record.payload_bytes, reverse=True)
     with ThreadPoolExecutor(threads) as pool:
-        tensors = pool.map(lambda record: decode_tensor(record, data), order)
+        tensors = pool.map(decoded, order)
         found = {record.name: tensor for record, tensor in zip(order, tensors, strict=True)}
     return {record.name: found[record.name] for record in records}
 
@@ -206,12 +221,20 @@ def _checked_payload(record: TensorRecord, data: memoryview) -> memoryview:
     return payload
 
 
-def read_head(data: bytes) -> Head:
+def read_head(data: bytes, limits: Limits | None = DEFAULT) -> Head:
     """Read everything but the payloads, and check that they tile the rest of the file.
+
+    The graph is checked, and what it will cost, so that nothing is decoded of a file that may not
+    be opened.
+
+    Args:
+        data: the whole file.
+        limits: that it is held to; None where its maker is trusted.
 
     Raises:
         FormatError: one of its subclasses.
     """
+    limits = limits or TRUSTED
     if not data.startswith(MAGIC[: max(len(data), 1)]):
         raise NotSqzError("this is not a .sqz file (its first bytes are others)")
     if len(data) < _HEADER.size:
@@ -238,7 +261,9 @@ def read_head(data: bytes) -> Head:
         raise HeadError("the header holds values that no version of the format has")
     if raw_bytes > MOST_HEAD_BYTES:
         raise LengthError(f"a head of {raw_bytes} bytes is more than {MOST_HEAD_BYTES}")
-    return _parse_head(_inflate(stored, raw_bytes), (major, minor), end, size)
+    if raw_bytes > limits.head_bytes:
+        raise LimitError(f"a head of {raw_bytes:,} bytes is more than the reader allows")
+    return _parse_head(_inflate(stored, raw_bytes), (major, minor), end, size, limits)
 
 
 def _inflate(stored: memoryview, size: int) -> bytes:
@@ -252,15 +277,20 @@ def _inflate(stored: memoryview, size: int) -> bytes:
     return raw
 
 
-def _parse_head(raw: bytes, version: tuple[int, int], end: int, size: int) -> Head:
+def _parse_head(raw: bytes, version: tuple[int, int], end: int, size: int, limits: Limits) -> Head:
     reader = _Reader(raw)
-    metadata = metadata_json.from_json(reader.text())
+    limits.check("file_bytes", size, size)
+    text = reader.sized()
+    limits.check("text_bytes", len(text), size)
+    metadata = metadata_json.from_json(_utf8(text))
     after_metadata = reader.position
     graph = bytes(reader.sized())
     after_graph = reader.position
     records = []
     offset, weights, names = end, 0, set[str]()
-    for _ in range(reader.varint(MOST_TENSORS, "tensors")):
+    count = reader.varint(MOST_TENSORS, "tensors")
+    limits.check("tensors", count, size)
+    for _ in range(count):
         record = reader.record(offset)
         if record.name in names:
             raise HeadError(f"two tensors are named {record.name}")
@@ -276,7 +306,7 @@ def _parse_head(raw: bytes, version: tuple[int, int], end: int, size: int) -> He
         raise TrailingBytesError(f"{len(raw) - reader.position} bytes follow the head's records")
     if offset != size:
         raise TrailingBytesError(f"{size - offset} bytes follow the last payload")
-    read_graph(graph, {record.name: record for record in records})
+    admit(graph, metadata, {r.name: r.shape for r in records}, size, limits)
     parts = {
         "metadata": after_metadata,
         "graph": after_graph - after_metadata,
@@ -313,14 +343,8 @@ class _Reader:
     def sized(self) -> bytes:
         return self.take(self.varint(MOST_HEAD_BYTES, "bytes"))
 
-    def text(self) -> str:
-        try:
-            return self.sized().decode()
-        except UnicodeDecodeError:
-            raise HeadError("a text in the head is not UTF-8") from None
-
     def record(self, offset: int) -> TensorRecord:
-        name = self.text()
+        name = _utf8(self.sized())
         number = self.take(1)[0]
         if number not in _CODERS:
             raise CoderError(f"tensor {name} uses coder {number}, which this squeezekit lacks")
@@ -331,6 +355,13 @@ class _Reader:
         (checksum,) = struct.unpack("<I", self.take(4))
         coder = _CODERS[number][0]
         return TensorRecord(name, coder, shape, parameters, offset, payload_bytes, checksum)
+
+
+def _utf8(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise HeadError("a text in the head is not UTF-8") from None
 
 
 def sections(head: Head) -> Iterator[Section]:
@@ -348,8 +379,12 @@ def write(network: Network, path: Path | str, coder: CoderName = "entropy") -> i
     return len(data)
 
 
-def read(path: Path | str) -> Network:
+def read(path: Path | str, limits: Limits | None = DEFAULT) -> Network:
     """Read a `.sqz` file.
+
+    Args:
+        path: of the file.
+        limits: that it is held to; None where its maker is trusted.
 
     Raises:
         InputError: where the file cannot be opened.
@@ -357,7 +392,7 @@ def read(path: Path | str) -> Network:
     """
     data = read_bytes(path)
     try:
-        return decode(data)
+        return decode(data, limits)
     except FormatError as error:
         raise type(error)(f"{path}: {error}") from None
 

@@ -87,7 +87,7 @@ def read_graph(data: bytes, tensors: Mapping[str, object]) -> Graph:
     except MessageError as error:
         raise GraphError(f"the graph is not an ONNX model ({error})") from None
     except UnicodeDecodeError:
-        raise GraphError("a name in the graph is not UTF-8") from None
+        raise GraphError("a text in the graph is not UTF-8") from None
     _check_names(graph, tensors)
     return graph
 
@@ -204,24 +204,24 @@ def _packed(message: Message, reading: _Reading, most: int) -> list[Any]:
 # -------------------------------------------------------------------------------------- messages
 
 _MODEL: _Schema = {
-    1: ("ir_version", _int), 2: ("producer_name", _raw), 3: ("producer_version", _raw),
-    4: ("domain", _raw), 5: ("model_version", _int), 6: ("doc_string", _raw), 7: ("graph", _part),
+    1: ("ir_version", _int), 2: ("producer_name", _text), 3: ("producer_version", _text),
+    4: ("domain", _text), 5: ("model_version", _int), 6: ("doc_string", _text), 7: ("graph", _part),
 }  # fmt: skip
 _OPSET: _Schema = {1: ("domain", _text), 2: ("version", _int)}
-_GRAPH: _Schema = {2: ("name", _raw), 10: ("doc_string", _raw)}
-_VALUE: _Schema = {1: ("name", _text), 2: ("type", _part), 3: ("doc_string", _raw)}
+_GRAPH: _Schema = {2: ("name", _text), 10: ("doc_string", _text)}
+_VALUE: _Schema = {1: ("name", _text), 2: ("type", _part), 3: ("doc_string", _text)}
 _TYPE: _Schema = {1: ("tensor_type", _part)}
 _TENSOR_TYPE: _Schema = {1: ("elem_type", _int), 2: ("shape", _part)}
-_DIM: _Schema = {1: ("dim_value", _int), 2: ("dim_param", _raw)}
+_DIM: _Schema = {1: ("dim_value", _int), 2: ("dim_param", _text)}
 _NODE: _Schema = {
-    3: ("name", _text), 4: ("op_type", _text), 6: ("doc_string", _raw), 7: ("domain", _text),
+    3: ("name", _text), 4: ("op_type", _text), 6: ("doc_string", _text), 7: ("domain", _text),
 }  # fmt: skip
 _ATTRIBUTE: _Schema = {
-    1: ("name", _text), 2: ("f", _float), 3: ("i", _int), 4: ("s", _raw), 13: ("doc_string", _raw),
+    1: ("name", _text), 2: ("f", _float), 3: ("i", _int), 4: ("s", _raw), 13: ("doc_string", _text),
     20: ("type", _int),
 }  # fmt: skip
 _TENSOR: _Schema = {
-    2: ("data_type", _int), 8: ("name", _text), 9: ("raw_data", _raw), 12: ("doc_string", _raw),
+    2: ("data_type", _int), 8: ("name", _text), 9: ("raw_data", _raw), 12: ("doc_string", _text),
 }  # fmt: skip
 
 _FLOAT, _INT32, _INT64, _BOOL = 1, 6, 7, 9

@@ -12,6 +12,11 @@ from squeezekit.sqz.trained_on import TrainedOn
 
 MOST_DEPTH = 64
 """Lists and objects that may lie within one another."""
+MOST_STRINGS = 1 << 16
+"""In a list: labels, ids, lines of provenance."""
+
+MOST_CHARACTERS = 1 << 16
+"""Of a string."""
 
 
 def to_json(metadata: Metadata) -> str:
@@ -122,8 +127,8 @@ class _Object:
 
     def strings(self, key: str) -> tuple[str, ...]:
         value = self._fields.get(key, [])
-        if not isinstance(value, list):
-            raise self._wrong(key, "a list of strings")
+        if not isinstance(value, list) or len(value) > MOST_STRINGS:
+            raise self._wrong(key, f"a list of at most {MOST_STRINGS} strings")
         return tuple(self._string(key, item) for item in value)
 
     def ranges(self, key: str) -> dict[str, Range]:
@@ -155,8 +160,13 @@ class _Object:
     def _string(self, key: str, value: object) -> str:
         if not isinstance(value, str):
             raise self._wrong(key, "a string")
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            raise self._wrong(key, "valid Unicode")
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise self._wrong(key, "valid Unicode") from None
+        if len(value) > MOST_CHARACTERS:
+            raise self._wrong(key, f"a string of at most {MOST_CHARACTERS} characters")
         return value
 
     def _wrong(self, key: str, wanted: str) -> HeadError:
