@@ -267,3 +267,23 @@ def test_the_command_line_takes_each_recipe_to_its_end(shapes, tmp_path):
     assert done.exit_code == 0
     with pytest.raises(InputError, match="starts from trained weights"):
         command("train", "--recipe", "dsd", *options, tmp_path / "none")
+
+
+def test_predict_takes_the_folder_of_a_run(shapes, tmp_path):
+    out, sqz = tmp_path / "run", tmp_path / "run.sqz"
+    network = squeezenet(TINY, labels=("across", "both", "down"))
+    recipe = dataclasses.replace(recipes.plain(), epochs=0, precision="float32")
+    train_run(network, shapes, out, recipe, title="my patterns")
+    assert load_network(out).metadata.title == "my patterns"
+    assert CliRunner().invoke(app, ["export", str(out), str(sqz)]).exit_code == 0
+    answers = []
+    for weights in (out, out / "weights.safetensors", sqz):
+        arguments = ["predict", str(weights), str(shapes / "across" / "0.png"), "--json"]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        answers.append(json.loads(result.stdout)["predictions"][0]["top"])
+    for answer in answers[:2]:
+        assert [top["label"] for top in answer] == [top["label"] for top in answers[2]]
+        assert [top["probability"] for top in answer] == pytest.approx(
+            [top["probability"] for top in answers[2]], abs=1e-5
+        )

@@ -13,10 +13,22 @@ from squeezekit.cli.output import note
 from squeezekit.cli.preprocessing import states_preprocessing
 from squeezekit.runtime.stated import Stated
 
+Runnable = Annotated[
+    Path,
+    typer.Argument(
+        help="A .sqz or .onnx file, or the folder of a training run.", show_default=False
+    ),
+]
+
 
 @states_preprocessing
 def predict(
-    file: Annotated[Path, typer.Argument(help="A .sqz or .onnx file.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A .sqz or .onnx file, or the folder of a training run.", show_default=False
+        ),
+    ],
     images: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -50,7 +62,12 @@ def predict(
 
 @states_preprocessing
 def serve(
-    file: Annotated[Path, typer.Argument(help="A .sqz or .onnx file.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A .sqz or .onnx file, or the folder of a training run.", show_default=False
+        ),
+    ],
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65535)] = 8000,
     workers: Annotated[
@@ -66,12 +83,12 @@ def serve(
     preprocessing: Stated | None = None,
 ) -> None:
     """Classify images over HTTP, until Ctrl-C."""
-    from squeezekit.interop.opening import load
+    from squeezekit.cli.opened import opened
     from squeezekit.serve import Limits
     from squeezekit.serve import serve as serve_http
 
     serve_http(
-        load(file, threads, preprocessing=preprocessing, note=note),
+        opened(file, threads, preprocessing=preprocessing),
         file.name,
         Limits(max_bytes, max_pixels, timeout, max_waiting),
         host=host,

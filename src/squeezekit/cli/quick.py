@@ -73,17 +73,16 @@ def predict(asked: Asked) -> None:
     Raises:
         InputError: where the file, or any of the images, cannot be used; the others are answered.
     """
-    from squeezekit.interop.opening import load
+    from squeezekit.cli.opened import opened
 
     stdin = asked.stdin or asked.images == (_STDIN,)
     named = bool(asked.images) and asked.images != (_STDIN,)
     if named + stdin + (asked.camera is not None) != 1:
         raise InputError("name images or folders, or - for paths from stdin, or a --camera")
     paths = _images_in(asked.images) if named else []
-    classifier = load(
-        asked.file, asked.threads, asked.backend, asked.precision,
-        preprocessing=asked.preprocessing, note=note,
-    )  # fmt: skip
+    classifier = opened(
+        asked.file, asked.threads, asked.backend, asked.precision, asked.preprocessing
+    )
     if stdin:
         _answer_lines(classifier.predict_each(_paths_from_stdin(), asked.top))
     elif asked.camera is not None:
