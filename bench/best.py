@@ -20,7 +20,8 @@ import numpy as np
 from halves import logits_on, pixels_of, published_and_halves
 from record import record
 
-from squeezekit.compression.rounder import Rounder, Rounding, divergence_of
+from squeezekit.compression.best import Best
+from squeezekit.compression.rounder import Rounder, divergence_of
 from squeezekit.evaluation import evaluate
 from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz import container
@@ -41,7 +42,7 @@ def main(data: Path, out: Path) -> None:
     original = evaluate(from_network(network), others)
     reference = logits(network)
     start = time.perf_counter()
-    rounder = Rounder(network, pixels_of(ours, preprocessing), Rounding(mirrored=True))
+    rounder = Rounder(network, pixels_of(ours, preprocessing), Best(mirror=True))
     curvature_seconds = time.perf_counter() - start
     points = []
     for price in PRICES:

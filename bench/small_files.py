@@ -24,7 +24,7 @@ from halves import published_and_halves
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from record import record
 
-from squeezekit.compression.deep import DeepConfig, deep_compression
+from squeezekit.compression.deep import Deep, deep_compression
 from squeezekit.evaluation import evaluate
 from squeezekit.runtime import backends
 from squeezekit.runtime.calibration import calibrated, calibration_images
@@ -85,7 +85,7 @@ def main(data: Path, out: Path) -> None:
     add_sqz(".sqz, Huffman", network, "huffman")
     add_sqz(".sqz, entropy coder", network)
     for bits in (6, 5):
-        config = DeepConfig(densities=None, bits=bits, retrain=None, finetune=None)
+        config = Deep(bits=bits, retrain=None, centroids=None)
         add_sqz(f"--method deep --bits {bits}", deep_compression(network, config)[-1].network)
     record(
         out,

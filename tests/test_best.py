@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from squeezekit.cli.verbs import app
+from squeezekit.compression.best import Best
 from squeezekit.compression.curvature import nats_a_squared_error, weight_fisher
 from squeezekit.compression.layers import layers_of, sampled
 from squeezekit.compression.moments import Moments, shrunk
-from squeezekit.compression.rounder import Point, Rounder, Rounding, divergence_of
+from squeezekit.compression.rounder import Point, Rounder, divergence_of
 from squeezekit.compression.rounding import Problem, round_layer
 from squeezekit.compression.search import CURVE_FACTORS, to_quality, to_size
 from squeezekit.compression.share import share
@@ -198,7 +199,7 @@ def digits(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rounder(digits):
-    return Rounder(*digits, Rounding(positions=16))
+    return Rounder(*digits, Best(positions=16))
 
 
 def test_a_higher_price_gives_fewer_bytes_and_more_divergence(rounder):
@@ -223,7 +224,7 @@ def test_a_point_is_what_its_file_gives(rounder, digits):
 
 
 def test_the_bytes_are_those_of_the_coder_that_is_asked_for(digits):
-    point = Rounder(*digits, Rounding(positions=16, coder="huffman")).round(1e-6)
+    point = Rounder(*digits, Best(positions=16, coder="huffman")).round(1e-6)
     assert len(container.encode(point.network, "huffman")) == point.file_bytes
     assert point.network.metadata.provenance[-1] == "rounded at 1e-06 nats a bit"
 
@@ -302,7 +303,7 @@ def test_networks_from_elsewhere(make, tmp_path):
     onnx.save(make(), path)
     network = load_network(path)
     x = images(64, 32)
-    point = Rounder(network, x, Rounding(positions=32)).round(1e-7)
+    point = Rounder(network, x, Best(positions=32)).round(1e-7)
     back = container.decode(container.encode(point.network, "entropy"))
     original = torch.from_numpy(onnxruntime_outputs(path, x))
     after = torch.from_numpy(from_network(back).logits(x))
@@ -320,7 +321,7 @@ def onnxruntime_outputs(path, x):
 
 def test_prices_must_be_positive():
     with pytest.raises(InputError, match="price"):
-        Rounding(price=0.0)
+        Best(price=0.0)
 
 
 def test_the_command_draws_the_curve(make_images, tmp_path):
@@ -330,9 +331,7 @@ def test_the_command_draws_the_curve(make_images, tmp_path):
     )
     page, out = tmp_path / "curve.html", tmp_path / "small.sqz"
     arguments = ["compress", str(tmp_path / "net.safetensors"), "--data", str(data), "-o", str(out)]
-    wrong = CliRunner().invoke(app, [*arguments, "--curve", str(page)])
-    assert "--method best" in str(wrong.exception)
-    arguments += ["--method", "best", "--curve", str(page), "--json"]
+    arguments += ["--curve", str(page), "--price", "1e-6", "--json"]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     points = json.loads((tmp_path / "curve.json").read_text())["points"]
@@ -340,8 +339,7 @@ def test_the_command_draws_the_curve(make_images, tmp_path):
     prices, sizes = [p["price"] for p in points], [p["file_bytes"] for p in points]
     assert prices == sorted(prices)
     assert sizes == sorted(sizes, reverse=True)
-    usual = sizes[CURVE_FACTORS.index(1.0)]
-    assert abs(out.stat().st_size - usual) < 100  # its history tells the price
+    assert out.stat().st_size == sizes[CURVE_FACTORS.index(1.0)]
     assert "Accuracy" in page.read_text(encoding="utf-8")
 
 

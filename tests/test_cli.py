@@ -70,8 +70,8 @@ def test_the_whole_way(trained, photos, tmp_path):
     sqz = tmp_path / "small.sqz"
     page = tmp_path / "small.html"
     result = run_json(
-        "compress", trained, "-o", sqz, "--data", photos, "--density", "0.4", "--epochs", "30",
-        "--report", page,
+        "compress", trained, "-o", sqz, "--data", photos, "--method", "deep", "--density", "0.4",
+        "--epochs", "30", "--report", page,
     )  # fmt: skip
     assert f"{result['stages'][-1]['top1']:.1f}% right" in page.read_text(encoding="utf-8")
     assert result["file_bytes"] == sqz.stat().st_size == result["stages"][-1]["file_bytes"]
@@ -162,7 +162,7 @@ def test_int8(trained, photos, tmp_path):
     """Compressed with ranges it runs in int8, and in float as before; export adds ranges, too."""
     sqz, onnx, again = (tmp_path / name for name in ("small.sqz", "small.onnx", "again.sqz"))
     result = run_json(
-        "compress", trained, "-o", sqz, "--data", photos, "--method", "best", "--int8"
+        "compress", trained, "-o", sqz, "--data", photos, "--int8"
     )  # fmt: skip
     *_, coded, in_int8 = result["stages"]
     assert (coded["stage"], in_int8["stage"]) == ("coded", "int8")
@@ -271,12 +271,16 @@ def test_damaged_file_in_time(tiny, tmp_path):
         (["train", "--data", "{tmp}/two", "--out", "{tmp}/run", "--set", "epochs=x"], "whole"),
         (["compress", "{tiny}", "-o", "{tmp}/out.zip"], ".sqz"),
         (["compress", "{tiny}", "-o", "{tmp}/no/out.sqz"], "no folder"),
-        (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--bits", "40"], "bits"),
-        (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--density", "2"], "density"),
-        (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--density", "table1"], "Table 1"),
+        (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--method", "deep", "--bits", "40"], "16"),
+        (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--bits", "4"], "--method deep"),
+        (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--method", "deep", "--density", "2"], "1,"),
+        (
+            ["compress", "{tiny}", "-o", "{tmp}/x.sqz", "--method", "deep", "--density", "table1"],
+            "Table 1",
+        ),
         (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--method", "magic"], "magic"),
         (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--coder", "morse"], "morse"),
-        (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--int8"], "needs --data"),
+        (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--int8"], "int8 needs photos"),
         (["export", "{tiny}", "{tmp}/out.pdf"], "must end in"),
         (["export", "{tiny}", "{tmp}/out.onnx", "--int8"], "--int8 --data"),
         (["predict", "{tiny}"], "name images"),

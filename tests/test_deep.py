@@ -7,8 +7,9 @@ import pytest
 from test_loop import RECIPE, data, image_set, small_network  # noqa: F401 - fixtures
 
 from squeezekit.compression import deep
-from squeezekit.compression.deep import DeepConfig, deep_compression, pruned
+from squeezekit.compression.deep import Deep, deep_compression
 from squeezekit.compression.prune import prune
+from squeezekit.compression.pruning import pruned
 from squeezekit.compression.retraining import retrained, with_scaled_dropout
 from squeezekit.compression.share import share, with_mantissa, with_rounded_tables
 from squeezekit.errors import InputError
@@ -23,9 +24,9 @@ from squeezekit.trainable.network import TorchClassifier, TrainableNetwork
 from squeezekit.training.loop import fit
 
 DENSITIES = {"conv1.weight": 0.5, "conv2.weight": 0.5}
-CONFIG = DeepConfig(
-    densities=DENSITIES, rounds=2, bits=3, retrain=dataclasses.replace(RECIPE, epochs=2),
-    finetune=dataclasses.replace(RECIPE, epochs=2, learning_rate=0.002),
+CONFIG = Deep(
+    density=DENSITIES, rounds=2, bits=3, retrain=dataclasses.replace(RECIPE, epochs=2),
+    centroids=dataclasses.replace(RECIPE, epochs=2, learning_rate=0.002),
 )  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def stages(trained, data, image_set):  # noqa: F811
     def measure(network):
         return evaluate(TorchClassifier(network), image_set)
 
-    return deep_compression(trained, CONFIG, data, measure)
+    return deep_compression(trained, CONFIG, data, measure).list
 
 
 def zeros(network):
@@ -75,7 +76,7 @@ def test_zeros_stay_zeros_to_the_end(stages):
 
 def test_levels_stay_while_centroids_move(stages, data):  # noqa: F811
     network = share(stages[1].network, 3)
-    tuned = retrained(network, data, CONFIG.finetune)
+    tuned = retrained(network, data, CONFIG.centroids)
     for name in DENSITIES:
         before, after = network.tensors[name], tuned.tensors[name]
         assert np.array_equal(before.levels, after.levels)
@@ -95,7 +96,7 @@ def test_biases_stay_plain_and_the_provenance_tells(stages):
 
 
 def test_without_data_nothing_is_trained(trained):
-    stages = deep_compression(trained, CONFIG)
+    stages = deep_compression(trained, CONFIG).list
     once = prune(trained, DENSITIES)
     expected = fold_batch_norm(once).values()
     assert all(np.array_equal(stages[1].network.values()[n], v) for n, v in expected.items())
@@ -104,17 +105,17 @@ def test_without_data_nothing_is_trained(trained):
 
 def test_without_densities_zeros_are_kept_and_none_added(trained):
     network = prune(fold_batch_norm(trained), DENSITIES)
-    stages = deep_compression(network, DeepConfig(bits=5))
+    stages = deep_compression(network, Deep(bits=5)).list
     for stage in stages:
         assert all(np.array_equal(zeros(stage.network)[n], m) for n, m in zeros(network).items())
 
 
 def test_one_density_spares_what_uniform_spares(trained):
-    assert pruned(trained, DeepConfig(densities=0.1)).nonzero == trained.nonzero  # all are tiny
+    assert pruned(trained, Deep(density=0.1)).nonzero == trained.nonzero  # all are tiny
 
 
 def test_the_pipeline_is_deterministic(trained, data, stages):  # noqa: F811
-    again = deep_compression(trained, CONFIG, data)
+    again = deep_compression(trained, CONFIG, data).list
     assert container.encode(again[-1].network) == container.encode(stages[-1].network)
 
 
@@ -166,13 +167,14 @@ def test_rounded_centroids_may_merge():
 def test_the_papers_presets_keep_what_table_1_keeps(config):
     network = create("squeezenet-1.0")
     biases = sum(t.size for name, t in network.tensors.items() if name.endswith(".bias"))
-    kept = prune(network, config.densities)
+    kept = prune(network, config.density)
     weights = sum(np.count_nonzero(kept.tensors[name]) for name in weight_names(network))
     assert weights + biases == 421_098
 
 
 @pytest.mark.parametrize(
-    ("model", "config"), [("squeezenet-digits", deep.digits()), ("squeezenet-1.1", deep.standard())]
+    ("model", "config"),
+    [("squeezenet-digits", deep.digits()), ("squeezenet-1.1", Deep(density=0.33))],
 )
 def test_other_presets_fit_their_networks(model, config):
     network = create(model, classes=10)
@@ -181,7 +183,10 @@ def test_other_presets_fit_their_networks(model, config):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"rounds": 0}, "at least 1 round"), ({"mantissa_bits": 0}, "mantissa_bits must be 1 to 23")],
+    [
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"mantissa_bits": 0}, "mantissa_bits must be 1 to 23"),
+    ],
 )
 def test_wrong_settings_are_errors(changes, message):
     with pytest.raises(InputError, match=message):

@@ -10,10 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from squeezekit.cli.verbs import app
-from squeezekit.compression import deep, methods
-from squeezekit.compression.deep import deep_config
-from squeezekit.compression.methods import METHODS, Asked, named
+from squeezekit.compression.best import Best
+from squeezekit.compression.deep import Deep
+from squeezekit.compression.front import compress
+from squeezekit.compression.methods import METHODS, named
 from squeezekit.compression.prune import prune
+from squeezekit.compression.pruning import Prune
+from squeezekit.compression.svd import Svd
+from squeezekit.compression.work import Work
 from squeezekit.errors import InputError
 from squeezekit.interop import safetensors_file
 from squeezekit.models.alexnet import AlexNetConfig, alexnet
@@ -27,51 +31,72 @@ from squeezekit.sqz.nodes import weight_names
 NETWORK = create("squeezenet-digits", labels=("cat", "dog"))
 
 
+def stages_of(config):
+    return config.compressed(NETWORK, None, Work(), silent).list
+
+
 @pytest.mark.parametrize(
-    ("name", "asked"),
-    [
-        ("deep", Asked(density="0.3", bits=4)),
-        ("prune", Asked(density="0.3")),
-        ("svd", Asked(energy=0.6)),
-        ("svd", Asked(target_bytes=120_000)),
-    ],
+    "config",
+    [Deep(density=0.3, bits=4), Prune(density=0.3), Svd(energy=0.6), Svd(target_bytes=120_000)],
 )
-def test_each_method_ends_in_a_smaller_file(name, asked):
-    stages = named(name)(NETWORK, asked, None, silent)
+def test_each_method_ends_in_a_smaller_file(config):
+    stages = stages_of(config)
     assert stages[0].name == "float32"
     last = stages[-1]
-    assert last.file_bytes == len(container.encode(last.network, asked.coder))
+    assert last.file_bytes == len(container.encode(last.network, config.coder))
     assert last.file_bytes < 0.9 * stages[0].file_bytes
-    if asked.target_bytes is not None:
-        assert len(container.encode(last.network, "dense")) <= asked.target_bytes
+    if isinstance(config, Svd) and config.target_bytes is not None:
+        assert len(container.encode(last.network, "dense")) <= config.target_bytes
 
 
 def test_svd_is_five_times_smaller_where_nothing_is_asked_for():
-    first, factored, _ = named("svd")(NETWORK, Asked(), None, silent)
+    first, factored, _ = stages_of(Svd())
     assert 5 <= first.file_bytes / factored.file_bytes < 5.7
 
 
 def test_pruning_keeps_floats():
-    last = named("prune")(NETWORK, Asked(density="0.3"), None, silent)[-1].network
+    last = stages_of(Prune(density=0.3))[-1].network
     dense = fold_batch_norm(NETWORK)
     for name in weight_names(last):
         kept = last.tensors[name] != 0
         assert np.array_equal(last.tensors[name][kept], tensor_values(dense.tensors[name])[kept])
 
 
+def test_methods_are_known_by_name():
+    assert {name: named(name) for name in METHODS} == METHODS
+    with pytest.raises(InputError, match="did you mean svd"):
+        named("sdv")
+    with pytest.raises(InputError, match="use best, deep, prune, svd"):
+        named("magic")
+
+
 @pytest.mark.parametrize(
-    ("name", "asked", "message"),
+    ("make", "message"),
     [
-        ("sdv", Asked(), "did you mean svd"),
-        ("magic", Asked(), "use best, deep, prune, svd"),
-        ("prune", Asked(), "needs --data to retrain on, or a --density"),
-        ("svd", Asked(energy=0.5, target_bytes=9), "ask for one of them"),
-        ("svd", Asked(energy=2.0), "at most 1, not 2"),
+        (lambda: Svd(energy=0.5, target_bytes=9), "energy and target_bytes exclude each other"),
+        (lambda: Svd(energy=2.0), "at most 1, not 2"),
+        (lambda: Prune(density=0.0), "density must be above 0"),
+        (lambda: Prune(density={"a": 1.5}), "the density of a must be above 0"),
+        (lambda: Prune(epochs=-1), "epochs must be at least 0"),
+        (lambda: Deep(bits=40), "bits must be 1 to 16, not 40"),
+        (lambda: Deep(bits={"a": 0}), "bits must be 1 to 16, not 0"),
+        (lambda: Deep(init="middle"), "init must be linear or density or random"),
+        (lambda: Best(target_bytes=9, max_drop=1.0), "target_bytes and max_drop exclude"),
+        (lambda: Best(price=1e-7, max_divergence=0.1), "max_divergence and price exclude"),
+        (lambda: Best(minutes=1, epochs=1), "minutes and epochs exclude each other"),
+        (lambda: Best(finetune="photos"), "by minutes or epochs"),
+        (lambda: Best(target_bytes=0), "target_bytes must be at least 1"),
+        (lambda: Best(coder="morse"), "no coder 'morse'"),
+        (lambda: Best(seed=-1), "seed must be at least 0"),
+        (lambda: stages_of(Prune()), "needs photos to retrain on, or a density"),
+        (lambda: stages_of(Prune(density=0.3, epochs=3)), "epochs says what to do with photos"),
+        (lambda: stages_of(Best(target_bytes=9)), "target_bytes says what to do with photos"),
     ],
 )
-def test_wrong_wishes_are_one_sentence(name, asked, message):
-    with pytest.raises(InputError, match=message):
-        named(name)(NETWORK, asked, None, silent)
+def test_wrong_wishes_are_one_sentence(make, message):
+    with pytest.raises(InputError, match=message) as found:
+        make()
+    assert "--" not in str(found.value)
 
 
 @pytest.mark.parametrize("name", ["prune", "svd"])
@@ -93,14 +118,13 @@ def test_the_command_retrains_and_measures(make_images, tmp_path, name):
 def test_alexnet_gets_the_densities_and_bits_of_its_paper():
     """Han et al. 2016, table 4: 6.7 M of 61 M weights are left, 11%."""
     network = create("alexnet")
-    config = deep_config(network)
-    assert config.densities == deep.alexnet().densities
+    config = Deep().fitting(network, retrains=True)
     assert config.bits["conv3.weight"] == 8 and config.bits["fc7.weight"] == 5  # noqa: PT018
     sizes = {name: network.tensors[name].size for name in weight_names(network)}
-    left = sum(config.densities[name] * size for name, size in sizes.items())
+    left = sum(config.density[name] * size for name, size in sizes.items())
     assert left == pytest.approx(6.7e6, rel=0.02)
-    assert deep_config(network, bits=4, density="0.2").densities == 0.2
-    assert deep_config(network, retrain=False).densities is None
+    assert Deep(bits=4, density=0.2).fitting(network, retrains=True).density == 0.2
+    assert Deep().fitting(network, retrains=False).density is None
 
 
 def test_alexnet_with_batch_norms_folds_to_the_same_layers():
@@ -116,12 +140,11 @@ def test_alexnet_with_batch_norms_folds_to_the_same_layers():
 
 def test_the_example_in_contributing_is_a_method():
     text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    code = re.search(r"```python\n(def coarse.*?)```", text, re.DOTALL)[1]
-    assert len(code.splitlines()) == 8
-    from squeezekit.compression.share import with_mantissa
-
-    space = {**vars(methods), "with_mantissa": with_mantissa}
-    exec(code, space)
-    stages = space["coarse"](NETWORK, Asked(), None, silent)
-    assert stages[-1].file_bytes < 0.5 * stages[0].file_bytes
+    code = re.search(r"```python\n(@dataclass.*?class Coarse.*?)```", text, re.DOTALL)[1]
+    space = {}
+    imports = re.search(r"```python\n(from .*?)```", text, re.DOTALL)[1]
+    exec(imports + code, space)
+    assert len(code.splitlines()) <= 16
+    small = compress(NETWORK, config=space["Coarse"](mantissa_bits=4))
+    assert small.file_bytes < 0.5 * small.stages[0].file_bytes
     assert "coarse" not in METHODS

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from squeezekit.cli.verbs import app
 from squeezekit.compression import recovery
 from squeezekit.compression.prune import prune, uniform
-from squeezekit.compression.recovery import Effort, forget, left_by
+from squeezekit.compression.recovery import Effort
+from squeezekit.compression.work import Work
 from squeezekit.data.dataset import unlabelled
 from squeezekit.errors import InputError
 from squeezekit.interop import safetensors_file
@@ -20,6 +21,7 @@ from squeezekit.models.fold import fold_batch_norm
 from squeezekit.models.squeezenet import squeezenet, v1_1
 from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.images import default_preprocessing
+from squeezekit.sqz import container
 from squeezekit.training import recipe as recipes
 from squeezekit.training.batches import TrainingData
 
@@ -74,7 +76,7 @@ def test_what_answers_like_the_original_already_has_nothing_to_learn(photos, net
 
 def test_an_interrupted_training_goes_on_to_the_same_bits(photos, networks, tmp_path):
     original, pruned = networks
-    images, base = unlabelled(photos), tmp_path / "out.sqz.training"
+    images, work = unlabelled(photos), Work(tmp_path / "out.sqz.work")
     whole, _ = recovered(pruned, original, images, Effort(epochs=3))
 
     def stop(task, done, total):
@@ -82,27 +84,27 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(photos, networks, tmp_
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        recovered(pruned, original, images, Effort(epochs=3), checkpoint=base, progress=stop)
-    assert left_by(base)
+        recovered(pruned, original, images, Effort(epochs=3), work=work, progress=stop)
+    assert work.files()
     # Another start does not go on from it.
-    other, _ = recovered(original, original, images, Effort(epochs=1), checkpoint=base)
+    other, _ = recovered(original, original, images, Effort(epochs=1), work=work)
     assert other.nonzero > pruned.nonzero
-    resumed, _ = recovered(pruned, original, images, Effort(epochs=3), checkpoint=base)
+    resumed, _ = recovered(pruned, original, images, Effort(epochs=3), work=work)
     for name, values in whole.values().items():
         np.testing.assert_array_equal(resumed.values()[name], values)
-    forget(base)
-    assert not list(tmp_path.glob("out.sqz.training*"))
+    work.forget()
+    assert not list(tmp_path.glob("out.sqz.*"))
 
 
 def test_minutes_become_images_and_epochs_once(photos, networks, tmp_path, monkeypatch):
     original, pruned = networks
-    images, base = unlabelled(photos), tmp_path / "out.sqz.training"
+    images, work = unlabelled(photos), Work(tmp_path / "out.sqz.work")
     monkeypatch.setattr(recovery, "_seconds_an_image", lambda *_: 2.0)
     assert recovered(pruned, original, images, Effort(minutes=0.8))[1].startswith("2 epochs")
-    _, how = recovered(pruned, original, images, Effort(minutes=0.2), checkpoint=base)
+    _, how = recovered(pruned, original, images, Effort(minutes=0.2), work=work)
     assert how == "1 epochs of recovery on 6 images"
     monkeypatch.setattr(recovery, "_seconds_an_image", lambda *_: 0.1)  # quicker, afterwards
-    _, again = recovered(pruned, original, images, Effort(minutes=0.2), checkpoint=base)
+    _, again = recovered(pruned, original, images, Effort(minutes=0.2), work=work)
     assert again == how
 
 
@@ -131,11 +133,11 @@ def test_the_command_trains_on_what_it_is_given(make_images, photos, networks, t
     network = create("squeezenet-digits", labels=("a", "b"))
     safetensors_file.write(network, weights)
     out = tmp_path / "out.sqz"
-    arguments = ["compress", str(weights), "--data", str(data), "--method", "best", "-o", str(out)]
+    arguments = ["compress", str(weights), "--data", str(data), "-o", str(out), "--price", "1e-6"]
     result = CliRunner().invoke(app, [*arguments, "--finetune", str(photos)])
     assert isinstance(result.exception, InputError)
-    assert "--minutes or --epochs" in str(result.exception)
+    assert "by minutes or epochs" in str(result.exception)
     result = CliRunner().invoke(app, [*arguments, "--finetune", str(photos), "--epochs", "1"])
     assert result.exit_code == 0, result.output
-    assert out.exists()
-    assert not left_by(out.with_name("out.sqz.training"))
+    assert [path.name for path in tmp_path.glob("out.sqz*")] == ["out.sqz"]
+    assert "1 epochs of recovery on 12 images" in container.read(out).metadata.provenance

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from squeezekit.cli.method_options import densities
 from squeezekit.cli.verbs import app
-from squeezekit.compression.deep import deep_config
 from squeezekit.compression.prune import prune
 from squeezekit.compression.sensitivity import Sensitivity, sensitivity
 from squeezekit.errors import InputError
@@ -76,8 +76,7 @@ def test_the_command_feeds_compress(make_images, tmp_path):
     content = json.loads(out.read_text())
     assert json.loads(result.stdout)["densities"] == content["densities"]
     assert "Which layers" in page.read_text(encoding="utf-8")
-    config = deep_config(network, density=str(out))
-    assert config.densities == content["densities"]
+    assert densities(str(out)) == content["densities"]
     assert "Chosen" in CliRunner().invoke(app, arguments).stdout
     wrong = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "d.txt")])
     assert "must end in .json" in str(wrong.exception)
@@ -87,4 +86,4 @@ def test_the_command_feeds_compress(make_images, tmp_path):
 def test_a_file_without_densities_is_an_error(tmp_path, text):
     (tmp_path / "d.json").write_text(text)
     with pytest.raises(InputError, match="does not hold densities"):
-        deep_config(create("squeezenet-digits"), density=str(tmp_path / "d.json"))
+        densities(str(tmp_path / "d.json"))

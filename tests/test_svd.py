@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from squeezekit.compression.low_rank import factored, ranks_by_bytes, ranks_by_energy, spectra
 from squeezekit.compression.share import share
-from squeezekit.compression.svd import factored, ranks_by_bytes, ranks_by_energy, spectra
 from squeezekit.errors import InputError
 from squeezekit.models.alexnet import AlexNetConfig, alexnet
 from squeezekit.models.builder import GraphBuilder, gaussian

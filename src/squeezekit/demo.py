@@ -181,7 +181,7 @@ def _compressed(
         return evaluate(from_network(network), held_out)
 
     data = TrainingData(train, network.metadata.preprocessing)
-    return deep.deep_compression(network, deep.digits(), data, measure, progress)
+    return deep.deep_compression(network, deep.digits(), data, measure, progress).list
 
 
 def _top1(stage: Stage) -> float:

@@ -17,6 +17,7 @@ from squeezekit.cli import (
     training,
 )
 from squeezekit.cli.common import app
+from squeezekit.cli.method_options import MethodCommand
 
 __all__ = ["app"]
 
@@ -52,4 +53,4 @@ for verb in (
     reproducing.reproduce,
     benchmarking.bench,
 ):
-    app.command()(verb)
+    app.command(cls=MethodCommand if verb is compressing.compress else None)(verb)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from squeezekit.compression.checks import share_of_all
 from squeezekit.errors import InputError
 from squeezekit.sqz.network import Floats, Network, SharedTensor, Tensor, tensor_values
 from squeezekit.sqz.nodes import weight_names
@@ -54,7 +55,7 @@ def uniform(network: Network, density: float) -> dict[str, float]:
     (Han et al. 2015, figure 6). So do tensors with fewer than `TINY_SIZE` weights, which would
     save a few bytes and may be all that joins two layers.
     """
-    _check_density("every tensor", density)
+    share_of_all("the density", density)
     return dict.fromkeys(_prunable(network), density)
 
 
@@ -70,7 +71,7 @@ def layer_adaptive(network: Network, density: float) -> dict[str, float]:
         network: whose tensors to compare.
         density: share of the weights of all these tensors to keep, in (0, 1].
     """
-    _check_density("every tensor", density)
+    share_of_all("the density", density)
     scores = {}
     for name in _prunable(network):
         squares = np.sort(tensor_values(network.tensors[name]).astype(np.float64).ravel() ** 2)
@@ -115,14 +116,7 @@ def prune(network: Network, densities: Mapping[str, float]) -> Network:
     Raises:
         InputError: for a name that is no weight tensor of the network, or a density outside (0, 1].
     """
-    known = weight_names(network)
-    for name, density in densities.items():
-        if name not in known:
-            raise InputError(
-                f"cannot prune {name!r}: it is not a weight of {network.metadata.name} "
-                f"(which has {', '.join(known[:3])}, ...)"
-            )
-        _check_density(name, density)
+    _check_densities(network, densities)
     return network.with_tensors(
         {
             name: prune_tensor(network.tensors[name], density)
@@ -130,6 +124,39 @@ def prune(network: Network, densities: Mapping[str, float]) -> Network:
             if density < 1.0
         }
     )
+
+
+def falling_densities(
+    network: Network, densities: Mapping[str, float], rounds: int
+) -> list[dict[str, float]]:
+    """The densities of each round of pruning, down to the last one's `densities`.
+
+    A tensor falls by equal ratios (Han et al. 2015, section 3.4) from the density that it has: from
+    1, a network that is pruned already would lose nothing until the last round, and there all at
+    once. No density rises.
+
+    Args:
+        network: to prune.
+        densities: in (0, 1], by tensor name.
+        rounds: at least 1.
+
+    Raises:
+        InputError: as `prune` does.
+    """
+    _check_densities(network, densities)
+    first = {
+        name: np.count_nonzero(tensor_values(network.tensors[name])) / network.tensors[name].size
+        for name in densities
+    }
+    return [
+        {
+            name: first[name] * min(density / first[name], 1.0) ** (i / rounds)
+            if first[name] > 0
+            else density
+            for name, density in densities.items()
+        }
+        for i in range(1, rounds + 1)
+    ]
 
 
 def prune_tensor(tensor: Tensor, density: float) -> Tensor:
@@ -151,6 +178,12 @@ def _largest(values: Floats, count: int) -> npt.NDArray[np.bool_]:
     return keep.reshape(values.shape)
 
 
-def _check_density(name: str, density: float) -> None:
-    if not 0.0 < density <= 1.0:
-        raise InputError(f"the density of {name} must be above 0 and at most 1, not {density}")
+def _check_densities(network: Network, densities: Mapping[str, float]) -> None:
+    known = weight_names(network)
+    for name, density in densities.items():
+        if name not in known:
+            raise InputError(
+                f"cannot prune {name!r}: it is not a weight of {network.metadata.name} "
+                f"(which has {', '.join(known[:3])}, ...)"
+            )
+        share_of_all(f"the density of {name}", density)

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
-import hashlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from squeezekit.compression.retraining import retrained
+from squeezekit.compression.work import Work, digest
 from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
-from squeezekit.files import write_whole
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz.network import Network
 from squeezekit.training import recipe as recipes
 from squeezekit.training.batches import TrainingData
-from squeezekit.training.checkpoint import Checkpoints
 from squeezekit.training.recipe import Recipe
 
 _PROBE_BATCHES = 8
@@ -55,7 +51,7 @@ def recovered(
     *,
     decode: Callable[[ImageSet], TrainingData],
     seed: int = 0,
-    checkpoint: Path | None = None,
+    work: Work | None = None,
     progress: Progress = silent,
 ) -> tuple[Network, str]:
     """Distil the original into what is left of it, without labels (`recipes.recover`).
@@ -67,81 +63,42 @@ def recovered(
         effort: how long.
         decode: makes training data of images (`Task.decoded`).
         seed: of their order and crops.
-        checkpoint: what the files' names begin with that hold the state of every minute, and
-            what minutes were turned into. The same training goes on from them; whoever is done
-            removes them (`forget`).
+        work: keeps the state of every minute, and what minutes were turned into; the same
+            training goes on from them.
         progress: told of training.
 
     Returns:
         The trained network, and what was done, in a few words.
 
     Raises:
-        InputError: where no image can be read, or the checkpoint is of other images.
+        InputError: where no image can be read.
     """
-    if checkpoint is not None:
-        checkpoint = checkpoint.with_name(f"{checkpoint.name}-{_digest(network, effort)}.pt")
+    work = work or Work()
     recipe = dataclasses.replace(recipes.recover(), seed=seed)
     if effort.epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=effort.epochs)
     else:
         assert effort.minutes is not None
-        epochs, count = _plan(
-            network, original, images, recipe, 60 * effort.minutes, checkpoint, progress
-        )
+        paths = [str(path) for path in images.paths]
+        key = digest("plan", network, original, recipe, effort, paths)
+        kept = work.read(key, "json")
+        if kept is None:
+            speed = _seconds_an_image(network, original, images, recipe, progress)
+            kept = json.dumps(_plan(60 * effort.minutes / speed, len(images), recipe)).encode()
+            work.keep(key, "json", kept)
+        epochs, count = json.loads(kept)
         recipe = dataclasses.replace(recipe, epochs=epochs)
         images = _some(images, count, seed)
     data = decode(images)
-    checkpoints = None if checkpoint is None else Checkpoints(checkpoint, resume=True)
+    checkpoints = work.checkpoints("recovery", network, original, recipe, data.fingerprint)
     trained = retrained(network, data, recipe, original, checkpoints=checkpoints, progress=progress)
     return trained, f"{recipe.epochs} epochs of recovery on {data.images} images"
 
 
-def left_by(checkpoint: Path) -> list[Path]:
-    """The files that a training would go on from."""
-    return sorted(checkpoint.parent.glob(f"{glob.escape(checkpoint.name)}-????????.pt*"))
-
-
-def forget(checkpoint: Path) -> None:
-    """Remove them."""
-    for path in left_by(checkpoint):
-        path.unlink(missing_ok=True)
-
-
-def _digest(network: Network, effort: Effort) -> str:
-    """Of where a training starts: another start must not go on from its checkpoint."""
-    found = hashlib.sha256(repr(effort).encode())
-    for name, values in network.values().items():
-        found.update(name.encode() + values.tobytes())
-    return found.hexdigest()[:8]
-
-
-def _plan(
-    network: Network,
-    original: Network,
-    images: ImageSet,
-    recipe: Recipe,
-    seconds: float,
-    checkpoint: Path | None,
-    progress: Progress,
-) -> tuple[int, int]:
-    """Epochs, and images in each, that take so long; the same as before the interruption."""
-    kept = None if checkpoint is None else _plan_beside(checkpoint)
-    if checkpoint is not None and checkpoint.exists() and kept is not None and kept.exists():
-        try:
-            plan = json.loads(kept.read_text(encoding="utf-8"))
-            return int(plan["epochs"]), int(plan["images"])
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{kept} is damaged: delete it, and {checkpoint}") from None
-    total = seconds / _seconds_an_image(network, original, images, recipe, progress)
-    epochs = max(round(total / len(images)), 1)
-    count = max(min(int(total / epochs), len(images)), recipe.batch)
-    if kept is not None:
-        write_whole(kept, json.dumps({"epochs": epochs, "images": count}).encode())
-    return epochs, count
-
-
-def _plan_beside(checkpoint: Path) -> Path:
-    return checkpoint.with_name(checkpoint.name + ".json")
+def _plan(total: float, images: int, recipe: Recipe) -> tuple[int, int]:
+    """Epochs, and images in each, that are so many in all."""
+    epochs = max(round(total / images), 1)
+    return epochs, max(min(int(total / epochs), images), recipe.batch)
 
 
 def _seconds_an_image(

@@ -7,23 +7,25 @@ Layer after layer, each made to give what the original gives from inputs that ar
 from __future__ import annotations
 
 import itertools
-import math
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from squeezekit.compression.best import ROUNDING, Best
 from squeezekit.compression.curvature import nats_a_squared_error, weight_fisher
 from squeezekit.compression.layers import Layer, layers_of, sampled
 from squeezekit.compression.moments import Moments, damped, shrunk
 from squeezekit.compression.rounding import Problem, Rounded, round_layer
 from squeezekit.compression.share import with_mantissa, with_rounded_tables
+from squeezekit.compression.work import Work, digest
 from squeezekit.errors import InputError
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import Progress, silent
 from squeezekit.sqz import container
-from squeezekit.sqz.container import CoderName
 from squeezekit.sqz.network import Floats, Network, SharedTensor, unshared
 from squeezekit.sqz.nodes import Node
 from squeezekit.trainable.network import TrainableNetwork
@@ -33,39 +35,6 @@ from squeezekit.training.losses import distillation_loss
 SURE, SURE_TEMPERATURE = 0.85, 2.0
 """A network gives the images it was trained on such a probability, on average, or more. Its outputs
 then say too little of where it will doubt with other images, unless they are softened."""
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """How a network is rounded.
-
-    Attributes:
-        price: of a bit, in nats of Kullback-Leibler divergence of the outputs; None takes 0.06
-            divided by the number of weights, times the temperature's square.
-        temperature: that softens the outputs which are to stay as they are; None takes 1, or
-            SURE_TEMPERATURE where the network is SURE of the images.
-        positions: of each layer's output that an image contributes to the statistics.
-        mirrored: look at each image mirrored too, as photos may well be: twice the time.
-        sweeps: of coordinate descent.
-        mantissa_bits: of the values of levels, and of biases, at most.
-        coder: of the files whose bytes are counted.
-        batch: images at a time.
-        seed: of sampled positions and classes.
-    """
-
-    price: float | None = None
-    temperature: float | None = None
-    positions: int = 600
-    mirrored: bool = False
-    sweeps: int = 2
-    mantissa_bits: int = 10
-    coder: CoderName = "entropy"
-    batch: int = 25
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.price is not None and not 0 < self.price < math.inf:
-            raise InputError(f"the price of a bit must be above 0, not {self.price}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,36 +82,49 @@ class Rounder:
         self,
         network: Network,
         images: Floats,
-        config: Rounding | None = None,
+        config: Best | None = None,
         progress: Progress = silent,
+        work: Work | None = None,
     ) -> None:
-        """Measure the curvature; takes about as long as training on the images once.
+        """Look at the network.
 
         Args:
             network: batch norms are folded, and shared weights taken apart.
             images: (N, C, H, W), prepared; a few hundred, of the kind that the network is for.
             config: how to round.
             progress: told of the images and layers done.
+            work: keeps each rounding, and has those that an interrupted compression made.
 
         Raises:
             InputError: where the network has no layer that can be rounded.
         """
         keep_freed_memory()
-        self.config = config or Rounding()
+        self.config = config or Best()
         self.network = unshared(fold_batch_norm(network))
         self._progress = progress
         self._images = torch.from_numpy(images)
-        if self.config.mirrored:
+        if self.config.mirror:
             self._images = torch.cat([self._images, self._images.flip(3)])
         self._net = TrainableNetwork(self.network).eval()
         self._layers = layers_of(self._net)
         if not self._layers:
             raise InputError(f"{network.metadata.name} has no layer whose weights can be rounded")
         self.temperature = self.config.temperature or self._usual_temperature()
-        self._fisher = weight_fisher(
+        self._work = work or Work()
+
+    @cached_property
+    def _fisher(self) -> dict[str, Tensor]:
+        """The curvature; takes about as long as training on the images once."""
+        return weight_fisher(
             self._net, self._layers, self._images, temperature=self.temperature,
-            batch=self.config.batch, seed=self.config.seed, progress=progress,
+            batch=self.config.batch, seed=self.config.seed, progress=self._progress,
         )  # fmt: skip
+
+    @cached_property
+    def _digest(self) -> str:
+        """Of all that a rounding follows from, but the price."""
+        how = [getattr(self.config, name) for name in ROUNDING]
+        return digest(self.network, self._images.numpy(), how, torch.get_num_threads())
 
     @torch.no_grad()
     def _usual_temperature(self) -> float:
@@ -153,16 +135,31 @@ class Rounder:
 
     @property
     def usual_price(self) -> float:
-        """What `Rounding.price` is where it is None."""
+        """What `Best.price` is where it is None."""
         return self.config.price or 0.06 * self.temperature**2 / self.network.parameters
 
-    @torch.no_grad()
     def round(self, price: float) -> Point:
         """Round all layers.
 
         Args:
             price: of a bit, in nats.
         """
+        key = "" if self._work.folder is None else digest(self._digest, price)
+        kept, divergence = (self._work.read(key, kind) for kind in ("sqz", "json"))
+        if kept is not None and divergence is not None:
+            return Point(container.decode(kept), len(kept), price, float(json.loads(divergence)))
+        with torch.enable_grad():
+            _ = self._fisher
+        network, divergence_nats = self._rounded_network(price)
+        encoded = container.encode(network, self.config.coder)
+        if key:
+            self._work.keep(key, "sqz", encoded)
+            self._work.keep(key, "json", json.dumps(divergence_nats).encode())
+        return Point(network, len(encoded), price, divergence_nats)
+
+    @torch.no_grad()
+    def _rounded_network(self, price: float) -> tuple[Network, float]:
+        """And the divergence of its outputs, in nats an image."""
         rounded_net = TrainableNetwork(self.network).eval()
         generator = torch.Generator().manual_seed(self.config.seed)
         parts = [_Part(part) for part in torch.split(self._images, self.config.batch)]
@@ -190,8 +187,7 @@ class Rounder:
         }
         network = self.network.with_tensors({**tensors, **biases})
         network = with_rounded_tables(network, self.config.mantissa_bits)
-        network = network.with_step(f"rounded at {price:.2g} nats a bit")
-        return Point(network, len(container.encode(network, self.config.coder)), price, divergence)
+        return network.with_step(f"rounded at {price:.2g} nats a bit"), divergence
 
     def _rounded(
         self,

@@ -4,89 +4,128 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from squeezekit.compression.curve import CurvePoint
 from squeezekit.compression.rounder import Point, Rounder
 from squeezekit.errors import InputError
 from squeezekit.evaluation import Evaluation
 from squeezekit.sqz.network import Network
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """How good a network is at a number of bytes.
-
-    Attributes:
-        price: of a bit, in nats.
-        file_bytes: of its `.sqz`.
-        divergence: see `Point`.
-        top1, top5: accuracy on held-out images, in percent.
-    """
-
-    price: float
-    file_bytes: int
-    divergence: float
-    top1: float
-    top5: float
-
 
 CURVE_FACTORS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)
 """On the usual price, for the points of a curve."""
 
 
 def to_size(
-    rounder: Rounder, target_bytes: int, tolerance: float = 0.01, attempts: int = 8
+    rounder: Rounder,
+    target_bytes: int,
+    tolerance: float = 0.01,
+    attempts: int = 8,
+    start: float | None = None,
 ) -> Point:
     """The point of at most that many bytes, and at least `tolerance` below.
+
+    Args:
+        rounder: of the network.
+        target_bytes: of the file, at most.
+        tolerance: share of it that the file may be smaller.
+        attempts: prices that are tried.
+        start: the price to try first; the usual one where None.
 
     Raises:
         InputError: where no price leads there; it says what does.
     """
-    prices, sizes = [rounder.usual_price], []
-    best: Point | None = None
+    tried: list[Point] = []
+    price = start or rounder.usual_price
     for _ in range(attempts):
-        point = rounder.round(prices[-1])
-        sizes.append(point.file_bytes)
-        if point.file_bytes <= target_bytes and (
-            best is None or point.file_bytes > best.file_bytes
-        ):
-            best = point
-        if (1 - tolerance) * target_bytes <= point.file_bytes <= target_bytes:
-            return point
-        prices.append(_next_price(prices, sizes, (1 - tolerance / 2) * target_bytes))
-    if best is None:
+        tried.append(rounder.round(price))
+        if (1 - tolerance) * target_bytes <= tried[-1].file_bytes <= target_bytes:
+            return tried[-1]
+        known = [(point.file_bytes, point.price) for point in tried]
+        price = _next_price(known, (1 - tolerance / 2) * target_bytes, slope=-0.2)
+    small = [point for point in tried if point.file_bytes <= target_bytes]
+    if not small:
+        least = min(point.file_bytes for point in tried)
+        raise InputError(f"{target_bytes:,} bytes are too few: {least:,} was the least reached")
+    return max(small, key=lambda point: point.file_bytes)
+
+
+def to_divergence(
+    rounder: Rounder,
+    most: float,
+    tolerance: float = 0.1,
+    attempts: int = 8,
+    start: float | None = None,
+) -> Point:
+    """The point whose outputs diverge by at most that, and at least `tolerance` less.
+
+    Args:
+        rounder: of the network.
+        most: nats an image, on the calibration images.
+        tolerance: share of it that the divergence may be less.
+        attempts: prices that are tried.
+        start: the price to try first; the usual one where None.
+
+    Raises:
+        InputError: where no price leads there; it says what does.
+    """
+    tried: list[Point] = []
+    price = start or rounder.usual_price
+    for _ in range(attempts):
+        tried.append(rounder.round(price))
+        if (1 - tolerance) * most <= tried[-1].divergence <= most:
+            return tried[-1]
+        # What falls with the inverse of the price, as bytes fall with the price.
+        known = [(max(point.divergence, 1e-9), 1 / point.price) for point in tried]
+        price = 1 / _next_price(known, (1 - tolerance / 2) * most, slope=-0.9)
+    fine = [point for point in tried if point.divergence <= most]
+    if not fine:
+        least = min(point.divergence for point in tried)
         raise InputError(
-            f"{target_bytes:,} bytes are too few: {min(sizes):,} was the least reached"
+            f"a divergence of {most:g} nats is too little: {least:.2g} was the least reached"
         )
-    return best
+    return min(fine, key=lambda point: point.file_bytes)
 
 
 def to_quality(
-    rounder: Rounder, good: Callable[[Network], bool], factor: float = 1.5, most: int = 8
+    rounder: Rounder,
+    good: Callable[[Network], bool],
+    factor: float = 1.5,
+    most: int = 8,
+    start: float | None = None,
 ) -> Point:
-    """The smallest point that is still good, of prices that are a factor apart.
+    """The smallest point tried that is still good.
+
+    Prices a factor apart are tried until one is good and the next is not, then one between them.
+
+    Args:
+        rounder: of the network.
+        good: judges a network.
+        factor: between prices.
+        most: steps of it, up or down.
+        start: the price to try first; the usual one where None.
 
     Raises:
         InputError: where even the lowest price tried is too high.
     """
-    price = rounder.usual_price
-    point = rounder.round(price)
-    up = good(point.network)
-    found = point if up else None
-    for _ in range(most):
-        price = price * factor if up else price / factor
+    price = start or rounder.usual_price
+    found: Point | None = None
+    up: bool | None = None
+    for _ in range(most + 1):
         point = rounder.round(price)
         fine = good(point.network)
-        if fine:
-            found = point
+        found = point if fine else found
+        up = fine if up is None else up
         if fine != up:
+            between = rounder.round(price / factor**0.5 if up else price * factor**0.5)
+            found = between if good(between.network) else found
             break
+        price = price * factor if up else price / factor
     if found is None:
         raise InputError("even fine rounding loses more than that; allow a larger drop")
     return found
 
 
-def curve(rounder: Rounder, measure: Callable[[Network], Evaluation]) -> list[CurvePoint]:
+def curve(rounder: Rounder, measure: Callable[[Network], Evaluation]) -> tuple[CurvePoint, ...]:
     """Points of the rate-accuracy curve, the largest file first."""
     points = []
     for factor in CURVE_FACTORS:
@@ -95,12 +134,18 @@ def curve(rounder: Rounder, measure: Callable[[Network], Evaluation]) -> list[Cu
         points.append(
             CurvePoint(point.price, point.file_bytes, point.divergence, found.top1, found.top5)
         )
-    return points
+    return tuple(points)
 
 
-def _next_price(prices: Sequence[float], sizes: Sequence[int], target: float) -> float:
-    """Between the two sizes next to the target, or from the nearest towards it, on log scales."""
-    known = sorted(zip(sizes, prices, strict=True))
+def _next_price(tried: Sequence[tuple[float, float]], target: float, slope: float) -> float:
+    """Between the two sizes next to the target, or from the nearest towards it, on log scales.
+
+    Args:
+        tried: sizes, and the prices that led to them; the higher the price, the smaller the size.
+        target: size.
+        slope: of size against price, where nothing tells yet.
+    """
+    known = sorted(tried)
     less = [point for point in known if point[0] <= target]
     more = [point for point in known if point[0] > target]
     if less and more:
@@ -109,11 +154,10 @@ def _next_price(prices: Sequence[float], sizes: Sequence[int], target: float) ->
         share = min(max(share, 0.1), 0.9)  # sizes are no smooth function of the price
         return low * math.pow(high / low, share)
     nearest, *others = known if more else known[::-1]
-    slope = -0.2
     if others:
         (size, price), (other_size, other_price) = nearest, others[0]
         if size != other_size and price != other_price:
-            slope = math.log(size / other_size) / math.log(price / other_price)
-            slope = min(max(slope, -1.0), -0.05)
+            seen = math.log(size / other_size) / math.log(price / other_price)
+            slope = min(max(seen, 5 * slope), slope / 4)
     step = math.log(target / nearest[0]) / slope
     return nearest[1] * math.exp(min(max(step, -3.0), 3.0))

@@ -35,7 +35,8 @@ number of a class or its name. What is iterated over is taken whole, so it must 
 MEMORY = Path("photos in memory")
 """The `ImageSet.root` of photos that lie in no folder."""
 
-_UNLABELLED = ("",)
+UNLABELLED = ("",)
+"""The classes of photos without labels."""
 
 
 def folder_or_set(
@@ -238,7 +239,7 @@ def _classes(
     if len(kinds) > 1:
         raise InputError("labels must be all numbers of classes, or all names, for all photos")
     if kinds == {type(None)}:
-        return _UNLABELLED, np.zeros(len(labels), np.int64)
+        return UNLABELLED, np.zeros(len(labels), np.int64)
     if kinds == {str}:
         classes, targets = np.unique(np.array(labels), return_inverse=True)
         return tuple(map(str, classes)), targets.astype(np.int64)

@@ -20,7 +20,7 @@ from optuna.exceptions import TrialPruned
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from squeezekit.compression.deep import DeepConfig, deep_compression
+from squeezekit.compression.deep import Deep, deep_compression
 from squeezekit.data.folders import ImageSet
 from squeezekit.data.held_out import remembered
 from squeezekit.errors import InputError
@@ -109,22 +109,23 @@ class Plan:
     recipe: Recipe
     rule: StoppingRule = field(default_factory=StoppingRule)
 
-    def compression(self, design: Design) -> DeepConfig:
+    def compression(self, design: Design) -> Deep:
         """Deep Compression in two rounds, whose retraining takes two thirds of the epochs again."""
         part = max(round(self.recipe.epochs / 3), 1)
         retrain = dataclasses.replace(self.recipe, epochs=part, warmup_epochs=0.0)
-        finetune = dataclasses.replace(
+        centroids = dataclasses.replace(
             retrain,
             epochs=max(part // 2, 1),
             learning_rate=self.recipe.learning_rate / 50,
             weight_decay=0.0,
         )
-        return DeepConfig(
-            densities=None if design.density == 1.0 else design.density,
+        return Deep(
+            density=design.density,
             rounds=2,
             retrain=retrain,
             bits=design.bits,
-            finetune=finetune,
+            centroids=centroids,
+            seed=self.recipe.seed,
         )
 
 
@@ -196,13 +197,13 @@ class Trials:
         data = self.images.training(network.metadata.preprocessing, self.progress)
         stages = deep_compression(trained, config, data, progress=self._named(ticket))
         path = self.folder / f"trial-{ticket:04d}.sqz"
-        container.write(stages[-1].network, path)
+        container.write(stages.list[-1].network, path)
         file = load(path, torch.get_num_threads())
         if self.images.test is not None:
             trial.set_user_attr(TEST_TOP1, evaluate(file, self.images.test).top1)
         trial.set_user_attr(FILE, path.name)
         top1 = evaluate(file, self.images.val).top1
-        return top1, float(path.stat().st_size), float(cost(stages[-1].network).macs)
+        return top1, float(path.stat().st_size), float(cost(stages.list[-1].network).macs)
 
     def _trained(self, trial: optuna.Trial, network: Network, design: Design) -> Network:
         recipe, rule = self.plan.recipe, self.plan.rule
@@ -241,8 +242,8 @@ class Trials:
     def _size_now(self, network: Network, design: Design) -> int:
         """Bytes of the file of a network that is not yet trained, without retraining it."""
         config = self.plan.compression(design)
-        config = dataclasses.replace(config, retrain=None, finetune=None)
-        return deep_compression(network, config)[-1].file_bytes
+        config = dataclasses.replace(config, retrain=None, centroids=None)
+        return deep_compression(network, config).list[-1].file_bytes
 
     def _named(self, ticket: int) -> Progress:
         return lambda task, done, total: self.progress(f"trial {ticket}: {task}", done, total)

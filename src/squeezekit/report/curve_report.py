@@ -19,7 +19,7 @@ from squeezekit.report.tables import StageFigures
 from squeezekit.sqz.network import Metadata
 
 if TYPE_CHECKING:  # only its fields are needed, and torch is not
-    from squeezekit.compression.search import CurvePoint
+    from squeezekit.compression.curve import CurvePoint
 
 
 def write_curve_report(

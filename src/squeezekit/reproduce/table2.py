@@ -7,12 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from squeezekit.compression import deep
-from squeezekit.compression.prune import layer_adaptive, prune, table1
+from squeezekit.compression.deep import Deep
+from squeezekit.compression.low_rank import factored, ranks_by_bytes, spectra
+from squeezekit.compression.prune import falling_densities, layer_adaptive, prune, table1
+from squeezekit.compression.pruning import alexnet_densities
 from squeezekit.compression.share import share, with_rounded_tables
-from squeezekit.compression.svd import factored, ranks_by_bytes, spectra
 from squeezekit.data.dataset import split
 from squeezekit.errors import InputError
 from squeezekit.interop.weights import load_network
@@ -20,7 +19,7 @@ from squeezekit.models import catalogue
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.reproduce.result import Column, Reproduction, Row, Value
 from squeezekit.reproduce.workshop import Measured, Workshop
-from squeezekit.sqz.network import Network, tensor_values
+from squeezekit.sqz.network import Network
 from squeezekit.sqz.nodes import weight_names
 from squeezekit.training import recipe as recipes
 from squeezekit.training.recipe import Augmentation, Recipe
@@ -277,9 +276,10 @@ def _bits(name: str, printed: str, config: Table2) -> str:
 
 def _alexnet_rows(shop: Workshop, config: Table2, given: Given) -> list[Measured]:
     family = config.alexnet
-    densities = deep.alexnet().densities
-    assert isinstance(densities, dict)
-    densities = {**densities, **{f"{fc}.weight": config.fc_density for fc in ("fc6", "fc7")}}
+    densities = {
+        **alexnet_densities(),
+        **{f"{fc}.weight": config.fc_density for fc in ("fc6", "fc7")},
+    }
     bits = {
         name: config.conv_bits if name.startswith("conv") else config.fc_bits for name in densities
     }
@@ -394,21 +394,12 @@ def _pruned(
     densities: dict[str, float],
     init: Path | None,
 ) -> Network:
-    """In rounds of equal ratios, from what is there (Han et al. 2015, section 3.4)."""
+    """In rounds, each trained by itself."""
     recipe = family.retraining(init, family.retrain_epochs, family.retrain_rate)
     teacher = network
-    first = {
-        tensor: np.count_nonzero(tensor_values(network.tensors[tensor]))
-        / network.tensors[tensor].size
-        for tensor in densities
-    }
-    for i in range(1, family.rounds + 1):
-        done = {
-            tensor: first[tensor] * min(d / first[tensor], 1.0) ** (i / family.rounds)
-            for tensor, d in densities.items()
-        }
+    for i, now in enumerate(falling_densities(network, densities, family.rounds), 1):
         network = shop.trained(
-            f"{name}-pruned-{i}", prune(network, done), recipe, teacher=teacher, masked=True
+            f"{name}-pruned-{i}", prune(network, now), recipe, teacher=teacher, masked=True
         )
     return network
 
@@ -435,4 +426,4 @@ def _shared(
     by_name = {tensor: bits if isinstance(bits, int) else bits[tensor] for tensor in names}
     shared = share(fold_batch_norm(network), by_name)
     network = shop.trained(f"{name}-centroids", shared, recipe, teacher=teacher, masked=True)
-    return with_rounded_tables(network, deep.DeepConfig().mantissa_bits)
+    return with_rounded_tables(network, Deep().mantissa_bits)

@@ -1,0 +1,54 @@
+"""The rate-accuracy curve of a network: how good it is at several numbers of bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """How good a network is at a number of bytes.
+
+    Attributes:
+        price: of a bit, in nats.
+        file_bytes: of its `.sqz`.
+        divergence: of its outputs from the original's, in nats an image.
+        top1, top5: accuracy on held-out images, in percent.
+    """
+
+    price: float
+    file_bytes: int
+    divergence: float
+    top1: float
+    top5: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy against bytes.
+
+    Attributes:
+        before: top-1 of the network before compression, in percent.
+        points: the largest file first.
+    """
+
+    before: float
+    points: tuple[CurvePoint, ...]
+
+    def plot(self) -> Figure:
+        """A matplotlib figure: top-1 in percent against the bytes of the file."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5.6, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        sizes = [point.file_bytes / 1000 for point in self.points]
+        axes.axhline(self.before, color="0.7", label=f"before: {self.before:.1f}%")
+        axes.plot(sizes, [point.top1 for point in self.points], marker="o", label="top-1")
+        axes.set_xlabel("file, in kB")
+        axes.set_ylabel("top-1, in percent")
+        axes.legend()
+        return figure

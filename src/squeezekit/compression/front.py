@@ -1,0 +1,242 @@
+"""The one function that makes a network small: from a network, photos and a method to a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from squeezekit.compression.best import Best
+from squeezekit.compression.curve import Curve
+from squeezekit.compression.method import Method
+from squeezekit.compression.stages import Stage, Stages
+from squeezekit.compression.task import Task, folder_task
+from squeezekit.compression.work import Work
+from squeezekit.data.dataset import split
+from squeezekit.data.folders import ImageSet
+from squeezekit.data.photos import UNLABELLED, Photos, any_images, folder_or_set
+from squeezekit.errors import InputError
+from squeezekit.evaluation import Evaluation, outputs
+from squeezekit.evaluation import labelled as labelled_by
+from squeezekit.interop.weights import read
+from squeezekit.progress import Progress, silent
+from squeezekit.runtime.calibration import IMAGES, calibrated
+from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.preprocessing import Given, Note, silent_note
+from squeezekit.sqz import container
+from squeezekit.sqz.container import CoderName
+from squeezekit.sqz.network import Metadata, Network
+
+FAR = 0.5
+"""Nats an image. So far from the original's outputs, a network answers otherwise often: at 0.66 one
+that was fine-tuned lost 20 of 94 points of top-1 (docs/decisions.md, 2026-11-23)."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Compressed:
+    """A network made small, and how it went.
+
+    Attributes:
+        network: what the file holds.
+        coder: of the file.
+        stages: on the way, the float32 network first.
+        curve: accuracy against bytes, where it was asked for; `curve.plot()` draws it.
+        evaluation: of the network on held-out photos; None without labelled ones.
+        goal: by what the file was chosen, in a few words; "" where a setting says it all.
+        warnings: what a user must know before using it, a sentence each.
+    """
+
+    network: Network
+    coder: CoderName
+    stages: tuple[Stage, ...]
+    curve: Curve | None
+    evaluation: Evaluation | None
+    goal: str
+    warnings: tuple[str, ...]
+
+    @property
+    def file_bytes(self) -> int:
+        """Of the whole `.sqz`."""
+        return self.stages[-1].file_bytes
+
+    def encoded(self) -> bytes:
+        """The `.sqz`."""
+        return container.encode(self.network, self.coder)
+
+    def as_json(self) -> dict[str, Any]:
+        """Bytes, stages with accuracy in percent, curve, goal and warnings, for `json.dumps`."""
+        return {
+            "file_bytes": self.file_bytes,
+            "goal": self.goal,
+            "warnings": list(self.warnings),
+            "curve": self.curve and [dataclasses.asdict(point) for point in self.curve.points],
+            "stages": [
+                {"stage": s.name, "file_bytes": s.file_bytes, "top1": s.top1, "top5": s.top5}
+                for s in self.stages
+            ],
+        }
+
+    def __repr__(self) -> str:
+        first, last = self.stages[0], self.stages[-1]
+        times = first.file_bytes / last.file_bytes
+        told = [
+            self.network.metadata.name,
+            f"{last.file_bytes:,} bytes, {times:.1f} times smaller than float32",
+        ]
+        if self.evaluation is not None:
+            told.append(
+                f"top-1 {last.top1:.1f}% (before {first.top1:.1f}%) on "
+                f"{self.evaluation.images} held-out photos"
+            )
+        return f"Compressed({'; '.join([*told, *self.warnings])})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(stage.name)}</td><td>{stage.file_bytes:,}</td>"
+            f"<td>{_percent(stage.top1)}</td><td>{_percent(stage.top5)}</td></tr>"
+            for stage in self.stages
+        )
+        lines = "".join(f"<p>{escape(line)}</p>" for line in (self.goal, *self.warnings) if line)
+        head = "".join(f"<th>{name}</th>" for name in ("stage", "bytes", "top-1 %", "top-5 %"))
+        return f"<table><tr>{head}</tr>{rows}</table>{lines}"
+
+
+def compress(
+    network: Network | Path | str,
+    photos: Photos | None = None,
+    config: Method | None = None,
+    *,
+    labels: Path | str | Sequence[str] | None = None,
+    int8: bool = False,
+    preprocessing: Given = None,
+    work: Work | Path | str | None = None,
+    progress: Progress = silent,
+    note: Note = silent_note,
+) -> Compressed:
+    """Make a network small.
+
+    Args:
+        network: to compress, or a file or a folder that holds one.
+        photos: of the kind that the network is for, in any form (see `data.photos.Photos`). With
+            labels some are trained on or looked at, and the others measure. None: no photos.
+        config: the method and its settings, such as `Best(target_bytes=120_000)`; None is `Best()`.
+        labels: names of the network's outputs, in order, or a file of them (.txt, .tsv, .json);
+            None takes those that the network has or the photos' folders give.
+        int8: find the ranges of activations on the photos, so that the file can run in int8.
+        preprocessing: how the network wants its images, where it is read from a file that does
+            not say it.
+        work: a folder to keep finished parts in. The same call goes on from there after an
+            interruption, and removes it at the end.
+        progress: told of all that takes long.
+        note: told of photos that cannot be used.
+
+    Raises:
+        InputError: where the settings, the photos and the network do not fit each other.
+        UnsupportedError: where the network has what cannot be compressed.
+    """
+    config = Best() if config is None else config
+    if int8 and photos is None:
+        raise InputError("int8 needs photos to find the ranges of activations on")
+    if not isinstance(network, Network):
+        network = read(network, preprocessing=preprocessing, progress=progress, note=note)
+    # Ranges that it may have are those of the weights as they were.
+    network = dataclasses.replace(network, metadata=network.metadata.uncalibrated())
+    data = None
+    if photos is not None:
+        data = folder_or_set(photos, network.metadata, outputs(from_network(network)))
+    network = dataclasses.replace(network, metadata=_labelled(network, labels, data, config, note))
+    task = None if data is None else _task(network.metadata, data, config, progress, note)
+    if task is not None:
+        network = task.remembered(network, *config.more_photos(network.metadata))
+    kept = work if isinstance(work, Work) else Work(None if work is None else Path(work))
+    stages = config.compressed(network, task, kept, progress)
+    if int8 and task is not None:
+        calibration = task.calibration(IMAGES)
+        stages.add("int8", calibrated(stages.list[-1].network, calibration, progress), config.coder)
+    if kept is not work:
+        kept.forget()
+    small = stages.list[-1].network
+    return Compressed(
+        network=small,
+        coder=config.coder,
+        stages=tuple(stages.list),
+        curve=stages.curve,
+        evaluation=stages.measured(small),
+        goal=stages.goal,
+        warnings=_warnings(stages, outputs(from_network(small))),
+    )
+
+
+def _labelled(
+    network: Network,
+    labels: Path | str | Sequence[str] | None,
+    data: Path | ImageSet | None,
+    config: Method,
+    note: Note,
+) -> Metadata:
+    """The metadata with class names, where any can be found."""
+    if labels is not None and not isinstance(labels, (Path, str)):
+        names, count = tuple(labels), outputs(from_network(network))
+        if len(names) != count:
+            raise InputError(f"there are {len(names)} labels, but the network has {count} outputs")
+        return dataclasses.replace(network.metadata, labels=names, label_ids=())
+    file = None if labels is None else Path(labels)
+    images = None
+    if data is not None and file is None:
+        try:
+            images = split(data, "all")
+        except InputError:  # no class folders
+            images = None
+    try:
+        return labelled_by(network, labels=file, images=images, data=data, note=note)
+    except InputError as error:
+        if config.learns_labels or file is not None:
+            raise
+        note(f"the class folders do not count: {error}")
+        return network.metadata
+
+
+def _task(
+    metadata: Metadata,
+    data: Path | ImageSet,
+    config: Method,
+    progress: Progress,
+    note: Note,
+) -> Task:
+    """The photos by what they show, or, where the method needs no labels, without."""
+    if config.learns_labels:
+        return folder_task(metadata, data, config.seed, progress, note)
+    if not (isinstance(data, ImageSet) and data.classes == UNLABELLED):
+        try:
+            return folder_task(
+                metadata, data, config.seed, progress, note, by_class=False, chooses=config.chooses
+            )
+        except InputError as error:
+            note(f"no accuracy is measured: {error}")
+    images = any_images(data, metadata)
+    return Task(images, images, metadata.preprocessing, progress, note, labelled=False)
+
+
+def _warnings(stages: Stages, classes: int) -> tuple[str, ...]:
+    """Where more than half of what the network knew beyond guessing is lost."""
+    first, last = stages.list[0], stages.list[-1]
+    if first.top1 is None or last.top1 is None:
+        if stages.divergence is not None and stages.divergence > FAR:
+            return (
+                f"the outputs are {stages.divergence:.2g} nats an image from the original's: many "
+                "answers will differ; allow more bytes",
+            )
+        return ()
+    chance = 100 / classes
+    if first.top1 > chance and last.top1 - chance < (first.top1 - chance) / 2:
+        return (
+            f"the accuracy fell from {first.top1:.1f}% to {last.top1:.1f}% on held-out photos: "
+            "this file is of little use; allow more bytes, or retrain longer",
+        )
+    return ()
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
