@@ -53,9 +53,10 @@ class Best(Method):
 
     It needs photos of the kind that the network is for, a few hundred. Their labels, where they
     have some, only measure. Without anything asked for, the file is the smallest tried that loses
-    at most 1.0 point of top-1 on held-out photos; where photos have no labels, the smallest whose
-    outputs diverge by at most 0.02 nats an image. Without photos nothing can tell what rounding
-    costs, so nothing is rounded: the file is made without loss.
+    at most 1.0 point of top-1 on held-out photos. Where photos have no labels, or no file tried
+    keeps to that, it is the smallest whose outputs diverge by at most 0.02 nats an image. Without
+    photos nothing can tell what rounding costs, so nothing is rounded: the file is made without
+    loss.
 
     Attributes:
         target_bytes: largest size of the file; it will be at most 1% smaller.
@@ -187,11 +188,19 @@ class Best(Method):
             return to_divergence(rounder, most, start=start)
         drop = USUAL_DROP if self.max_drop is None else self.max_drop
         stages.goal = f"the smallest file tried that loses at most {drop:g} points of top-1"
-        least = top1 - drop
-        # Differences of percentages are not exact.
-        return to_quality(
-            rounder, lambda rounded: _known(stages, rounded).top1 >= least - 1e-9, start=start
+        least = top1 - drop - 1e-9  # differences of percentages are not exact
+        try:
+            return to_quality(
+                rounder, lambda rounded: _known(stages, rounded).top1 >= least, start=start
+            )
+        except InputError:
+            if self.max_drop is not None:
+                raise
+        stages.goal = (
+            f"a file whose outputs diverge by at most {USUAL_DIVERGENCE:g} nats: none that was "
+            f"tried loses at most {drop:g} point of top-1"
         )
+        return to_divergence(rounder, USUAL_DIVERGENCE, start=start)
 
     def _without_loss(self, stages: Stages, network: Network) -> Stages:
         from squeezekit.sqz.network import share_equal_values
