@@ -21,10 +21,10 @@ import torch
 from halves import logits_on, pixels_of, published_and_halves
 from record import record
 
-from squeezekit.compression.methods import Asked, best
-from squeezekit.compression.recovery import forget
+from squeezekit.compression.best import Best
 from squeezekit.compression.rounder import divergence_of
 from squeezekit.compression.task import Task
+from squeezekit.compression.work import Work
 from squeezekit.data.folders import unlabelled
 from squeezekit.sqz import container
 
@@ -47,10 +47,10 @@ def main(data: Path, folder: Path, out: Path, epochs: int) -> None:
             print(f"{task} {done} of {total}", flush=True)
 
     task = Task(ours, others, network.metadata.preprocessing, progress, print)
-    checkpoint = out.with_name(out.name + ".training")
-    asked = Asked(target_bytes=TARGET_BYTES, epochs=epochs, finetune=images, checkpoint=checkpoint)
+    work = Work(out.with_name(out.name + ".work"))
+    config = Best(target_bytes=TARGET_BYTES, epochs=epochs, finetune=images)
     start = time.perf_counter()
-    stages = best(network, asked, task, progress)
+    stages = config.compressed(network, task, work, progress).list
     seconds = time.perf_counter() - start
     logits = logits_on(pixels_of(others, network.metadata.preprocessing))
     reference = logits(network)
@@ -80,7 +80,7 @@ def main(data: Path, folder: Path, out: Path, epochs: int) -> None:
             ],
         },
     )
-    forget(checkpoint)
+    work.forget()
 
 
 if __name__ == "__main__":

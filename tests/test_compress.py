@@ -19,8 +19,8 @@ from squeezekit.compression.front import compress
 from squeezekit.compression.methods import METHODS
 from squeezekit.compression.pruning import Prune
 from squeezekit.compression.svd import Svd
+from squeezekit.data.dataset import split
 from squeezekit.data.digits import write_digits
-from squeezekit.data.folders import split
 from squeezekit.errors import InputError
 from squeezekit.interop import safetensors_file
 from squeezekit.models.catalogue import create

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from squeezekit.compression.rounder import Point, Rounder
     from squeezekit.compression.task import Task
     from squeezekit.compression.work import Work
+    from squeezekit.data.folders import ImageSet
     from squeezekit.data.photos import Photos
-    from squeezekit.evaluation import Evaluation
     from squeezekit.progress import Progress
-    from squeezekit.sqz.network import Network
+    from squeezekit.sqz.network import Metadata, Network
 
 CALIBRATION_IMAGES = 250
 """So many images of 227 x 227 pixels are looked at, or more that are smaller.
@@ -120,6 +120,18 @@ class Best(Method):
             )
 
     @property
+    def chooses(self) -> bool:
+        """Where the drop of the accuracy is bounded."""
+        others = (self.target_bytes, self.max_divergence, self.price)
+        return all(value is None for value in others)
+
+    def more_photos(self, metadata: Metadata) -> list[ImageSet]:
+        """Those of `finetune`."""
+        from squeezekit.data.photos import any_images
+
+        return [] if self.finetune is None else [any_images(self.finetune, metadata)]
+
+    @property
     def effort(self) -> Effort | None:
         """How much training there is between two roundings."""
         if self.minutes is None and self.epochs is None:
@@ -135,11 +147,10 @@ class Best(Method):
         from squeezekit.compression.recovery import recovered
         from squeezekit.compression.rounder import Rounder
         from squeezekit.compression.search import curve
-        from squeezekit.data.photos import any_images
         from squeezekit.models.fold import fold_batch_norm
         from squeezekit.sqz.network import unshared
 
-        stages = Stages(measure_of(task))
+        stages = Stages(measure_of(task), None if task is None else task.choose)
         original = stages.add("float32", fold_batch_norm(network), "dense")
         if task is None:
             return self._without_loss(stages, original)
@@ -153,9 +164,7 @@ class Best(Method):
         point = self._found(rounder, stages, coarse=self.effort is not None)
         if self.effort is not None:
             rounded = stages.add("rounded", point.network, self.coder)
-            photos = task.training
-            if self.finetune is not None:
-                photos = any_images(self.finetune, network.metadata)
+            (photos,) = self.more_photos(network.metadata) or [task.training]
             left, how = recovered(
                 unshared(rounded), original, photos, self.effort,
                 decode=task.decoded, seed=self.seed, work=work, progress=progress,
@@ -163,7 +172,7 @@ class Best(Method):
             rounder = Rounder(left.with_step(how), images, self, progress, work)
             point = self._found(rounder, stages, start=point.price)
         if self.curve:
-            points = curve(rounder, lambda rounded: _known(stages, rounded))
+            points = curve(rounder, stages.told_by)
             stages.curve = Curve(stages.list[0].top1 or 0.0, points)
         stages.divergence = point.divergence
         network = point.network if not stages.goal else point.network.with_step(stages.goal)
@@ -181,17 +190,17 @@ class Best(Method):
             return to_size(rounder, self.target_bytes, 0.03 if coarse else 0.01, start=start)
         if self.price is not None:
             return rounder.round(self.price)
-        top1 = stages.list[0].top1
-        if self.max_divergence is not None or top1 is None:
+        if self.max_divergence is not None or stages.list[0].top1 is None:
             most = self.max_divergence or USUAL_DIVERGENCE
             stages.goal = f"the smallest file tried whose outputs diverge by at most {most:g} nats"
             return to_divergence(rounder, most, start=start)
         drop = USUAL_DROP if self.max_drop is None else self.max_drop
         stages.goal = f"the smallest file tried that loses at most {drop:g} points of top-1"
-        least = top1 - drop - 1e-9  # differences of percentages are not exact
+        original = stages.list[0].network
+        least = stages.chosen_by(original).top1 - drop - 1e-9  # percentages are not exact
         try:
             return to_quality(
-                rounder, lambda rounded: _known(stages, rounded).top1 >= least, start=start
+                rounder, lambda rounded: stages.chosen_by(rounded).top1 >= least, start=start
             )
         except InputError:
             if self.max_drop is not None:
@@ -209,9 +218,3 @@ class Best(Method):
         stages.goal = "no photos tell what rounding costs: nothing is rounded"
         stages.add("coded", share_equal_values(network), self.coder)
         return stages
-
-
-def _known(stages: Stages, network: Network) -> Evaluation:
-    found = stages.measured(network)
-    assert found is not None, "asked for only where photos are labelled"
-    return found

@@ -16,11 +16,12 @@ from squeezekit.compression.task import Task, folder_task
 from squeezekit.compression.work import Work
 from squeezekit.data.dataset import split
 from squeezekit.data.folders import ImageSet
+from squeezekit.data.held_out import Memory, memory_of
 from squeezekit.data.photos import UNLABELLED, Photos, any_images, folder_or_set
 from squeezekit.errors import InputError
 from squeezekit.evaluation import Evaluation, outputs
 from squeezekit.evaluation import labelled as labelled_by
-from squeezekit.interop.weights import read
+from squeezekit.interop.weights import read, run_folder
 from squeezekit.progress import Progress, silent
 from squeezekit.runtime.calibration import IMAGES, calibrated
 from squeezekit.runtime.classifier import from_network
@@ -139,6 +140,7 @@ def compress(
     config = Best() if config is None else config
     if int8 and photos is None:
         raise InputError("int8 needs photos to find the ranges of activations on")
+    run = run_folder(network)
     if not isinstance(network, Network):
         network = read(network, preprocessing=preprocessing, progress=progress, note=note)
     # Ranges that it may have are those of the weights as they were.
@@ -147,7 +149,7 @@ def compress(
     if photos is not None:
         data = folder_or_set(photos, network.metadata, outputs(from_network(network)))
     network = dataclasses.replace(network, metadata=_labelled(network, labels, data, config, note))
-    task = None if data is None else _task(network.metadata, data, config, progress, note)
+    task = None if data is None else _task(network.metadata, data, config, run, progress, note)
     if task is not None:
         network = task.remembered(network, *config.more_photos(network.metadata))
     kept = work if isinstance(work, Work) else Work(None if work is None else Path(work))
@@ -202,17 +204,20 @@ def _task(
     metadata: Metadata,
     data: Path | ImageSet,
     config: Method,
+    run: Path | None,
     progress: Progress,
     note: Note,
 ) -> Task:
     """The photos by what they show, or, where the method needs no labels, without."""
+    memory = Memory(metadata.trained_on) if run is None else memory_of(metadata.trained_on, run)
     if config.learns_labels:
-        return folder_task(metadata, data, config.seed, progress, note)
+        return folder_task(metadata, data, config.seed, progress, note, memory=memory)
     if not (isinstance(data, ImageSet) and data.classes == UNLABELLED):
         try:
             return folder_task(
-                metadata, data, config.seed, progress, note, by_class=False, chooses=config.chooses
-            )
+                metadata, data, config.seed, progress, note,
+                memory=memory, by_class=False, chooses=config.chooses,
+            )  # fmt: skip
         except InputError as error:
             note(f"no accuracy is measured: {error}")
     images = any_images(data, metadata)

@@ -51,12 +51,19 @@ class Stages:
         goal: by what the file was chosen, in a few words; "" where nothing was chosen.
     """
 
-    def __init__(self, measure: Measure | None) -> None:
+    def __init__(self, measure: Measure | None, choose: Measure | None = None) -> None:
+        """No stage yet.
+
+        Args:
+            measure: evaluates a stage: the number to tell; None where nothing can.
+            choose: evaluates a network that may become one, on other photos.
+        """
         self.list: list[Stage] = []
         self.curve: Curve | None = None
         self.divergence: float | None = None
         self.goal = ""
         self._measure = measure
+        self._choose = choose
         self._measured: WeakKeyDictionary[Network, Evaluation] = WeakKeyDictionary()
         self._start = time.perf_counter()
 
@@ -67,6 +74,17 @@ class Stages:
         if network not in self._measured:
             self._measured[network] = self._measure(network)
         return self._measured[network]
+
+    def told_by(self, network: Network) -> Evaluation:
+        """The same, where it is known that something can tell."""
+        found = self.measured(network)
+        assert found is not None, "asked for only where photos are labelled"
+        return found
+
+    def chosen_by(self, network: Network) -> Evaluation:
+        """How well a network does on the photos to choose by."""
+        assert self._choose is not None, "asked for only where photos are labelled"
+        return self._choose(network)
 
     def add(self, name: str, network: Network, coder: CoderName) -> Network:
         """Measure a stage as a file of that coder; gives the network back."""
