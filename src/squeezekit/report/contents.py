@@ -119,7 +119,10 @@ class FileContents:
                 }
                 for tensor in self.tensors
             ],
-            "metadata": dataclasses.asdict(self.metadata),
+            "metadata": {
+                **dataclasses.asdict(self.metadata),
+                "trained_on": [known.as_json() for known in self.metadata.trained_on],
+            },
         }
 
 
