@@ -194,5 +194,5 @@ def test_wrong_settings_are_errors(changes, message):
 
 
 def test_densities_of_another_network_are_an_error():
-    with pytest.raises(InputError, match="densities are for SqueezeNet v1.0"):
+    with pytest.raises(InputError, match="densities are for SqueezeNet"):
         deep_compression(small_network(), deep.paper_6bit())

@@ -3,13 +3,15 @@
     import squeezekit as sk
 
     net = sk.train("photos", out="run")                      # a Network, and the folder of the run
-    print(net, sk.evaluate(net, "photos").top1)
-    sk.write(net, "pets.sqz")                              # or .onnx, .safetensors, .html
+    small = sk.compress(net, "photos", sk.Best(target_bytes=120_000))
+    print(small, sk.evaluate(small, "photos").top1)
+    sk.write(small, "pets.sqz")                            # or .onnx, .safetensors, .html
     sk.load("pets.sqz")("photo.jpg")[0].label
 
 Networks: `load` opens a file to classify with; `read` reads one to work on (a `Network`), and
 `from_torch` takes a torch module; `write` writes one in any format.
-Work: `train`, `calibrate` (int8), `evaluate`, `sensitivity`.
+Work: `train`, `compress` (by `Best`, `Deep`, `Prune` or `Svd`), `calibrate` (int8), `evaluate`,
+`sensitivity`.
 
 Wherever a function takes a network, it takes a `Network`, or the path of anything that `read`
 reads; wherever photos, a folder, an array, PIL images or batches of a loader (see `Photos`). Each
@@ -25,6 +27,14 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for people's editors and type checkers; Python goes by `_WHERE`
+    from squeezekit.compression.best import Best as Best
+    from squeezekit.compression.curve import Curve as Curve
+    from squeezekit.compression.deep import Deep as Deep
+    from squeezekit.compression.front import Compressed as Compressed
+    from squeezekit.compression.front import compress as compress
+    from squeezekit.compression.method import Method as Method
+    from squeezekit.compression.pruning import Prune as Prune
+    from squeezekit.compression.svd import Svd as Svd
     from squeezekit.data.photos import Photos as Photos
     from squeezekit.errors import FormatError as FormatError
     from squeezekit.errors import InputError as InputError
@@ -52,20 +62,28 @@ if TYPE_CHECKING:  # for people's editors and type checkers; Python goes by `_WH
 
 _WHERE = {
     "Augmentation": "training.recipe",
+    "Best": "compression.best",
     "Classifier": "runtime.classifier",
+    "Compressed": "compression.front",
+    "Curve": "compression.curve",
+    "Deep": "compression.deep",
     "Evaluation": "evaluation",
     "FormatError": "errors",
     "InputError": "errors",
     "Metadata": "sqz.network",
     "Network": "sqz.network",
+    "Method": "compression.method",
     "Photos": "data.photos",
     "Prediction": "runtime.classifier",
     "Preprocessing": "sqz.network",
+    "Prune": "compression.pruning",
     "Recipe": "training.recipe",
     "SqueezekitError": "errors",
     "Stated": "runtime.stated",
+    "Svd": "compression.svd",
     "UnsupportedError": "errors",
     "calibrate": "front",
+    "compress": "compression.front",
     "evaluate": "front",
     "from_torch": "interop.torch_module",
     "load": "interop.opening",

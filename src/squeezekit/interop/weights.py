@@ -190,8 +190,8 @@ def write(
     Args:
         network: anything that `as_network` takes.
         path: of the file to write. It appears whole or not at all.
-        coder: of a `.sqz` or a page: "entropy" (smallest, and what None means), "huffman" as in
-            the paper, or "dense".
+        coder: of a `.sqz` or a page: "entropy" (smallest), "huffman" as in the paper, or "dense".
+            None is the one that the network was compressed for, or "entropy".
         int8: write an `.onnx` that computes in int8; a `.sqz` does so by itself. Either needs a
             network that `calibrate` gave.
 
@@ -205,6 +205,7 @@ def write(
     """
     path = Path(path)
     kind = writable(path, coder=coder, int8=int8)
+    used: CoderName = coder or getattr(network, "coder", None) or "entropy"
     network = as_network(network)
     if int8 and not network.metadata.activations:
         raise InputError("int8 needs ranges of activations: calibrate the network on photos first")
@@ -212,11 +213,11 @@ def write(
         case ".sqz":
             from squeezekit.sqz import container
 
-            container.write(as_stored(network), path, coder or "entropy")
+            container.write(as_stored(network), path, used)
         case ".html":
             from squeezekit.interop import page_file
 
-            page_file.write(as_stored(network), path, coder or "entropy")
+            page_file.write(as_stored(network), path, used)
         case ".onnx":
             from squeezekit.interop import onnx_file
 
