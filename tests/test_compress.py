@@ -250,7 +250,7 @@ def test_without_photos_nothing_is_lost(colours):
     small = compress(colours[0])
     before, after = small.stages[0].network.values(), small.network.values()
     assert all(np.array_equal(before[name], after[name]) for name in before)
-    assert "nothing is rounded" in small.goal
+    assert "without loss" in small.goal
 
 
 def test_a_file_that_knows_nothing_any_more_comes_with_a_warning(colours, tmp_path):

@@ -16,8 +16,6 @@ from squeezekit.cli.common import (
     Labels,
     Weights,
     check_writable,
-    images_of,
-    labelled,
     note,
     print_json,
     progress_shown,

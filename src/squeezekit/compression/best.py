@@ -215,6 +215,6 @@ class Best(Method):
         from squeezekit.sqz.network import share_equal_values
 
         only_with_photos(self.changed() - {"coder", "seed"})
-        stages.goal = "no photos tell what rounding costs: nothing is rounded"
+        stages.goal = "stored without loss, as no photos tell what rounding costs"
         stages.add("coded", share_equal_values(network), self.coder)
         return stages
