@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-HEAD = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n"
+HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
 PATIENCE = 300  # seconds: only a server that hangs is waited for so long
 
 Answer = tuple[int, dict]
@@ -104,6 +104,33 @@ def mixed(count, images, expected, *, most_bytes, most_pixels, seed=0):
     return requests
 
 
+def hostile_forms(body_bytes):
+    """Forms of about so many bytes that cost a careless reader most, by kind, and what each is."""
+    field = b'--limit\r\nContent-Disposition: form-data; name="a"\r\n'
+    file = b'--limit\r\nContent-Disposition: form-data; name="a"; filename="x"\r\n'
+    end = b"--limit--\r\n"
+
+    def filled(start, with_this, then=b""):
+        return start + with_this * ((body_bytes - len(start) - len(then)) // len(with_this)) + then
+
+    return {
+        "many parts": (filled(b"", field + b"\r\nx\r\n", end), "more than 16 parts"),
+        "many empty parts": (filled(b"", b"--limit\r\n\r\n\r\n", end), "cannot be read"),
+        "lines before the first": (filled(b"", b"\n", end), "cannot be read"),
+        "line ends before the first": (filled(b"", b"\r\n", b"\r\n" + end), "has no file"),
+        "a field of line ends": (filled(field + b"\r\n", b"\r\n", end), "has no file"),
+        "a field of nearly ends": (
+            filled(field + b"\r\n", b"\r\n--limi", b"\r\n" + end),
+            "no file",
+        ),
+        "a header without end": (filled(b'--limit\r\nA: "', b"a"), "too long a header"),
+        "a header that goes on": (filled(b"--limit\r\nA: b\r\n", b" c\r\n"), "too long a header"),
+        "many headers": (filled(b"--limit\r\n", b"A: b\r\n"), "too long a header"),
+        "nothing but beginnings": (filled(b"", b"--limit\r\n"), "cannot be read"),
+        "no end": (filled(file + b"\r\n", b"x"), "cut short"),
+    }
+
+
 def refused(status, reason):
     return lambda answer: answer[0] == status and bool(re.search(reason, answer[1]["error"]))
 
@@ -117,10 +144,11 @@ def form(image):
     )
 
 
-def posted(body, announced=True, path="/"):
-    """Send a body, with its length in the header or in chunks without."""
-    is_form = body.startswith(b"--limit")
+def posted(body, announced=True, path="/", *, is_form=None, **more):
+    """Send a body, with its length in the header or in chunks without; and more headers."""
+    is_form = body.startswith(b"--limit") if is_form is None else is_form
     headers = {"Content-Type": "multipart/form-data; boundary=limit"} if is_form else {}
+    headers |= {name.replace("_", "-"): value for name, value in more.items()}
     step = 2**16
 
     def send(address):

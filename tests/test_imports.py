@@ -17,7 +17,7 @@ HEAVY = ("torch", "matplotlib", "sklearn", "scipy")
         "squeezekit.runtime.int8",
         "squeezekit.evaluation",
         "squeezekit.data.folders",
-        "squeezekit.serve",
+        "squeezekit.server.listening",
         "squeezekit.models.catalogue",
         "squeezekit.report.answers",
         "squeezekit.report.tables",

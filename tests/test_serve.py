@@ -19,6 +19,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from mixed_requests import (
     HEAD,
     form,
+    hostile_forms,
     mixed,
     posted,
     resident_bytes,
@@ -32,7 +33,7 @@ from small_networks import small_squeezenet
 
 from squeezekit.runtime.classifier import Prediction
 from squeezekit.runtime.loading import load
-from squeezekit.serve import Limits, Service
+from squeezekit.server.service import Limits, Service
 from squeezekit.sqz import container
 
 MOST_BYTES, MOST_PIXELS = 1_000_000, 2_000_000
@@ -135,11 +136,13 @@ def test_top(running, asked, given):
 def test_impossible_top(running, top):
     status, answer = posted(photo(), path=f"/?top={top}")(running)
     assert status == 400
-    assert answer["error"].startswith("top must be a number from 1, not ")
+    assert answer == {"error": "top must be a number from 1"}
 
 
 def test_form_without_file(running):
     assert posted(b"--limit--\r\n")(running) == (400, {"error": "the form has no file"})
+    unchosen = form(b"").replace(b"a.jpg", b"")  # as a browser sends it
+    assert posted(unchosen)(running) == (400, {"error": "the form has no file"})
     field = form(b"")[: form(b"").index(b"--limit", 1)]
     assert posted(field + b"--limit--\r\n")(running) == (400, {"error": "the form has no file"})
 
@@ -160,6 +163,156 @@ def test_broken_form(running, broken):
     status, answer = posted(broken)(running)
     assert status in (400, 422)
     assert "\n" not in answer["error"]
+
+
+@pytest.mark.parametrize("kind", hostile_forms(100))
+def test_forms_that_stopped_it(running, kind):
+    """Each was a minute's work for readers that take a form line by line."""
+    body, sentence = hostile_forms(MOST_BYTES - 100)[kind]
+    status, answer = posted(body, is_form=True)(running)
+    assert status == 400
+    assert sentence in answer["error"]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "",
+        "; boundary=",
+        "; boundary=" + 71 * "x",
+        '; boundary="a\\"b',
+        "; boundary=x",
+    ],
+)
+def test_boundaries_that_are_none(running, named):
+    status, answer = posted(form(photo()), Content_Type=f"multipart/form-data{named}")(running)
+    assert status == 400
+    assert "form" in answer["error"]
+
+
+def test_two_files_in_a_form(running):
+    """Each has its classes, in the form's order, as it has them alone."""
+    second = form(photo(1)).replace(b"a.jpg", "zwölf.jpg".encode())
+    both = form(photo()).removesuffix(b"--limit--\r\n") + second
+    status, answer = posted(both)(running)
+    assert status == 200
+    assert [each["image"] for each in answer["predictions"]] == ["a.jpg", "zwölf.jpg"]
+    for seed, each in enumerate(answer["predictions"]):
+        alone = posted(photo(seed))(running)[1]["predictions"][0]
+        assert each["top"] == alone["top"]
+
+
+def test_two_files_of_which_one_is_none(running):
+    """The other has its classes all the same, and nobody takes the answer for a good one."""
+    both = form(b"<html>").removesuffix(b"--limit--\r\n") + form(photo())
+    status, answer = posted(both)(running)
+    assert (status, answer["error"]) == (422, "1 of 2 images could not be classified")
+    bad, good = answer["predictions"]
+    assert "is not an image" in bad["error"]
+    assert good["top"] == posted(photo())(running)[1]["predictions"][0]["top"]
+
+
+def asked(address, method="GET", path="/health", body=b"", **headers):
+    """A request with these headers and no others: status, headers and body of its answer."""
+    lines = [f"{method} {path} HTTP/1.1", f"Content-Length: {len(body)}", "Connection: close"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    with socket.create_connection(address, timeout=PATIENCE) as connection:
+        connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        answer = b""
+        while received := connection.recv(2**16):
+            answer += received
+    head, _, content = answer.decode().partition("\r\n\r\n")
+    first, *rest = head.split("\r\n")
+    return int(first.split()[1]), dict(line.split(": ", 1) for line in rest), content
+
+
+OURS = ("localhost", "127.0.0.1", "[::1]:8000", "192.168.1.7", "a.localhost:80", "LOCALHOST.")
+OTHERS = ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "a@localhost", "")
+
+
+def test_answers_to_its_own_names(running):
+    """A page that had its name lead here, as DNS rebinding does, reads nothing."""
+    for host in OURS:
+        assert asked(running, Host=host)[0] == 200
+    for host in OTHERS:
+        for path in ("/", "/health", "/metrics", "/none"):
+            status, headers, content = asked(running, path=path, Host=host)
+            assert status == 403
+            assert "--allow-host" in content
+            assert not host or host not in content
+            assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_pages_from_elsewhere_may_not_ask(running):
+    image = photo()
+    for origin in ("https://evil.example", "null", "http://localhost:1", "http://localhost"):
+        status, headers, _ = asked(
+            running, "POST", "/", image, Host="localhost:8000", Origin=origin
+        )
+        assert status == 403
+        assert "Access-Control-Allow-Origin" not in headers
+    own = asked(running, "POST", "/", image, Host="localhost:8000", Origin="http://localhost:8000")
+    assert own[0] == 200
+
+
+def test_pages_that_may_ask(sqz):
+    page = "https://example.org"
+    with server(sqz, "--cors", page, "--allow-host", "pets.example") as (_, address):
+        names = {"Host": "pets.example:8000", "Origin": page}
+        status, headers, _ = asked(
+            address, "OPTIONS", "/", **names, Access_Control_Request_Method="POST"
+        )
+        assert status == 204
+        assert "POST" in headers["Access-Control-Allow-Methods"]
+        assert headers["Access-Control-Allow-Origin"] == page
+        status, headers, _ = asked(address, "POST", "/", photo(), **names)
+        assert (status, headers["Access-Control-Allow-Origin"]) == (200, page)
+        assert headers["Vary"] == "Origin"
+        refused, headers, _ = asked(address, "POST", "/", b"none", **names)
+        assert (refused, headers["Access-Control-Allow-Origin"]) == (422, page)  # and may read why
+        names["Origin"] = "https://example.org.evil.example"
+        status, headers, _ = asked(address, "OPTIONS", "/", **names)
+        assert status == 403
+        assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_origins_and_hosts_that_are_none(sqz):
+    assert "is no origin" in failed("serve", sqz, "--cors", "example.org/x")
+    assert "is no host" in failed("serve", sqz, "--allow-host", "https://example.org/")
+
+
+def test_errors_repeat_nothing(running):
+    """What a request says never comes back to be taken for what the server says."""
+    mark = "<script>mark</script>"
+    bad_form = form(photo()).replace(b"image/jpeg", b"\xff" + mark.encode())
+    asked_for = [
+        asked(running, "POST", "/?top=" + mark, photo(), Host="localhost"),
+        asked(running, "GET", "/" + mark, Host="localhost"),
+        asked(running, mark, "/", Host="localhost"),
+        asked(running, "POST", "/", bad_form, Host="localhost",
+              Content_Type="multipart/form-data; boundary=limit"),
+        asked(running, "POST", "/", photo(), Host=mark),
+        asked(running, "GET", "/", Host="localhost", Bad=mark + "\0"),
+    ]  # fmt: skip
+    for status, headers, content in asked_for:
+        assert 400 <= status < 500
+        assert "mark" not in content
+        assert json.loads(content)["error"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Content-Type"].startswith("application/json")
+
+
+def test_a_browser_gets_the_page(running, sqz):
+    """The one that `export` writes; other clients get a few lines."""
+    from squeezekit.interop import page_file
+
+    html = "text/html,application/xhtml+xml,*/*;q=0.8"
+    status, headers, content = asked(running, path="/", Host="localhost", Accept=html)
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert content == page_file.page(sqz.read_bytes())
+    status, headers, content = asked(running, path="/", Host="localhost", Accept="*/*")
+    assert (status, headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+    assert "curl --data-binary" in content
 
 
 def test_too_thin(running):
@@ -236,13 +389,39 @@ def test_stops_when_it_has_answered(sqz):
     with server(sqz, "--timeout", PATIENCE) as (process, address):
         image = photo()
         with socket.create_connection(address, timeout=PATIENCE) as connection:
-            head = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % len(image)
+            head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(image)
             connection.sendall(head + image[:1000])
             until(lambda: counted(address)["squeezekit_requests_in_flight", None] == 1)
             process.terminate()
             until(lambda: refuses(address))
             connection.sendall(image[1000:])
             assert connection.recv(2**16).startswith(b"HTTP/1.1 200 ")
+        assert process.wait(PATIENCE) == 0
+
+
+def test_stops_without_cutting_anybody_off(sqz):
+    """Connections that clients keep: each ends after an answer, or unasked, and none by a reset."""
+    health = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with server(sqz, "--timeout", PATIENCE) as (process, address):
+        kept = [socket.create_connection(address, timeout=PATIENCE) for _ in range(3)]
+        for connection in kept:
+            connection.sendall(health)
+            assert connection.recv(2**16).startswith(b"HTTP/1.1 200 ")
+        fresh, begun, idle, *_ = (socket.create_connection(address, timeout=PATIENCE), *kept)
+        fresh.sendall(health[:1])
+        begun.sendall(health[:20])
+        process.terminate()
+        until(lambda: refuses(address))
+        fresh.sendall(health[1:])
+        begun.sendall(health[20:])
+        for connection in (fresh, begun):
+            answer = connection.recv(2**16)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"Connection: close" in answer
+            assert connection.recv(2**16) == b""
+        assert idle.recv(2**16) == b""
+        for connection in (fresh, *kept):
+            connection.close()
         assert process.wait(PATIENCE) == 0
 
 
@@ -364,7 +543,7 @@ def test_without_the_extra(sqz):
 def test_slow_head_of_a_second_request(sqz):
     """A connection that was good once is not trusted for that."""
     with server(sqz, "--timeout", 3) as (_, address):
-        first = b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n"
+        first = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
         with socket.create_connection(address, timeout=PATIENCE) as connection:
             connection.sendall(first)
             assert connection.recv(2**16).startswith(b"HTTP/1.1 200 ")

@@ -57,5 +57,5 @@ def main() -> None:
 _EXTRA_OF = {
     **dict.fromkeys(("torch", "matplotlib", "sklearn", "jinja2", "safetensors"), "train"),
     **dict.fromkeys(("optuna", "sqlalchemy"), "explore"),
-    **dict.fromkeys(("aiohttp", "prometheus_client"), "serve"),
+    **dict.fromkeys(("aiohttp", "multipart", "prometheus_client"), "serve"),
 }

@@ -81,18 +81,37 @@ def serve(
     ] = 64,
     timeout: Annotated[float, typer.Option(help="Seconds to send a request in.", min=0.1)] = 10.0,
     preprocessing: Stated | None = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name that it answers to, besides addresses and localhost; * for any."),
+    ] = None,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Origin of web pages that may ask, such as https://example.org; * for any."
+        ),
+    ] = None,
 ) -> None:
-    """Classify images over HTTP, until Ctrl-C."""
+    """Classify images over HTTP, until Ctrl-C; a browser gets a page that does it by itself."""
     from squeezekit.cli.opened import opened
-    from squeezekit.serve import Limits
-    from squeezekit.serve import serve as serve_http
+    from squeezekit.interop.page_file import page_for
+    from squeezekit.server.access import Access
+    from squeezekit.server.listening import serve as serve_http
+    from squeezekit.server.service import Limits
 
+    def ready(url: str, memory_bytes: int) -> None:
+        most = f"requests take at most {memory_bytes / 1e9:.1f} GB"
+        note(f"{file.name} answers at {url} ({most}; Ctrl-C stops it)")
+
+    classifier = opened(file, threads, preprocessing=preprocessing)
     serve_http(
-        opened(file, threads, preprocessing=preprocessing),
+        classifier,
         file.name,
         Limits(max_bytes, max_pixels, timeout, max_waiting),
         host=host,
         port=port,
         workers=workers,
-        ready=lambda url: note(f"{file.name} answers at {url} (Ctrl-C stops it)"),
+        access=Access(tuple(allow_host or ()), tuple(cors or ())),
+        page=page_for(file, classifier.metadata.preprocessing),
+        ready=ready,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import html
 import re
@@ -12,10 +13,13 @@ from string import Template
 
 import numpy as np
 
-from squeezekit.files import write_whole
+from squeezekit.errors import InputError, UnsupportedError
+from squeezekit.files import read_bytes, write_whole
+from squeezekit.interop import onnx_file
 from squeezekit.interop.page_runtime import PageRuntime, build
+from squeezekit.models.fold import fold_batch_norm
 from squeezekit.sqz import container
-from squeezekit.sqz.network import Network
+from squeezekit.sqz.network import Network, Preprocessing, share_equal_values
 
 _FORBIDDEN = "\0\r<"
 """HTML would change the first two, and the third may end a script element."""
@@ -59,6 +63,32 @@ def page(sqz: bytes) -> str:
     program_bytes = len(template.substitute(fields, program_bytes="00000").encode())
     fields["model"] = as_text(sqz)
     return template.substitute(fields, program_bytes=f"{program_bytes:05}")
+
+
+def page_for(file: Path, preprocessing: Preprocessing) -> str | None:
+    """The page for a .sqz or .onnx file; None where the page's runtime cannot run its network.
+
+    Args:
+        file: of the network.
+        preprocessing: of its images, which may be another one than the file has.
+
+    Raises:
+        FormatError: where a .sqz is damaged.
+    """
+    is_sqz = file.suffix.lower() == ".sqz"
+    try:
+        if is_sqz:
+            data = read_bytes(file)
+            if container.read_head(data).metadata.preprocessing == preprocessing:
+                return page(data)
+        network = (
+            container.read(file) if is_sqz else onnx_file.read(file, input_size=preprocessing.crop)
+        )
+        metadata = dataclasses.replace(network.metadata, preprocessing=preprocessing)
+        network = fold_batch_norm(dataclasses.replace(network, metadata=metadata))
+        return page(container.encode(share_equal_values(network), "entropy"))
+    except (InputError, UnsupportedError):
+        return None
 
 
 def as_text(data: bytes) -> str:
