@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -43,8 +44,9 @@ def serve(
 ) -> None:
     """Answer until SIGINT or SIGTERM comes; then finish what has begun, and return.
 
-    The limit of pixels is Pillow's own, which holds for the images inside an ICO too; it, and which
-    warnings are shown, are settings of the whole process.
+    The limit of pixels is Pillow's own, which holds for the images inside an ICO too; it, which
+    warnings are shown, and how long a thread may keep Python's lock, are settings of the whole
+    process.
 
     Args:
         classifier: it is run from several threads at once, and should use one thread itself.
@@ -67,6 +69,7 @@ def serve(
     classifier.logits(np.zeros(shape, np.float32))  # now, and not when somebody asks
     Image.MAX_IMAGE_PIXELS = limits.pixels // 2  # Pillow refuses more than twice as many
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its sender is told
+    sys.setswitchinterval(0.0005)  # who classifies lets the event loop have its turn
     workers = workers or os.cpu_count() or 1
     memory_bytes = limits.memory_bytes(workers)
     known = Access((*access.hosts, f"[{host}]" if ":" in host else host), access.origins)
