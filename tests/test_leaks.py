@@ -185,6 +185,26 @@ def test_compression_tells_the_accuracy_on_photos_that_nothing_saw(photos, seen,
     assert again["images"] == len(unseen)
 
 
+@pytest.mark.parametrize("options", [("--max-drop", "8"), ("--method", "svd", "--epochs", "1")])
+def test_photos_that_chose_do_not_tell(photos, seen, tmp_path, options):
+    out, sqz, page = tmp_path / "run", tmp_path / "small.sqz", tmp_path / "page.html"
+    said("train", "--data", photos, "--out", out, *TRAIN, "--set", "epochs=2", "--set", "keep=best")
+    before = set(seen)
+    found, _ = said("compress", out, "--data", photos, "-o", sqz, "--report", page, *options)
+    assert seen == before
+    told = [path for path in everything(photos) if shown(path) in listed(out, "test")]
+    assert not {shown(path) for path in told} & (seen | listed(out, "val"))
+    expected = by_hand(sqz, told)
+    assert found["stages"][-1]["top1"] == pytest.approx(expected)
+    assert found["images"] == len(told)
+    original = by_hand(exported(out, tmp_path), told)
+    assert found["change"]["points"] == pytest.approx(expected - original)
+    text = " ".join(page.read_text().split())
+    assert (
+        f"Of {len(told)} photos that training has not seen, the file gets {expected:.1f}%" in text
+    )
+
+
 def test_sensitivity_looks_at_photos_that_nothing_saw(photos, seen, tmp_path):
     out = tmp_path / "run"
     said("train", "--data", photos, "--out", out, *TRAIN, "--set", "epochs=2", "--set", "keep=best")

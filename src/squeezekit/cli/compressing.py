@@ -103,12 +103,15 @@ def compress(
         from squeezekit.report.compress_report import write_compress_report
 
         write_compress_report(
-            report, out, small.stages, small.evaluation, command=typed_command(), seconds=seconds
-        )
+            report, out, small.stages, small.evaluation, command=typed_command(), seconds=seconds,
+            before=small.before, unseen=small.unseen,
+        )  # fmt: skip
     if as_json:
         print_json({"report": None if report is None else str(report), **small.as_json()})
     else:
         terminal().print(tables.stage_table(small.stages, 4 * small.stages[0].network.parameters))
+        if small.accuracy:
+            say(small.accuracy)
         if small.goal:
             say(f"{out} is {small.goal}.")
         say(f"next: {shlex.join(['squeezekit', 'predict', str(out), 'photo.jpg'])}")

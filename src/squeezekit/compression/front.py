@@ -19,7 +19,7 @@ from squeezekit.data.folders import ImageSet
 from squeezekit.data.held_out import Memory, memory_of
 from squeezekit.data.photos import UNLABELLED, Photos, any_images, folder_or_set
 from squeezekit.errors import InputError
-from squeezekit.evaluation import Evaluation, outputs
+from squeezekit.evaluation import Change, Evaluation, change, outputs
 from squeezekit.evaluation import labelled as labelled_by
 from squeezekit.interop.weights import read, run_folder
 from squeezekit.progress import Progress, silent
@@ -45,6 +45,8 @@ class Compressed:
         stages: on the way, the float32 network first.
         curve: accuracy against bytes, where it was asked for; `curve.plot()` draws it.
         evaluation: of the network on held-out photos; None without labelled ones.
+        before: of the network that it was made of, on the same photos.
+        unseen: whether that network says what it was trained on, and these photos are not of it.
         goal: by what the file was chosen, in a few words; "" where a setting says it all.
         warnings: what a user must know before using it, a sentence each.
     """
@@ -54,6 +56,8 @@ class Compressed:
     stages: tuple[Stage, ...]
     curve: Curve | None
     evaluation: Evaluation | None
+    before: Evaluation | None
+    unseen: bool
     goal: str
     warnings: tuple[str, ...]
 
@@ -61,6 +65,27 @@ class Compressed:
     def file_bytes(self) -> int:
         """Of the whole `.sqz`."""
         return self.stages[-1].file_bytes
+
+    @property
+    def change(self) -> Change | None:
+        """What became of the accuracy, photo by photo; None where nothing was measured."""
+        if self.before is None or self.evaluation is None:
+            return None
+        return change(self.before, self.evaluation)
+
+    @property
+    def accuracy(self) -> str:
+        """The accuracy and its change with what chance leaves open; "" where there is none."""
+        found, changed = self.evaluation, self.change
+        if found is None or changed is None:
+            return ""
+        (low, high), (least, most) = found.top1_interval, changed.interval
+        seen = "that it was never trained on" if self.unseen else "held out of the compression"
+        return (
+            f"top-1 {found.top1:.1f}% (95% interval {low:.1f} to {high:.1f}) on {found.images:,} "
+            f"photos {seen}; {changed.points:+.1f} points ({least:+.1f} to {most:+.1f}), "
+            f"{changed.gained} photos won and {changed.lost} lost"
+        )
 
     def encoded(self) -> bytes:
         """The `.sqz`."""
@@ -72,11 +97,22 @@ class Compressed:
             "file_bytes": self.file_bytes,
             "goal": self.goal,
             "warnings": list(self.warnings),
+            **self._accuracy_as_json(),
             "curve": self.curve and [dataclasses.asdict(point) for point in self.curve.points],
             "stages": [
                 {"stage": s.name, "file_bytes": s.file_bytes, "top1": s.top1, "top5": s.top5}
                 for s in self.stages
             ],
+        }
+
+    def _accuracy_as_json(self) -> dict[str, Any]:
+        if self.evaluation is None or (changed := self.change) is None:
+            return {}
+        return {
+            "images": self.evaluation.images,
+            "unseen": self.unseen,
+            "top1_interval": self.evaluation.top1_interval,
+            "change": dataclasses.asdict(changed),
         }
 
     def __repr__(self) -> str:
@@ -149,6 +185,7 @@ def compress(
     if photos is not None:
         data = folder_or_set(photos, network.metadata, outputs(from_network(network)))
     network = dataclasses.replace(network, metadata=_labelled(network, labels, data, config, note))
+    unseen = bool(network.metadata.trained_on)
     task = None if data is None else _task(network.metadata, data, config, run, progress, note)
     if task is not None:
         network = task.remembered(network, *config.more_photos(network.metadata))
@@ -166,6 +203,8 @@ def compress(
         stages=tuple(stages.list),
         curve=stages.curve,
         evaluation=stages.measured(small),
+        before=stages.measured(stages.list[0].network),
+        unseen=unseen,
         goal=stages.goal,
         warnings=_warnings(stages, outputs(from_network(small))),
     )
@@ -211,7 +250,9 @@ def _task(
     """The photos by what they show, or, where the method needs no labels, without."""
     memory = Memory(metadata.trained_on) if run is None else memory_of(metadata.trained_on, run)
     if config.learns_labels:
-        return folder_task(metadata, data, config.seed, progress, note, memory=memory)
+        return folder_task(
+            metadata, data, config.seed, progress, note, memory=memory, chooses=config.chooses
+        )
     if not (isinstance(data, ImageSet) and data.classes == UNLABELLED):
         try:
             return folder_task(
