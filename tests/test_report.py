@@ -1,6 +1,8 @@
 """Tables, figures and pages say what they were given, whatever it is."""
 
+import html
 import io
+import json
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ from squeezekit.report.page import Report, Step, page, write_page
 from squeezekit.report.progress_bar import progress_bar
 from squeezekit.runtime.classifier import Prediction
 from squeezekit.sqz import container
-from squeezekit.sqz.network import SharedTensor
+from squeezekit.sqz.network import Metadata, Preprocessing, SharedTensor
 
 NASTY = '<script>alert("1 & 2")</script> $x$ [red]'
 
@@ -371,3 +373,25 @@ def test_progress_on_a_terminal_leaves_the_same_lines():
     text = console.file.getvalue()
     assert "✓ decoding" in text
     assert "✓ training" in text
+
+
+def test_a_curve_has_the_command_for_each_point(tmp_path):
+    from squeezekit.compression.curve import CurvePoint
+    from squeezekit.compression.stages import Stage as CompressionStage
+    from squeezekit.report.curve_report import write_curve_report
+
+    points = [CurvePoint(1e-8 * size, size, 0.1, 50.0, 90.0) for size in (3000, 9000, 5000)]
+    metadata = Metadata("net", Preprocessing(8, 8), title="<my shop>")
+    page = tmp_path / "curve.html"
+    original = CompressionStage("float32", None, 40_000, 60.0, 95.0, 1.0)
+    command = "squeezekit compress run --data 'my photos' --curve=curve.html --max-drop 2 -o a.sqz"
+    write_curve_report(page, points, original, metadata, command=command, seconds=1.0)
+    text = html.unescape(page.read_text())
+    expected = [
+        f"squeezekit compress run --data 'my photos' -o a.sqz --target-bytes {size}"
+        for size in (9000, 5000, 3000)
+    ]
+    assert [text.index(line) for line in expected] == sorted(map(text.index, expected))
+    assert "<my shop>" not in page.read_text()
+    told = json.loads(page.with_suffix(".json").read_text())["points"]
+    assert [point["file_bytes"] for point in told] == [9000, 5000, 3000]

@@ -15,6 +15,7 @@ from squeezekit.files import write_whole
 from squeezekit.report import figures, numbers
 from squeezekit.report.html import render
 from squeezekit.report.made import how_it_was_made
+from squeezekit.report.page import Step
 from squeezekit.report.tables import StageFigures
 from squeezekit.sqz.network import Metadata
 
@@ -51,12 +52,18 @@ def write_curve_report(
         "curve.html.jinja",
         metadata=metadata,
         original=original,
-        points=[(point, _command(command, point.file_bytes)) for point in points],
+        points=points,
         figures={"curve": Markup(_drawn(points, before))},  # noqa: S704
         made=how_it_was_made(command, seconds),
         next_title="Next: choose a size",
-        next_lead="Each point of the table has the command that makes its file.",
-        next_steps=[],
+        next_lead="The command for each point of the curve.",
+        next_steps=[
+            Step(
+                f"{numbers.count(point.file_bytes)} bytes, {numbers.percent(point.top1)}% right",
+                _command(command, point.file_bytes),
+            )
+            for point in points
+        ],
     )
     content = {
         "original": {"file_bytes": original.file_bytes, "top1": before, "top5": original.top5},
