@@ -144,6 +144,25 @@ def test_what_a_run_saw_is_known_wherever_it_lies(photos, seen, tmp_path):
     assert found["top1"] == pytest.approx(by_hand(sqz, unseen))
 
 
+def test_of_new_photos_nothing_is_claimed(photos, tmp_path):
+    out = tmp_path / "run"
+    said("train", "--data", photos, "--out", out, *TRAIN, "--set", "epochs=0")
+    sqz = exported(out, tmp_path)
+    random = np.random.default_rng(99)
+    for name in COUNTS:
+        (tmp_path / "new" / name).mkdir(parents=True)
+        for i in range(40):
+            pixels = random.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "new" / name / f"{i}.png")
+    found, notes = said("evaluate", out, "--data", tmp_path / "new")
+    assert (found["images"], found["left_out"]) == (120, 0)
+    assert "trained on" not in notes
+    found, notes = said("evaluate", sqz, "--data", tmp_path / "new")
+    assert 0 < found["left_out"] < 20  # one in 16, by the marks
+    assert "may have been trained on" in notes
+    assert "was trained on" not in notes
+
+
 def test_a_folder_that_was_trained_on_whole_tells_nothing(photos, seen, tmp_path):
     out = tmp_path / "run"
     said("train", "--data", photos, "--out", out, *TRAIN, "--set", "epochs=0")

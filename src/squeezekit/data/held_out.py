@@ -65,6 +65,10 @@ class Memory:
         others = [known for known in marks if known != listed]
         return copies_among(prints, self.trained) | seen_by(others, prints.digests)
 
+    def may_be_chance(self, seen: int, photos: int) -> bool:
+        """Whether so many photos of new ones would be marked by mistake; a list makes none."""
+        return self.trained is None and not _more_than_chance(seen, photos)
+
 
 NOTHING = Memory()
 """Of a network that nothing is known of."""

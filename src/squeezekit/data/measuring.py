@@ -26,21 +26,28 @@ class Measured:
         images: the photos.
         trained_on: how many of them the network was trained on, or may have been.
         left_out: how many are not among them because it was.
+        by_chance: whether so many would be taken for known ones if all were new: the marks in a
+            file are wrong of every sixteenth photo that is.
     """
 
     images: ImageSet
     trained_on: int = 0
     left_out: int = 0
+    by_chance: bool = False
 
     @property
     def sentence(self) -> str:
         """What must stand beside the accuracy; empty where there is nothing to say."""
+        seen = "may have been trained on" if self.by_chance else "was trained on"
+        doubt = (
+            " (the marks in its file are wrong of one new photo in 16)" if self.by_chance else ""
+        )
         if self.trained_on:
-            return f"includes {self.trained_on:,} photos that it was trained on"
+            return f"includes {self.trained_on:,} photos that it {seen}{doubt}"
         if self.left_out:
             return (
                 f"{self.left_out:,} of {self.left_out + len(self.images):,} photos are left out: "
-                "it was trained on them (part all measures on them too)"
+                f"it {seen} them{doubt}; part all measures on them too"
             )
         return ""
 
@@ -81,11 +88,13 @@ def photos_to_measure(
     else:
         images = images_of(data, chosen, note)
     seen = memory.seen(fingerprints(images.paths, progress, images.root))
+    count = int(seen.sum())
+    by_chance = memory.may_be_chance(count, len(seen))
     if seen_too:
-        return Measured(images, trained_on=int(seen.sum()))
+        return Measured(images, trained_on=count, by_chance=by_chance)
     if seen.all():
         raise InputError(
             f"the network was trained on all {len(images):,} photos in {images.root}: name others, "
             "or measure on them all the same with part all"
         )
-    return Measured(images.subset(np.flatnonzero(~seen)), left_out=int(seen.sum()))
+    return Measured(images.subset(np.flatnonzero(~seen)), left_out=count, by_chance=by_chance)

@@ -278,7 +278,7 @@ def evaluation_table(evaluation: Evaluation, file_bytes: int | None = None) -> T
     if evaluation.trained_on:
         table.add_row("trained on", f"[yellow]{numbers.count(evaluation.trained_on)} of them")
     if evaluation.left_out:
-        table.add_row("left out", f"{numbers.count(evaluation.left_out)} that it was trained on")
+        table.add_row("left out", f"{numbers.count(evaluation.left_out)} others")
     if evaluation.skipped:
         table.add_row("skipped", f"[yellow]{numbers.count(len(evaluation.skipped))}")
     if file_bytes is not None:

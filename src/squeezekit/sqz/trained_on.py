@@ -39,8 +39,8 @@ class TrainedOn:
     """What a training leaves in the metadata of its network about its photos.
 
     Attributes:
-        photos: that were trained on.
-        held_out: photos that were kept apart.
+        photos: that were trained on, each once.
+        held_out: photos that were kept apart, each once.
         every: one photo in so many can be told; 1 is all.
         marks: those trained on, and by mistake every sixteenth of all photos.
         exceptions: those held out that are in `marks` by mistake.
@@ -61,7 +61,7 @@ class TrainedOn:
     @classmethod
     def of(cls, trained: Digests, held_out: Digests) -> TrainedOn:
         """Mark photos; a digest that is in both counts as trained on."""
-        trained = np.unique(trained)
+        trained, held_out = np.unique(trained), np.unique(held_out)
         apart = np.setdiff1d(held_out, trained)
         every = max(-(-len(trained) // MOST_MARKS), 1)
         some = trained[_told(trained, every)]
