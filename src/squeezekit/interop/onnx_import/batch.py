@@ -39,6 +39,10 @@ def freeing(own: Mapping[str, Shape], own_batch: int) -> Rewriter:
             return _reshape(walk, node, own)
         if node.op_type == "Slice":
             return _slice(walk, node)
+        if node.op_type == "Gather" and own_batch == 1:
+            rows = _rows_gathered(walk, node)
+            if rows is not None:
+                return rows
         _check_axis(walk, node)
         _check_constants(walk, node, own_batch)
         return None
@@ -122,6 +126,28 @@ def _as_stated(walk: Walk, node: NodeProto) -> Shape:
     if math.prod(shape) != math.prod(walk.shape_of(node, node.input[0])):
         raise refuse(node, "has its number of images in its shape, and where is not to be told")
     return shape
+
+
+def _rows_gathered(walk: Walk, node: NodeProto) -> list[NodeProto] | None:
+    """A Gather from all values of the only image in a row, as torch exports `as_strided`."""
+    given, indices = walk.shape_of(node, node.input[0]), walk.value(node.input[1])
+    if len(given) != 1 or indices is None or not indices.size or attributes(node).get("axis", 0):
+        return None
+    count = given[0] // BATCH
+    if given[0] % BATCH or indices.shape[:1] != (1,) or not 0 <= indices.min() <= indices.max():
+        return None
+    if indices.max() >= count:
+        return None
+    draft = walk.draft
+    last = draft.fresh(f"{node.name}.row")
+    flat = draft.constant([-1, count], np.int64, f"{node.name}.count")
+    walk.take(new_node("Reshape", [node.input[0], flat], [last], last))
+    if indices.reshape(-1).tolist() != list(range(count)):
+        row, last = last, draft.fresh(f"{node.name}.chosen")
+        places = draft.constant(indices.reshape(-1), np.int64, f"{node.name}.places")
+        walk.take(new_node("Gather", [row, places], [last], last, axis=1))
+    shape = draft.constant([-1, *indices.shape[1:]], np.int64, f"{node.name}.shape")
+    return _once(walk, new_node("Reshape", [last, shape], node.output, node.name))
 
 
 def _slice(walk: Walk, node: NodeProto) -> list[NodeProto] | None:

@@ -116,7 +116,10 @@ def require_same(
     Raises:
         UnsupportedError: naming the first node that gives other numbers, and how far off they are.
     """
-    session = _session(network)
+    try:
+        session = _session(network)
+    except GraphError as error:
+        raise UnsupportedError(f"cannot be run once it is rewritten ({error})") from None
     names = [port.name for port in session.get_outputs()]
     image = session.get_inputs()[0].name
     single: Array | None = None

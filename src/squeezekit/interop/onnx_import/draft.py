@@ -52,6 +52,12 @@ class Draft:
         self._taken |= {name for node in self.nodes for name in node.output}
         self._taken |= {*self.constants, self.image, *self.outputs}
 
+    def copy(self) -> Draft:
+        """Another draft of the same graph, which may be rewritten in its stead."""
+        nodes = [NodeProto.FromString(node.SerializeToString()) for node in self.nodes]
+        constants, outputs = dict(self.constants), dict(self.outputs)
+        return Draft(nodes, constants, self.image, outputs, self.version, set(self._taken))
+
     def constant(self, values: object, dtype: type[np.generic], base: str) -> str:
         """Keep an array, and give the name that it got."""
         name = self.fresh(base)
@@ -275,6 +281,9 @@ def _lowered(draft: Draft) -> tuple[list[NodeProto], dict[str, Array], int]:
                 raise refuse(node, "computes its axes: not supported")
             axes = draft.constants[node.input[1]].tolist()
             del copy.input[1:]
+            settings = [a for a in copy.attribute if a.name != "noop_with_empty_axes"]
+            copy.ClearField("attribute")
+            copy.attribute.extend(settings)
             copy.attribute.append(helper.make_attribute("axes", axes))
         nodes.append(copy)
     used = {name for node in nodes for name in node.input}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from squeezekit.errors import GraphError, InputError, UnsupportedError
 from squeezekit.interop.onnx_import import compare, idioms, scores
@@ -23,7 +22,7 @@ from squeezekit.interop.onnx_import.draft import (
     to_model,
     wanted_by,
 )
-from squeezekit.interop.onnx_import.joining import join_biases
+from squeezekit.interop.onnx_import.joining import join_biases, join_lrns, join_reshapes
 from squeezekit.interop.onnx_import.source import Array, is_quantised, load
 from squeezekit.interop.onnx_import.walk import BATCH, Shape, Walk, float_type
 from squeezekit.sqz.network import Floats
@@ -103,7 +102,7 @@ def _imported(model: ModelProto, asked: Asked) -> Imported:
             0, new_node("Transpose", [begun.image], [inner], begun.image, perm=[0, 2, 3, 1])
         )
     own_batch = takes.batch or 1
-    own = Walk(_copy(begun), own_batch, strict=False)
+    own = Walk(begun.copy(), own_batch, strict=False)
     own.run(float_type((own_batch, takes.channels, takes.size, takes.size)))
     wanted = asked.output or (next(iter(begun.outputs)) if len(begun.outputs) == 1 else None)
     if wanted in begun.outputs and own.shape(own.draft.outputs[wanted]) is None and own.troubles:
@@ -112,7 +111,7 @@ def _imported(model: ModelProto, asked: Asked) -> Imported:
     shapes = {name: s for name in own.types if (s := own.shape(name)) is not None}
     original = _original(model, image, public, takes)
 
-    draft = _copy(begun)
+    draft = begun.copy()
     draft.outputs = {public: begun.outputs[public]}
     draft.prune()
     walk = _freed(draft, shapes, own_batch, takes)
@@ -153,7 +152,7 @@ def _imported(model: ModelProto, asked: Asked) -> Imported:
         rank = len(walk.shape_of(draft.nodes[-1], draft.outputs[public]))
         scores.to_two_classes(draft, public, rank, meaning)
     elif meaning == "probabilities":
-        shorter = dataclasses.replace(_copy(draft), outputs=dict(draft.outputs))
+        shorter = draft.copy()
         if scores.end_in_softmax(shorter, public):
             shorter.prune()
             try:
@@ -194,6 +193,8 @@ def _freed(draft: Draft, shapes: dict[str, Shape], own_batch: int, takes: _Takes
                 f"its output {public!r} does not keep the images of a batch apart"
             )
     draft.prune()
+    join_lrns(draft)
+    join_reshapes(walk)
     join_biases(draft)
     draft.prune()
     return walk
@@ -224,17 +225,6 @@ def _answers(original: Original, takes: _Takes) -> Floats:
     if not np.isfinite(scored).all():
         raise UnsupportedError("gives numbers that are not finite for random images")
     return scored
-
-
-def _copy(draft: Draft) -> Draft:
-    nodes = []
-    for node in draft.nodes:
-        copy = NodeProto()
-        copy.CopyFrom(node)
-        nodes.append(copy)
-    return dataclasses.replace(
-        draft, nodes=nodes, constants=dict(draft.constants), outputs=dict(draft.outputs)
-    )
 
 
 # ---------------------------------------------------------------------------- what the model takes
