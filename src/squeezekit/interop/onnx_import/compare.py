@@ -83,14 +83,24 @@ class Original:
         return joined
 
 
-def random_images(count: int, channels: int, size: int) -> Floats:
-    """Noise as preprocessing gives it: around 0, from 0 to 1, and of Caffe's scale."""
+def random_images(count: int, channels: int, size: int, *, wide: bool = True) -> Floats:
+    """Noise as preprocessing gives it: around 0, from 0 to 1, and of Caffe's scale.
+
+    Args:
+        count: N.
+        channels: C.
+        size: height and width.
+        wide: whether those of Caffe's scale are among them.
+
+    Returns:
+        float32 (N, C, size, size).
+    """
     rng = np.random.default_rng(20)
     shape = (channels, size, size)
     kinds = (
         lambda: rng.standard_normal(shape),
         lambda: rng.random(shape),
-        lambda: rng.normal(0.0, 60.0, shape),
+        lambda: rng.normal(0.0, 60.0 if wide else 1.0, shape),
     )
     return np.stack([kinds[i % 3]() for i in range(count)]).astype(np.float32)
 

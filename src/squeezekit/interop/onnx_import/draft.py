@@ -23,9 +23,12 @@ from squeezekit.errors import InputError, UnsupportedError
 from squeezekit.interop.onnx_import.source import Array, to_array
 from squeezekit.sqz.nodes import opset
 
-OPSET, OLDER_OPSET, IR_VERSION = 20, 17, 8
-"""Graphs are rewritten in the first operator set, and written in the second where that has all
-their operators: other programs read it, and squeezekit's own networks are in it."""
+OPSET = 21
+"""Graphs are rewritten in this operator set; GroupNormalization was another one before."""
+
+NEWER_OPSET, OLDER_OPSET, IR_VERSION = 20, 17, 8
+"""What is left of them is written in the second, where that has all operators, else in the first:
+other programs read it, and squeezekit's own networks are in it."""
 
 
 @dataclass
@@ -271,7 +274,7 @@ _AXES_AS_INPUT = ("ReduceMax", "ReduceMean")
 def _lowered(draft: Draft) -> tuple[list[NodeProto], dict[str, Array], int]:
     """Nodes and constants in the older operator set, where that has all operators."""
     if any(node.op_type in _NEWER or node.domain for node in draft.nodes):
-        return draft.nodes, draft.constants, OPSET
+        return draft.nodes, draft.constants, NEWER_OPSET
     nodes = []
     for node in draft.nodes:
         copy = NodeProto()

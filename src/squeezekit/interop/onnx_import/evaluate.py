@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 from onnx import NodeProto, TypeProto, helper, numpy_helper
+from onnx.checker import ValidationError
 from onnx.defs import SchemaError
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
@@ -53,9 +54,11 @@ def inferred(
 
     Raises:
         InferenceError: where its inputs do not fit each other.
-        SchemaError: where there is no such operator.
+        SchemaError: where there is no such operator, or no longer.
     """
     schema = onnx.defs.get_schema(node.op_type, OPSET, node.domain)
+    if schema.deprecated:
+        raise SchemaError(f"{node.op_type} is deprecated")
     names = [name for name in node.input if name]
     if not all(name in types for name in names):
         return {}
@@ -64,14 +67,21 @@ def inferred(
         for name in names
         if name in known and known[name].size <= _SMALL
     }
-    found: dict[str, TypeProto] = infer_node_outputs(
-        schema,
-        node,
-        {name: types[name] for name in names},
-        data,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=9,
-    )
+    try:
+        found: dict[str, TypeProto] = infer_node_outputs(
+            schema,
+            node,
+            {name: types[name] for name in names},
+            data,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=10,
+        )
+    except InferenceError:
+        raise
+    except (ValidationError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise InferenceError(str(error)) from None  # attributes that it does not have, and the like
+    if node.op_type == "GroupNormalization":  # of which ONNX does not tell
+        found[node.output[0]] = types[node.input[0]]
     return found
 
 
@@ -87,7 +97,7 @@ def computed(node: NodeProto, inputs: Sequence[Array | None]) -> list[Array] | N
     known = {n: a for n, a in zip(node.input, inputs, strict=True) if a is not None}
     try:
         types = inferred(node, {name: type_of(array) for name, array in known.items()}, known)
-    except (InferenceError, SchemaError, KeyError, TypeError):
+    except (InferenceError, SchemaError):
         return None
     for name in node.output:
         shape = shape_in(types[name]) if name in types else None
@@ -98,7 +108,7 @@ def computed(node: NodeProto, inputs: Sequence[Array | None]) -> list[Array] | N
     values = [helper.make_value_info(name, type_of(array)) for name, array in known.items()]
     results = [helper.make_value_info(name, types[name]) for name in node.output]
     graph = helper.make_graph([node], "constant", values, results)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
     options = SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1

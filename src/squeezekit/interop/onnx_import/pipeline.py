@@ -116,10 +116,9 @@ def _imported(model: ModelProto, asked: Asked) -> Imported:
     draft.prune()
     walk = _freed(draft, shapes, own_batch, takes)
     _require_supported(draft, asked.quantised)
-    answers = _answers(original, takes)
+    images, answers = _answers(original, takes)
     meaning = scores.meaning_of(draft, draft.outputs[public], answers)
     tolerance = compare.HALF_TOLERANCE if half else compare.TOLERANCE
-    images = random_images(_MOST_CHECKED, takes.channels, takes.size)
 
     def finished(draft: Draft) -> ModelProto:
         rank = walk.shape(draft.outputs[public]) or (BATCH, 2)
@@ -211,20 +210,25 @@ def _require_supported(draft: Draft, quantised: bool) -> None:
             raise UnsupportedError(f"{name} is {array.dtype}; only float32 weights can be read")
 
 
-def _answers(original: Original, takes: _Takes) -> Floats:
-    """What the model says to random images, (N, classes)."""
-    images = random_images(_MOST_CHECKED, takes.channels, takes.size)
-    try:
-        # One by one, so that it does not matter how a model shapes its results.
-        rows = [original.scores(images[i : i + 1]) for i in range(len(images))]
-    except GraphError as error:
-        raise UnsupportedError(
-            f"cannot be compared, since it does not run itself ({error})"
-        ) from None
-    scored = np.concatenate([np.asarray(row, np.float32).reshape(1, -1) for row in rows])
-    if not np.isfinite(scored).all():
-        raise UnsupportedError("gives numbers that are not finite for random images")
-    return scored
+def _answers(original: Original, takes: _Takes) -> tuple[Floats, Floats]:
+    """Random images, and what the model says to each: (N, C, H, W) and (N, scores).
+
+    Raises:
+        UnsupportedError: where the model does not run, or gives no numbers.
+    """
+    for wide in (True, False):  # a model of small inputs may overflow at large ones
+        images = random_images(_MOST_CHECKED, takes.channels, takes.size, wide=wide)
+        try:
+            # One by one, so that it does not matter how a model shapes its results.
+            rows = [original.scores(images[i : i + 1]) for i in range(len(images))]
+        except GraphError as error:
+            raise UnsupportedError(
+                f"cannot be compared, since it does not run itself ({error})"
+            ) from None
+        scored = np.concatenate([np.asarray(row, np.float32).reshape(1, -1) for row in rows])
+        if np.isfinite(scored).all():
+            return images, scored
+    raise UnsupportedError("gives numbers that are not finite for random images")
 
 
 # ---------------------------------------------------------------------------- what the model takes

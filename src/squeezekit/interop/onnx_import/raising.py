@@ -1,4 +1,4 @@
-"""Nodes of older operator sets, written as operator set 20 has them."""
+"""Nodes of older operator sets, written as operator set 21 has them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEAST, _MOST = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
 
 
 def raised(node: NodeProto, draft: Draft, shape_of: Callable[[str], Shape]) -> list[NodeProto]:
-    """A node as operator set 20 has it: itself, perhaps changed, or several.
+    """A node as operator set 21 has it: itself, perhaps changed, or several.
 
     Args:
         node: is changed in place.

@@ -242,7 +242,10 @@ class Walk:
         self.know_types(node)
         numbers = {name: v for name in node.input if (v := self.value(name)) is not None}
         try:
-            self.types |= inferred(node, self.types, numbers)
+            found = inferred(node, self.types, numbers)
+            self.types |= found
+            if any(name not in found or self.shape(name) is None for name in node.output if name):
+                self._stop(node, "gives values whose shape is not known beforehand")
         except SchemaError:
             self._stop(node, "is an operator that is not supported")
         except InferenceError as error:
