@@ -1,6 +1,7 @@
 /* Memory of a run: who lies where, and from when to when. */
 #include "place.h"
 #include "convolve.h"
+#include "depthwise.h"
 
 /* The value whose memory a value lies in, and how many floats from its start. */
 static Value *root_of(const Plan *plan, u32 value, u32 *offset) {
@@ -105,7 +106,9 @@ void sqz_place_values(Plan *plan) {
     find_lifetimes(plan);
     place_values(plan);
     for (u32 i = 0; i < plan->node_count; i++) {
-        u64 floats = plan->nodes[i].op == CONV ? aligned(sqz_packed_pixels(plan->nodes + i)) : 0;
+        const Node *node = plan->nodes + i;
+        int packs = node->op == CONV && !sqz_is_depthwise(node);
+        u64 floats = packs ? aligned(sqz_packed_pixels(node)) : 0;
         if (floats > plan->scratch_floats) plan->scratch_floats = floats;
     }
 }

@@ -1,5 +1,6 @@
 /* The run through all nodes. */
 #include "convolve.h"
+#include "depthwise.h"
 #include "elementwise.h"
 #include "normalise.h"
 #include "pool.h"
@@ -71,6 +72,10 @@ static void run_node(const Plan *plan, const Node *node, const float *image) {
     u32 area;
     switch (node->op) {
     case CONV:
+        if (sqz_is_depthwise(node)) {
+            sqz_depthwise(node, in, out, x, y);
+            break;
+        }
         area = out->shape[2] * out->shape[3];
         for (u32 n = 0; n < in->shape[0]; n++)
             sqz_convolve(node, in, out, x + (size_t)n * (in->count / in->shape[0]),

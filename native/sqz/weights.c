@@ -1,14 +1,20 @@
 /* Decodes every tensor that a plan uses, to where and in the order in which it is used. */
 #include "weights.h"
 #include "convolve.h"
+#include "depthwise.h"
 #include "tensors.h"
 #include "text.h"
 
 static u64 u64_max(u64 a, u64 b) { return a > b ? a : b; }
 
-/* Bytes of a tensor as it is used: a convolution's weights are packed. */
+/* Whether a tensor is a convolution's weights, which are packed for their use. */
+static int is_packed(const Node *node, u32 i) {
+    return node->op == CONV && !i && !sqz_is_depthwise(node);
+}
+
+/* Bytes of a tensor as it is used. */
 static u64 bytes_of(const Node *node, u32 i) {
-    return node->op == CONV && !i ? 4 * sqz_packed_weights(node) : 4 * (u64)node->constant[i]->weights;
+    return is_packed(node, i) ? 4 * sqz_packed_weights(node) : 4 * (u64)node->constant[i]->weights;
 }
 
 /* What decoding a node's tensors needs on the way, in bytes: the most of all. */
@@ -19,7 +25,7 @@ static void add_scratch(const Node *node, u64 *state, u64 *scratch) {
         if (!record) continue;
         sqz_tensor_scratch(record, &held, &bytes);
         bytes += ALIGNMENT;
-        if (!i && node->op == CONV) bytes += 4 * (u64)record->weights; /* before they are packed */
+        if (is_packed(node, i)) bytes += 4 * (u64)record->weights; /* before they are packed */
         *state = u64_max(*state, held);
         *scratch = u64_max(*scratch, bytes);
     }
@@ -29,7 +35,7 @@ static sqz_error decode_node(sqz_network *net, Node *node, void *state, float *s
     for (u32 i = 0; i < MOST_CONSTANTS; i++) {
         const Record *record = node->constant[i];
         if (!record) continue;
-        int packed = node->op == CONV && !i;
+        int packed = is_packed(node, i);
         float *to = packed ? scratch : node->values[i];
         float *rest = packed ? scratch + ((record->weights + 3) & ~3u) : scratch;
         sqz_error error = sqz_tensor_decode(record, to, state, rest);
