@@ -14,7 +14,7 @@ ORDERS = 6
 SLOTS = 1 << 20
 RATE = 0.02
 """Of the mixer's weights."""
-LIMIT = 30
+LIMIT = 20
 """So many bits make a prediction as slow to change as it gets."""
 
 

@@ -68,8 +68,6 @@ EXPORT const char *page_metadata(void) { return net.metadata.at; }
 EXPORT size_t page_metadata_bytes(void) { return net.metadata.bytes; }
 EXPORT const char *page_detail(void) { return net.detail.at; }
 EXPORT size_t page_detail_bytes(void) { return net.detail.bytes; }
-/* The sentence about an error, which ends in a zero. */
-EXPORT const char *page_error(int error) { return sqz_error_text((sqz_error)error); }
 EXPORT const char *page_node(void) { return net.node.at; }
 EXPORT size_t page_node_bytes(void) { return net.node.bytes; }
 EXPORT int page_classes(void) { return net.classes; }

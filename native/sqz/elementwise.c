@@ -31,10 +31,7 @@ static double apply(const Node *node, double x) {
 }
 
 void sqz_unary(const Node *node, const float *x, float *y, u32 count) {
-    if (node->kind == RELU)
-        for (u32 i = 0; i < count; i++) y[i] = x[i] > 0.0f ? x[i] : 0.0f;
-    else
-        for (u32 i = 0; i < count; i++) y[i] = (float)apply(node, (double)x[i]);
+    for (u32 i = 0; i < count; i++) y[i] = (float)apply(node, (double)x[i]);
 }
 
 static float combine(const Node *node, float a, float b) {
@@ -43,7 +40,7 @@ static float combine(const Node *node, float a, float b) {
     case SUBTRACT: a -= b; break;
     case MULTIPLY: a *= b; break;
     case DIVIDE: a /= b; break;
-    case PRELU: a = a < 0.0f ? a * b : a; break;
+    default: a = a < 0.0f ? a * b : a;
     }
     return node->relu && !(a > 0.0f) ? 0.0f : a;
 }

@@ -56,7 +56,6 @@ static sqz_error count_macs(Reader *r, u64 weights, u64 times) {
 
 /* Windows of an image by the attributes, of a kernel that is known or given. */
 static sqz_error read_window(Reader *r, Window *w, u32 channels) {
-    static const u8 upper[] = "SAME_UPPER", lower[] = "SAME_LOWER";
     const Attributes *a = &r->attributes;
     i64 kernel[MOST_INTS] = {0}, stride[MOST_INTS] = {1, 1}, dilation[MOST_INTS] = {1, 1};
     i64 pads[MOST_INTS] = {0};
@@ -74,13 +73,12 @@ static sqz_error read_window(Reader *r, Window *w, u32 channels) {
         (a->given & HAS(DILATIONS) && sqz_integers_of(a, AT_DILATIONS, dilation) != 2) ||
         (a->given & HAS(PADS) && sqz_integers_of(a, AT_PADS, pads) != 4))
         return SQZ_GRAPH;
-    int same = sqz_is_text(a, AT_AUTO_PAD, (const char *)upper) ? 1
-             : sqz_is_text(a, AT_AUTO_PAD, (const char *)lower) ? 2 : 0;
-    if (a->given & HAS(AUTO_PAD) && !same && !sqz_is_text(a, AT_AUTO_PAD, "NOTSET") &&
-        !sqz_is_text(a, AT_AUTO_PAD, "VALID"))
+    int same = sqz_is_text(a, AT_AUTO_PAD, "SAME_UPPER") ? 1
+             : sqz_is_text(a, AT_AUTO_PAD, "SAME_LOWER") ? 2 : 0;
+    int valid = sqz_is_text(a, AT_AUTO_PAD, "VALID");
+    if (a->given & HAS(AUTO_PAD) && !same && !valid && !sqz_is_text(a, AT_AUTO_PAD, "NOTSET"))
         return SQZ_UNSUPPORTED;
-    if (sqz_is_text(a, AT_AUTO_PAD, "VALID"))
-        for (u32 i = 0; i < 4; i++) pads[i] = 0;
+    for (u32 i = 0; i < 4 && valid; i++) pads[i] = 0;
     for (u32 i = 0; i < 2; i++) {
         w->stride[i] = (u32)stride[i];
         w->dilation[i] = (u32)dilation[i];

@@ -156,12 +156,9 @@ class PageRuntime:
             )
         if error == _MEMORY:
             return UnsupportedError("the network is too large for the web page and the C library")
-        sentence = self._sentence(error)
-        return _DAMAGE[error](f"{sentence} ({detail})" if detail else sentence)
-
-    def _sentence(self, error: int) -> str:
-        place = self._call("page_error", error)
-        return self._view(place, 256).tobytes().partition(b"\0")[0].decode()
+        kind = _DAMAGE[error]
+        sentence = str(kind.__doc__).strip().rstrip(".").replace("`", "")
+        return kind(f"{sentence} ({detail})" if detail else sentence)
 
     def _text(self, what: str) -> str:
         place, size = self._call(f"page_{what}"), self._call(f"page_{what}_bytes")

@@ -59,7 +59,7 @@ function unpack(data, size) {
         const k = at[i];
         weights[w + i] += miss * x[i];
         p[k] += (bit - p[k]) / (n[k] + 1.5);
-        n[k] += n[k] < 30;
+        n[k] += n[k] < 20;
       }
       node = node * 2 + bit;
       while (!((low ^ high) >>> 24)) {
@@ -86,8 +86,8 @@ const view = (place, size) => new Uint8Array(wasm.memory.buffer, place, size);
 // Starts the runtime and opens the network.
 async function open() {
   const size = +$("runtime").dataset.bytes.split(" ")[1], module = unpack(bytesOf("runtime"), size);
-  if (!self.WebAssembly || !WebAssembly.validate(module))
-    throw "This browser is too old: the page needs WebAssembly with SIMD (from 2021 or 2023 on).";
+  if (!self.WebAssembly?.validate(module))
+    throw "This browser is too old: it has no WebAssembly with SIMD.";
   const { instance } = await WebAssembly.instantiate(module);
   wasm = instance.exports;
   const file = bytesOf("model"), place = wasm.page_file(file.length);
