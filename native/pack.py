@@ -1,8 +1,9 @@
 """Packs the page's runtime: pack.py OUT BUILD. The page unpacks it.
 
-Bits are predicted by logistic mixing of what followed the last 0 to 5 bytes, and a longer match
-(Mahoney 2005), and coded arithmetically. It stays with doubles, and with additions, multiplications
-and divisions, on which Python and JavaScript agree to the last bit. page.js says the same.
+Bits are predicted by logistic mixing of what followed the last 0 to 5 bytes, the last but one, and
+a longer match (Mahoney 2005), and coded arithmetically. It stays with doubles, and with additions,
+multiplications and divisions, on which Python and JavaScript agree to the last bit. page.js says
+the same.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 ORDERS = 6
+CONTEXTS = ORDERS + 1
 SLOTS = 1 << 20
 RATE = 0.02
 """Of the mixer's weights."""
@@ -41,10 +43,10 @@ class Model:
             at += 1
         self.p = [0.5] * SLOTS
         self.n = [0] * SLOTS
-        self.weights = [[0.3] * (ORDERS + 1) for _ in range(256 * 3)]
+        self.weights = [[0.3] * (CONTEXTS + 1) for _ in range(256 * 3)]
         self.history = bytearray()
         self.node = 1
-        self.hashes = [0] * ORDERS
+        self.hashes = [0] * CONTEXTS
         self.last_seen: dict[int, int] = {}
         self.match = self.length = 0
 
@@ -85,6 +87,8 @@ class Model:
             before = history[-order] if len(history) >= order else 0
             value = (value + before + order) * 0x2F0B4C47 & 0xFFFFFFFF
             self.hashes[order] = value
+        last_but_one = history[-2] if len(history) > 1 else 0
+        self.hashes[ORDERS] = (last_but_one + 9) * 0x2F0B4C47 & 0xFFFFFFFF
         self.length = self.length + 1 if self.match and history[self.match] == byte else 0
         self.match += self.match > 0
         key = self.hashes[5]

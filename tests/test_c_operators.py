@@ -288,7 +288,7 @@ def views(g):
     g.node("Unsqueeze", g.ints(1))
     g.node("Squeeze")
     g.node("Cast", to=1)
-    g.node("Reshape", g.ints(1, 3))
+    g.node("Reshape", g.ints(-1, 3))
 
 
 def old_views(g):

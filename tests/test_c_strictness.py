@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 from small_networks import shared, small_alexnet, small_squeezenet
+from test_c_operators import Graph
 from test_closed_graph import OTHERS, SPOILED, forged, loop, model, other_operator, reading, spoiled
 
 from squeezekit.errors import (
@@ -399,3 +401,105 @@ def test_what_is_alike_is_also_read():
     for sqz in files():
         assert verdict(PageRuntime, sqz) is None
     assert np.isfinite(PageRuntime(files()[0]).logits(np.zeros((1, 4, 4), np.float32))).all()
+
+
+# -------------------------------------------------------------------------------------- limits
+
+
+def asking(filters=1, kernel=1, size=8, pads=0, features=0, labels=(), pool=False):
+    """A small file of a network that may be large."""
+    g = Graph(np.random.default_rng(0), size=size)
+    g.node("Conv", g.weight(np.zeros((filters, 3, kernel, kernel))), pads=[pads] * 4)
+    if pool:
+        g.node("MaxPool", kernel_shape=[kernel, kernel], pads=[kernel - 1] * 4, ceil_mode=1)
+    g.node("Relu")
+    g.node("GlobalAveragePool")
+    g.node("Flatten")
+    if features:
+        g.node("Gemm", g.weight(np.zeros((filters, features))))
+    network = g.network()
+    metadata = dataclasses.replace(network.metadata, labels=tuple(labels))
+    return container.encode(dataclasses.replace(network, metadata=metadata))
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"filters": 1000, "features": 4400}, False),
+        ({"filters": 1000, "features": 4600}, True),  # weights
+        ({"filters": 100, "kernel": 21, "size": 256}, False),
+        ({"filters": 150, "kernel": 31, "size": 256}, True),  # multiply-accumulates
+        ({"filters": 3, "size": 1024, "pads": 600}, True),  # padding
+        ({"filters": 9, "labels": ["x" * 65_000] * 9}, False),
+        ({"filters": 20, "labels": ["x" * 65_000] * 20}, True),  # texts
+    ],
+)
+def test_files_that_ask_for_much(settings, refused):
+    sqz = asking(**settings)
+    assert verdict(container.decode, sqz) is (LimitError if refused else None)
+    assert verdict(PageRuntime, sqz) is (LimitError if refused else None)
+
+
+@pytest.mark.parametrize("settings", [{}, {"kernel": 3}, {"kernel": 3, "pads": 1},
+                                      {"kernel": 3, "pool": True}])  # fmt: skip
+def test_memory_is_counted_alike(settings):
+    """From below the limit to above it."""
+    found = []
+    for filters in range(1, 14):
+        sqz = asking(filters=filters, size=1024, **settings)
+        found.append(verdict(container.decode, sqz))
+        if found[-1] is None:
+            continue  # a gibibyte of runtime for nothing
+        assert verdict(PageRuntime, sqz) is found[-1] is LimitError
+    assert {None, LimitError} == set(found)
+    last = len(found) - found[::-1].index(None)
+    assert verdict(PageRuntime, asking(filters=last, size=1024, **settings)) is None
+
+
+LABELS = [
+    ["a"], ["a", "b"], ["a"] * 3, ["x" * 65_536, "b", "c"], ["x" * 65_537, "b", "c"],
+    ["\u00e4" * 65_536, "", ""],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_labels_fit_the_outputs(labels):
+    sqz = asking(filters=3)
+    text = json.dumps({**json.loads(metadata_of(sqz)), "labels": labels}).encode()
+    assert_alike(with_metadata(sqz, text))
+    fits = len(labels) == 3 and max(map(len, labels)) <= 65_536
+    assert (verdict(PageRuntime, with_metadata(sqz, text)) is None) == fits
+
+
+def metadata_of(sqz):
+    raw = taken_apart(sqz)[1]
+    size, at = read_varint(raw)
+    return raw[at : at + size]
+
+
+def test_images_of_a_batch_are_by_themselves():
+    """What turns any number of images into one answer, or mixes them, is refused."""
+
+    def merged(g):
+        g.node("Reshape", g.ints(1, -1))
+
+    def summed(g):
+        g.node("ReduceSum", g.ints(0, 2, 3), keepdims=0)
+
+    def swapped(g):
+        g.node("Transpose", perm=[1, 0, 2, 3])
+
+    for change in (merged, summed, swapped):
+        g = Graph(np.random.default_rng(0))
+        change(g)
+        graph = helper.make_graph(
+            g.nodes,
+            "g",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 8, 8])],
+            [helper.make_tensor_value_info(g.last, TensorProto.FLOAT, None)],
+            g.weights,
+        )
+        opsets = [helper.make_opsetid("", 17)]
+        sqz = forged(helper.make_model(graph, opset_imports=opsets, ir_version=8))
+        assert verdict(container.decode, sqz) is GraphError
+        assert verdict(PageRuntime, sqz) is GraphError

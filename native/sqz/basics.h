@@ -13,7 +13,7 @@ typedef int64_t i64;
 typedef uint64_t u64;
 
 /* Limits; with these nothing can overflow or take endlessly long. */
-enum { MOST_AXES = 8, MOST_TENSORS = 4096, MOST_NODES = 4096, MOST_INPUTS = 8192 };
+enum { MOST_AXES = 8, FORMATS_TENSORS = 100000, MOST_TENSORS = 4096, MOST_NODES = 4096, MOST_INPUTS = 8192 };
 #define MOST_WEIGHTS (1u << 28) /* of all tensors, and of any one value in the graph */
 #define MOST_HEAD_BYTES (64u << 20)
 

@@ -1,5 +1,6 @@
 /* The container: header, head and tensor records, each length checked against what is there. */
 #include "container.h"
+#include "limits.h"
 #include "proto.h"
 #include "tensors.h"
 #include "text.h"
@@ -54,7 +55,8 @@ sqz_error sqz_read_header(Span file, u32 *stored, u32 *raw) {
     u32 crc = crc32(crc32(0, at, at + 20), at + HEADER_BYTES, at + HEADER_BYTES + *stored);
     if (!same_crc(crc, little32(at + 20))) return SQZ_CHECKSUM;
     if (at[4] < VERSION || at[6] != DEFLATE || at[7]) return SQZ_HEAD;
-    return *raw <= MOST_HEAD_BYTES ? SQZ_OK : SQZ_LENGTH;
+    if (*raw > MOST_HEAD_BYTES) return SQZ_LENGTH;
+    return within(*raw, MOST_TEXT_BYTES + 2048 * MOST_TENSORS, 0, 0);
 }
 
 /* Reads one record but for where its payload lies. */
@@ -85,7 +87,8 @@ static sqz_error read_record(Span *head, Record *r, u64 *payload_bytes) {
     return SQZ_OK;
 }
 
-sqz_error sqz_read_records(sqz_network *net, Span head, Span payloads, Record *records, u32 count) {
+sqz_error sqz_read_records(sqz_network *net, Span head, Span payloads, Record *records, u32 count,
+                           u64 *total) {
     u64 weights = 0, bytes;
     for (u32 i = 0; i < count; i++) {
         Record *r = records + i;
@@ -99,6 +102,7 @@ sqz_error sqz_read_records(sqz_network *net, Span head, Span payloads, Record *r
         weights += r->weights;
         if (weights > MOST_WEIGHTS) return sqz_refused(net, SQZ_LENGTH, r->name);
     }
+    *total = weights;
     return head.at == head.end && payloads.at == payloads.end ? SQZ_OK : SQZ_TRAILING;
 }
 

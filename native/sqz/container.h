@@ -12,8 +12,10 @@ sqz_error sqz_read_header(Span file, u32 *stored, u32 *raw);
 /* Bytes behind their length; 0 where they are not there. */
 int sqz_sized(Span *span, Span *out);
 
-/* Reads `count` records, which must use up the head, and their payloads the rest of the file. */
-sqz_error sqz_read_records(sqz_network *net, Span head, Span payloads, Record *records, u32 count);
+/* Reads `count` records, which must use up the head, and their payloads the rest of the file.
+ * `total` gets the weights of all. */
+sqz_error sqz_read_records(sqz_network *net, Span head, Span payloads, Record *records, u32 count,
+                           u64 *total);
 
 /* Whether every payload is what was written. */
 sqz_error sqz_check_payloads(sqz_network *net, const Record *records, u32 count);

@@ -76,6 +76,8 @@ static sqz_error plan_output(Reader *r, Span output) {
     plan->inputs[node->first_input] = r->values[0];
     r->in = r->values[0] == ABSENT ? NULL : plan->values + r->values[0];
     if ((error = sqz_plan_operator(r))) return error;
+    u64 most = (u64)plan->images * MOST_WEIGHTS;
+    if (r->out->count > most || node->padded > most) return SQZ_LENGTH;
     plan->input_count += node->inputs;
     plan->value_count++;
     plan->node_count++;
@@ -127,51 +129,113 @@ static sqz_error plan_node(sqz_network *net, Span message) {
 
 /* ---- the graph as a whole ---- */
 
-/* The image: its name; its shape must be what the preprocessing gives. */
-static sqz_error read_input(sqz_network *net, Span info) {
-    Plan *plan = net->plan;
+/* Whether sizes that are stated of an input or output are those that a value has; `open` tells
+ * whether they leave the number of images open. */
+static int fits_stated(Span info, const Value *value, int needed, int *open) {
     Span type, tensor, shape;
     Field f, dim;
-    u64 expected[4] = {1, (u64)net->channels, (u64)net->size, (u64)net->size};
     u32 axes = 0;
-    sqz_find_field(info, VALUE_NAME, &plan->values[0].name);
+    int stated = needed;
+    *open = 1;
     sqz_find_field(info, VALUE_TYPE, &type);
     sqz_find_field(type, TYPE_TENSOR, &tensor);
+    for (Span rest = tensor; sqz_next_field(&rest, &f) > 0;) stated |= f.number == TYPE_SHAPE;
     sqz_find_field(tensor, TYPE_SHAPE, &shape);
-    if (!is_new(plan, plan->values[0].name)) return SQZ_GRAPH;
     while (sqz_next_field(&shape, &f) > 0) {
-        if (f.number != SHAPE_DIM) continue;
-        if (axes >= 4) return SQZ_GRAPH;
-        while (sqz_next_field(&f.bytes, &dim) > 0)
-            if (dim.number == DIM_VALUE && dim.value != expected[axes]) return SQZ_GRAPH;
+        if (axes == value->axes) return 0;
+        while (sqz_next_field(&f.bytes, &dim) > 0) {
+            if (dim.number != DIM_VALUE) continue;
+            if (!axes) *open = 0;
+            if (dim.value != value->shape[axes]) return 0;
+        }
         axes++;
     }
-    if (axes != 4) return SQZ_GRAPH;
-    plan->values[0].hash = sqz_hash(plan->values[0].name);
-    if (!sqz_set_shape(plan->values, 4, expected)) return SQZ_GRAPH;
-    plan->value_count = 1;
-    return SQZ_OK;
+    return !stated || axes == value->axes;
 }
 
-sqz_error sqz_graph_plan(sqz_network *net, const Counts *counts) {
+/* The image: its name; its shape must be what the preprocessing gives. */
+static sqz_error read_input(sqz_network *net, Span info, int *open) {
+    Plan *plan = net->plan;
+    Value *image = plan->values;
+    u64 shape[4] = {plan->images, (u64)net->channels, (u64)net->size, (u64)net->size};
+    sqz_find_field(info, VALUE_NAME, &image->name);
+    image->hash = sqz_hash(image->name);
+    if (!is_new(plan, image->name) || !sqz_set_shape(image, 4, shape)) return SQZ_GRAPH;
+    plan->value_count = 1;
+    return fits_stated(info, image, 1, open) ? SQZ_OK : SQZ_GRAPH;
+}
+
+/* Plans all nodes for so many images at once. */
+static sqz_error plan_nodes(sqz_network *net, Span graph, u32 images, int *open) {
+    static const Node no_node;
+    static const Value no_value;
     Plan *plan = net->plan;
     Span info, name;
     Field f;
-    plan->opset = counts->opset;
-    sqz_error error = read_initializers(net, counts->graph);
+    int ignored;
+    for (u32 i = 0; i < plan->node_count; i++) plan->nodes[i] = no_node;
+    for (u32 i = 0; i < plan->value_count; i++) plan->values[i] = no_value;
+    plan->node_count = plan->value_count = plan->input_count = 0;
+    plan->images = images;
+    plan->work = net->macs = 0;
+    sqz_find_field(graph, GRAPH_INPUT, &info);
+    sqz_error error = read_input(net, info, open);
     if (error) return error;
-    sqz_find_field(counts->graph, GRAPH_INPUT, &info);
-    if ((error = read_input(net, info))) return error;
     for (u32 i = 0; i < plan->record_count; i++) plan->records[i].used = 0;
-    for (Span s = counts->graph; !error && sqz_next_field(&s, &f) > 0;)
+    for (Span s = graph; !error && sqz_next_field(&s, &f) > 0;)
         if (f.number == GRAPH_NODE) error = plan_node(net, f.bytes);
     if (error) return error;
-    sqz_find_field(counts->graph, GRAPH_OUTPUT, &info);
+    sqz_find_field(graph, GRAPH_OUTPUT, &info);
     sqz_find_field(info, VALUE_NAME, &name);
     plan->output = sqz_find_value(plan, name);
     if (plan->output == ABSENT || !plan->output) return sqz_refused(net, SQZ_GRAPH, name);
+    const Value *output = plan->values + plan->output;
+    if (!output->axes || output->shape[0] != images || !fits_stated(info, output, 0, &ignored))
+        return sqz_refused(net, SQZ_GRAPH, name);
+    return SQZ_OK;
+}
+
+/* The most floats that live at once, each from its node to the last that reads it. */
+static void count_living(Plan *plan) {
+    u64 alive = plan->values[0].count;
+    plan->most_alive = alive;
+    for (u32 i = 0; i < plan->value_count; i++) plan->values[i].last = ABSENT;
+    for (u32 i = 0; i < plan->node_count; i++)
+        for (u32 j = 0; j < plan->nodes[i].inputs; j++) {
+            u32 value = plan->inputs[plan->nodes[i].first_input + j];
+            if (value != ABSENT) plan->values[value].last = i;
+        }
+    plan->values[plan->output].last = plan->node_count;
+    for (u32 i = 0; i < plan->node_count; i++) {
+        const Node *node = plan->nodes + i;
+        if (plan->values[node->output].last != ABSENT) alive += plan->values[node->output].count;
+        if (alive + node->padded > plan->most_alive) plan->most_alive = alive + node->padded;
+        for (u32 j = 0; j < node->inputs; j++) {
+            u32 value = plan->inputs[node->first_input + j];
+            if (value == ABSENT || plan->values[value].last != i) continue;
+            alive -= plan->values[value].count;
+            plan->values[value].last = ABSENT;
+        }
+    }
+}
+
+sqz_error sqz_graph_plan(sqz_network *net, const Counts *counts, u32 names) {
+    Plan *plan = net->plan;
+    int open;
+    plan->opset = counts->opset;
+    sqz_error error = read_initializers(net, counts->graph);
+    if (!error) error = plan_nodes(net, counts->graph, 1, &open);
+    if (error) return error;
     for (u32 i = 0; i < plan->record_count; i++)
         if (!plan->records[i].used) return sqz_refused(net, SQZ_GRAPH, plan->records[i].name);
-    net->classes = (i32)plan->values[plan->output].count;
-    return SQZ_OK;
+    u32 classes = plan->values[plan->output].count;
+    if (open) { /* then each image is by itself */
+        error = plan_nodes(net, counts->graph, 2, &open);
+        if (!error && plan->values[plan->output].count != 2 * classes) error = SQZ_GRAPH;
+        if (!error) error = plan_nodes(net, counts->graph, 1, &open);
+        if (error) return error;
+    }
+    count_living(plan);
+    net->classes = (i32)classes;
+    return names && names != classes ? SQZ_GRAPH : SQZ_OK;
 }

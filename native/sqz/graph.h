@@ -5,7 +5,8 @@
 #include "model.h"
 #include "plan.h"
 
-/* Fills the plan but for where values lie, and checks every name and shape. */
-sqz_error sqz_graph_plan(sqz_network *net, const Counts *counts);
+/* Fills the plan but for where values lie, and checks every name and shape; `names` of classes, or 0,
+ * must be as many as there are. */
+sqz_error sqz_graph_plan(sqz_network *net, const Counts *counts, u32 names);
 
 #endif

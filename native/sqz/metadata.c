@@ -1,23 +1,36 @@
 /* The metadata: checked as Python checks it, and what a C program needs of it. */
 #include "metadata.h"
 #include "json.h"
+#include "limits.h"
 
 /* ---- members of a kind; 0 where they are of another, or missing ---- */
 
+/* A string that is not too long. */
+static int text(Span value) {
+    Span inside;
+    u8 bytes[4];
+    u32 count = 0;
+    if (!sqz_json_string(value, &inside)) return 0;
+    while (inside.at < inside.end) {
+        sqz_json_character(&inside, bytes);
+        count += *bytes >> 6 != 2; /* a byte that goes on with a character is none */
+    }
+    return count <= MOST_CHARACTERS;
+}
+
 static int any_string(Span object, const char *key, int needed) {
-    Span value, inside;
-    if (!sqz_json_member(object, key, &value)) return !needed;
-    return sqz_json_string(value, &inside);
+    Span value;
+    return sqz_json_member(object, key, &value) ? text(value) : !needed;
 }
 
 /* How many strings a list has; none where it is not there. */
 static int strings(Span object, const char *key, u32 *count) {
-    Span list, rest, value, inside;
+    Span list, rest, value;
     *count = 0;
     if (!sqz_json_member(object, key, &list)) return 1;
     if (!sqz_json_open(list, '[', &rest)) return 0;
     for (; sqz_json_next(&rest, NULL, &value); ++*count)
-        if (!sqz_json_string(value, &inside)) return 0;
+        if (*count == MOST_STRINGS || !text(value)) return 0;
     return 1;
 }
 
@@ -142,7 +155,7 @@ static Span metadata_of(const sqz_network *net) {
     return whole;
 }
 
-sqz_error sqz_read_metadata(sqz_network *net) {
+sqz_error sqz_read_metadata(sqz_network *net, u32 *names) {
     static const char *const outputs[] = {"logits", "probabilities"};
     Span whole = metadata_of(net), how, value;
     u32 output = 0, labels, ids, lines;
@@ -155,6 +168,7 @@ sqz_error sqz_read_metadata(sqz_network *net) {
         return SQZ_HEAD;
     if (sqz_json_member(whole, "output", &value) && !word(whole, "output", outputs, 2, &output))
         return SQZ_HEAD;
+    *names = labels ? labels : ids;
     net->gives_probabilities = (i32)output;
     net->channels = net->preprocessing.color == SQZ_L ? 1 : 3;
     net->size = net->preprocessing.crop;

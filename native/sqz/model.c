@@ -5,7 +5,8 @@
 #include "record.h"
 #include "text.h"
 
-enum { NUMBER = 0, TEXT = 2, REAL = 5 }; /* kinds, as protocol buffers number them */
+/* Kinds, as protocol buffers number them; PART and NAME are bytes, names in UTF-8. */
+enum { NUMBER = 0, PART = 2, REAL = 5, NAME = 10 };
 enum { MOST_INTS = 64, MOST_SETTING = 1 << 16, OLDEST_OPSET = 7, NEWEST_OPSET = 26 };
 
 typedef struct {
@@ -13,29 +14,29 @@ typedef struct {
     u32 most; /* how often it may stand; 1: once, and not packed */
 } Rule;
 
-static const Rule model_rules[] = {{1, NUMBER, 1}, {2, TEXT, 1}, {3, TEXT, 1}, {4, TEXT, 1},
-    {5, NUMBER, 1}, {6, TEXT, 1}, {MODEL_GRAPH, TEXT, 1}, {MODEL_OPSET, TEXT, 1}, {0, 0, 0}};
-static const Rule opset_rules[] = {{OPSET_DOMAIN, TEXT, 1}, {OPSET_VERSION, NUMBER, 1}, {0, 0, 0}};
-static const Rule graph_rules[] = {{GRAPH_NODE, TEXT, MOST_NODES}, {2, TEXT, 1},
-    {GRAPH_INITIALIZER, TEXT, MOST_NODES}, {10, TEXT, 1}, {GRAPH_INPUT, TEXT, 1},
-    {GRAPH_OUTPUT, TEXT, 1}, {0, 0, 0}};
-static const Rule value_rules[] = {{VALUE_NAME, TEXT, 1}, {VALUE_TYPE, TEXT, 1}, {3, TEXT, 1},
+static const Rule model_rules[] = {{1, NUMBER, 1}, {2, NAME, 1}, {3, NAME, 1}, {4, NAME, 1},
+    {5, NUMBER, 1}, {6, NAME, 1}, {MODEL_GRAPH, PART, 1}, {MODEL_OPSET, PART, 1}, {0, 0, 0}};
+static const Rule opset_rules[] = {{OPSET_DOMAIN, NAME, 1}, {OPSET_VERSION, NUMBER, 1}, {0, 0, 0}};
+static const Rule graph_rules[] = {{GRAPH_NODE, PART, MOST_NODES}, {2, NAME, 1},
+    {GRAPH_INITIALIZER, PART, MOST_NODES}, {10, NAME, 1}, {GRAPH_INPUT, PART, 1},
+    {GRAPH_OUTPUT, PART, 1}, {0, 0, 0}};
+static const Rule value_rules[] = {{VALUE_NAME, NAME, 1}, {VALUE_TYPE, PART, 1}, {3, NAME, 1},
     {0, 0, 0}};
-static const Rule type_rules[] = {{TYPE_TENSOR, TEXT, 1}, {0, 0, 0}};
-static const Rule tensor_type_rules[] = {{TYPE_ELEMENT, NUMBER, 1}, {TYPE_SHAPE, TEXT, 1},
+static const Rule type_rules[] = {{TYPE_TENSOR, PART, 1}, {0, 0, 0}};
+static const Rule tensor_type_rules[] = {{TYPE_ELEMENT, NUMBER, 1}, {TYPE_SHAPE, PART, 1},
     {0, 0, 0}};
-static const Rule shape_rules[] = {{SHAPE_DIM, TEXT, MOST_AXES}, {0, 0, 0}};
-static const Rule dim_rules[] = {{DIM_VALUE, NUMBER, 1}, {DIM_NAME, TEXT, 1}, {0, 0, 0}};
-static const Rule node_rules[] = {{NODE_INPUT, TEXT, MOST_INPUTS}, {NODE_OUTPUT, TEXT, MOST_INPUTS},
-    {NODE_NAME, TEXT, 1}, {NODE_OPERATOR, TEXT, 1}, {NODE_ATTRIBUTE, TEXT, MOST_INTS}, {6, TEXT, 1},
-    {NODE_DOMAIN, TEXT, 1}, {0, 0, 0}};
-static const Rule attribute_rules[] = {{ATTRIBUTE_NAME, TEXT, 1}, {ATTRIBUTE_FLOAT, REAL, 1},
-    {ATTRIBUTE_INT, NUMBER, 1}, {ATTRIBUTE_TEXT, TEXT, 1}, {ATTRIBUTE_INTS, NUMBER, MOST_INTS},
-    {13, TEXT, 1}, {ATTRIBUTE_TYPE, NUMBER, 1}, {0, 0, 0}};
+static const Rule shape_rules[] = {{SHAPE_DIM, PART, MOST_AXES}, {0, 0, 0}};
+static const Rule dim_rules[] = {{DIM_VALUE, NUMBER, 1}, {DIM_NAME, NAME, 1}, {0, 0, 0}};
+static const Rule node_rules[] = {{NODE_INPUT, NAME, MOST_INPUTS}, {NODE_OUTPUT, NAME, MOST_INPUTS},
+    {NODE_NAME, NAME, 1}, {NODE_OPERATOR, NAME, 1}, {NODE_ATTRIBUTE, PART, MOST_INTS}, {6, NAME, 1},
+    {NODE_DOMAIN, NAME, 1}, {0, 0, 0}};
+static const Rule attribute_rules[] = {{ATTRIBUTE_NAME, NAME, 1}, {ATTRIBUTE_FLOAT, REAL, 1},
+    {ATTRIBUTE_INT, NUMBER, 1}, {ATTRIBUTE_TEXT, PART, 1}, {ATTRIBUTE_INTS, NUMBER, MOST_INTS},
+    {13, NAME, 1}, {ATTRIBUTE_TYPE, NUMBER, 1}, {0, 0, 0}};
 static const Rule tensor_rules[] = {{TENSOR_DIMS, NUMBER, MOST_AXES}, {TENSOR_TYPE, NUMBER, 1},
     {TENSOR_FLOATS, REAL, MOST_SETTING}, {TENSOR_INT32S, NUMBER, MOST_SETTING},
-    {TENSOR_INT64S, NUMBER, MOST_SETTING}, {TENSOR_NAME, TEXT, 1}, {TENSOR_RAW, TEXT, 1},
-    {12, TEXT, 1}, {0, 0, 0}};
+    {TENSOR_INT64S, NUMBER, MOST_SETTING}, {TENSOR_NAME, NAME, 1}, {TENSOR_RAW, PART, 1},
+    {12, NAME, 1}, {0, 0, 0}};
 
 enum { MOST_RULES = 8 };
 
@@ -70,9 +71,10 @@ static int read(Span message, const Rule *rules, Found *found) {
         u32 i = 0;
         while (rules[i].number && rules[i].number != f.number) i++;
         if (!rules[i].number) return 0;
-        if (f.kind == rules[i].kind) {
+        if (f.kind == (rules[i].kind & 7)) {
             if (++found->count[i] > rules[i].most) return 0;
-        } else if (f.kind != TEXT || rules[i].most == 1 ||
+            if (rules[i].kind == NAME && !sqz_is_utf8(f.bytes)) return 0;
+        } else if (f.kind != PART || rules[i].most == 1 ||
                    !count_packed(f.bytes, rules + i, found->count + i))
             return 0;
         found->last[i] = f;
@@ -86,7 +88,7 @@ static int check_value(Span value) {
     Found found, type, tensor, shape, dim;
     Field f;
     if (!read(value, value_rules, &found) || !found.count[1] || !size_of(found.last[0].bytes) ||
-        !sqz_is_utf8(found.last[0].bytes) || !read(found.last[1].bytes, type_rules, &type) ||
+        !read(found.last[1].bytes, type_rules, &type) ||
         !read(type.last[0].bytes, tensor_type_rules, &tensor) || tensor.last[0].value != FLOAT)
         return 0;
     if (!tensor.count[1]) return 1;
@@ -105,9 +107,7 @@ static int check_initializer(Span message) {
     Found found;
     u64 numbers = 1;
     i64 dims[MOST_AXES];
-    if (!read(message, tensor_rules, &found) || !size_of(found.last[5].bytes) ||
-        !sqz_is_utf8(found.last[5].bytes))
-        return 0;
+    if (!read(message, tensor_rules, &found) || !size_of(found.last[5].bytes)) return 0;
     u32 axes = sqz_integers(message, TENSOR_DIMS, dims, MOST_AXES);
     int empty = 0;
     for (u32 i = 0; i < axes; i++) {
@@ -133,7 +133,7 @@ static int check_initializer(Span message) {
 static int check_attribute(Span message) {
     static const u8 places[] = {0, 1, 2, 3, 0, 0, 0, 4}; /* rules, by type: float, int, text, ints */
     Found found;
-    if (!read(message, attribute_rules, &found) || !sqz_is_utf8(found.last[0].bytes)) return 0;
+    if (!read(message, attribute_rules, &found)) return 0;
     u64 type = found.last[6].value;
     if (type > 7 || !places[type]) return 0;
     for (u32 i = 1; i < 5; i++)
@@ -147,19 +147,15 @@ static sqz_error check_node(sqz_network *net, Span node, Counts *counts) {
     u32 outputs = 0;
     if (!read(node, node_rules, &found)) return SQZ_GRAPH;
     Span operator = found.last[3].bytes, domain = found.last[6].bytes;
-    if (!sqz_is_utf8(found.last[2].bytes) || !sqz_is_utf8(operator) || !sqz_is_utf8(domain))
-        return SQZ_GRAPH;
     if (size_of(domain) && !sqz_is(domain, "ai.onnx")) return sqz_refused(net, SQZ_UNSUPPORTED, operator);
     for (Span rest = node; sqz_next_field(&rest, &f) > 0;) {
-        if ((f.number == NODE_INPUT || f.number == NODE_OUTPUT) && !sqz_is_utf8(f.bytes))
-            return SQZ_GRAPH;
         outputs += f.number == NODE_OUTPUT && size_of(f.bytes);
         if (f.number == NODE_ATTRIBUTE && !check_attribute(f.bytes)) return SQZ_GRAPH;
     }
     counts->inputs += found.count[0];
     if (sqz_is(operator, "Split")) {
         counts->inputs += outputs;
-        counts->nodes += outputs;
+        counts->nodes += outputs ? outputs : 1;
     } else counts->nodes++;
     return counts->inputs > MOST_INPUTS || counts->nodes > MOST_NODES ? SQZ_GRAPH : SQZ_OK;
 }
@@ -172,7 +168,6 @@ sqz_error sqz_check_model(sqz_network *net, Span model, Counts *counts) {
     if (!read(model, model_rules, &found) || !found.count[6] || !found.count[7]) return SQZ_GRAPH;
     if (!read(found.last[7].bytes, opset_rules, &opset)) return SQZ_GRAPH;
     Span domain = opset.last[0].bytes;
-    if (!sqz_is_utf8(domain)) return SQZ_GRAPH;
     if (size_of(domain) && !sqz_is(domain, "ai.onnx")) return sqz_refused(net, SQZ_UNSUPPORTED, domain);
     u64 version = opset.count[1] ? opset.last[1].value : 1;
     if (version < OLDEST_OPSET || version > NEWEST_OPSET)

@@ -2,6 +2,7 @@
 #include "container.h"
 #include "graph.h"
 #include "inflate.h"
+#include "limits.h"
 #include "memory.h"
 #include "metadata.h"
 #include "model.h"
@@ -11,9 +12,9 @@
 #include "weights.h"
 
 static sqz_error open_in(sqz_network *net, Span file, Memory *memory) {
-    u32 stored, raw;
+    u32 stored, raw, names;
     Counts counts;
-    u64 bytes, tensors;
+    u64 bytes, tensors, weights;
     sqz_error error = sqz_read_header(file, &stored, &raw);
     if (error) return error;
     u8 *inflated = allot(memory, raw);
@@ -23,11 +24,13 @@ static sqz_error open_in(sqz_network *net, Span file, Memory *memory) {
 
     Span head = {inflated, inflated + raw}, metadata, model;
     if (!sqz_sized(&head, &metadata)) return SQZ_LENGTH;
+    if ((error = within(size_of(metadata), MOST_TEXT_BYTES, 0, 0))) return error;
     if (!sqz_is_utf8(metadata)) return SQZ_HEAD;
     net->metadata.at = (const char *)metadata.at;
     net->metadata.bytes = size_of(metadata);
-    if ((error = sqz_read_metadata(net))) return error;
-    if (!sqz_sized(&head, &model) || !sqz_varint(&head, MOST_TENSORS, &tensors)) return SQZ_LENGTH;
+    if ((error = sqz_read_metadata(net, &names))) return error;
+    if (!sqz_sized(&head, &model) || !sqz_varint(&head, FORMATS_TENSORS, &tensors)) return SQZ_LENGTH;
+    if (tensors > MOST_TENSORS) return SQZ_LIMIT;
     /* What is wrong with the records is said first, as by every reader. */
     static const Counts none;
     sqz_error graph_error = sqz_check_model(net, model, &counts);
@@ -46,13 +49,18 @@ static sqz_error open_in(sqz_network *net, Span file, Memory *memory) {
     plan->nodes = (Node *)(plan->records + records);
     plan->values = (Value *)(plan->nodes + counts.nodes);
     plan->inputs = (u32 *)(plan->values + counts.nodes + 1);
+    plan->file_bytes = size_of(file);
     plan->record_count = plan->tensor_count = (u32)tensors;
     Span payloads = {in.end, file.end};
-    error = sqz_read_records(net, head, payloads, plan->records, plan->record_count);
+    error = sqz_read_records(net, head, payloads, plan->records, plan->record_count, &weights);
     if (error) return error;
+    if ((error = weights_within(weights, size_of(file)))) return error;
     net->detail = detail;
     if (graph_error) return graph_error;
-    if ((error = sqz_graph_plan(net, &counts))) return error;
+    if ((error = sqz_graph_plan(net, &counts, names))) return error;
+    if ((error = work_within(plan->work, size_of(file)))) return error;
+    error = memory_within(4 * (plan->most_alive + weights), size_of(file));
+    if (error) return error;
     if ((error = sqz_check_payloads(net, plan->records, plan->tensor_count))) return error;
     sqz_place_values(plan);
     return sqz_read_weights(net, memory);

@@ -12,8 +12,9 @@
 /* Numbers by attribute or by the input at a place; ABSENT where they cannot be, 0 where there are
  * none. */
 static u32 whole_numbers(const Reader *r, Attribute which, u32 place, i64 values[MOST_INTS]) {
-    if (r->attributes.given >> which & 1) return sqz_integers_of(&r->attributes, which, values);
-    if (r->inputs <= place || !size_of(r->names[place])) return 0;
+    int given = r->inputs > place && size_of(r->names[place]);
+    if (r->attributes.given >> which & 1) return given ? ABSENT : sqz_integers_of(&r->attributes, which, values);
+    if (!given) return 0;
     return r->records[place] ? sqz_setting_integers(r->records[place], values, MOST_INTS) : ABSENT;
 }
 
@@ -49,9 +50,18 @@ static int has_shape(const Record *record, u32 axes, const u32 *shape) {
     return 1;
 }
 
+/* Work of pools and LRN as well. */
+static sqz_error count_work(Reader *r, u64 number, u64 times) {
+    u64 most = (u64)1 << 60;
+    if (number * times < most) r->plan->work += number * times;
+    else r->plan->work = most;
+    if (r->plan->work > most) r->plan->work = most;
+    return SQZ_OK;
+}
+
 static sqz_error count_macs(Reader *r, u64 weights, u64 times) {
     r->net->macs += weights * times;
-    return r->net->macs >> 60 ? SQZ_GRAPH : SQZ_OK;
+    return r->net->macs >> 60 ? SQZ_GRAPH : count_work(r, weights, times);
 }
 
 /* Windows of an image by the attributes, of a kernel that is known or given. */
@@ -78,7 +88,9 @@ static sqz_error read_window(Reader *r, Window *w, u32 channels) {
     int valid = sqz_is_text(a, AT_AUTO_PAD, "VALID");
     if (a->given & HAS(AUTO_PAD) && !same && !valid && !sqz_is_text(a, AT_AUTO_PAD, "NOTSET"))
         return SQZ_UNSUPPORTED;
-    for (u32 i = 0; i < 4 && valid; i++) pads[i] = 0;
+    if (a->given & HAS(AUTO_PAD) && (same || valid) && (pads[0] || pads[1] || pads[2] || pads[3]))
+        return SQZ_GRAPH;
+    u64 padded = 1;
     for (u32 i = 0; i < 2; i++) {
         w->stride[i] = (u32)stride[i];
         w->dilation[i] = (u32)dilation[i];
@@ -89,7 +101,7 @@ static sqz_error read_window(Reader *r, Window *w, u32 channels) {
             pads[i] = same == 1 ? total / 2 : total - total / 2;
             pads[2 + i] = total - pads[i];
         }
-        if (pads[i] < 0 || pads[2 + i] < 0 || pads[i] > 0x7fffffff || pads[2 + i] > 0x7fffffff)
+        if (pads[i] < 0 || pads[2 + i] < 0 || (!same && (pads[i] > MOST_SIDE || pads[2 + i] > MOST_SIDE)))
             return SQZ_UNSUPPORTED;
         w->before[i] = (u32)pads[i];
         w->after[i] = (u32)pads[2 + i];
@@ -97,6 +109,15 @@ static sqz_error read_window(Reader *r, Window *w, u32 channels) {
     w->ceil = (u32)sqz_integer(a, AT_CEIL_MODE, 0);
     u64 shape[] = {r->in->shape[0], channels, sqz_windows(w, r->in->shape[2], 0),
                    sqz_windows(w, r->in->shape[3], 1)};
+    for (u32 i = 0; i < 2; i++) {
+        u64 room = (u64)r->in->shape[2 + i] + w->before[i] + w->after[i];
+        u64 reach = (shape[2 + i] - 1) * w->stride[i] + (u64)w->dilation[i] * (w->kernel[i] - 1) + 1;
+        if (!shape[2 + i] || room >> 30) return SQZ_GRAPH;
+        padded *= reach > room ? reach : room;
+    }
+    u64 planes = (u64)r->in->shape[0] * r->in->shape[1], least = r->in->count / planes;
+    /* More than may be in any case is not multiplied on. */
+    if (padded > least) r->node->padded = padded >> 30 ? padded : padded * planes;
     return sqz_set_shape(r->out, 4, shape) ? SQZ_OK : SQZ_GRAPH;
 }
 
@@ -154,10 +175,10 @@ static sqz_error plan_pool(Reader *r) {
     for (u32 i = 0; i < 2; i++) {
         if (r->node->op == AVERAGE_POOL && w->dilation[i] != 1) return SQZ_UNSUPPORTED;
         /* So no window lies in the padding as a whole. */
-        u64 span = (u64)w->dilation[i] * (w->kernel[i] - 1) + 1;
-        if (w->before[i] >= span || w->after[i] >= span) return SQZ_UNSUPPORTED;
+        if (r->attributes.given & HAS(PADS) && (w->before[i] >= w->kernel[i] || w->after[i] >= w->kernel[i]))
+            return SQZ_GRAPH;
     }
-    return SQZ_OK;
+    return count_work(r, r->out->count, (u64)w->kernel[0] * w->kernel[1]);
 }
 
 static sqz_error plan_batch_norm(Reader *r) {
@@ -173,12 +194,12 @@ static sqz_error plan_batch_norm(Reader *r) {
 static sqz_error plan_lrn(Reader *r) {
     const Attributes *a = &r->attributes;
     Node *node = r->node;
-    if (!(a->given & HAS(SIZE)) || r->in->axes < 2) return SQZ_GRAPH;
+    if (!(a->given & HAS(SIZE)) || r->in->axes != 4) return SQZ_GRAPH;
     node->window = (u32)sqz_integer(a, AT_SIZE, 0);
     node->alpha = sqz_real(a, AT_ALPHA, 1e-4f);
     node->beta = sqz_real(a, AT_BETA, 0.75f);
     node->bias = sqz_real(a, AT_BIAS, 1.0f);
-    return SQZ_OK;
+    return count_work(r, r->in->count, u32_min(node->window, r->in->shape[1]));
 }
 
 /* ---- one number after another ---- */
@@ -233,7 +254,8 @@ static sqz_error plan_binary(Reader *r) {
             if (*size != 1 && *size != shape[i][j]) return SQZ_GRAPH;
             *size = shape[i][j];
         }
-    if (node->kind == PRELU && axes[1] > axes[0]) return SQZ_UNSUPPORTED;
+    for (u32 i = 0; i < box->axes && node->kind == PRELU; i++)
+        if (axes[0] != box->axes || out[i] != shape[0][i]) return SQZ_GRAPH;
     if (!sqz_set_shape(r->out, box->axes, out)) return SQZ_GRAPH;
     for (u32 i = 0; i < box->axes; i++) box->extent[i] = r->out->shape[i];
     for (u32 i = 0; i < 2; i++) {
@@ -263,7 +285,7 @@ static sqz_error plan_reduce(Reader *r, int global) {
     u32 all = (1u << r->in->axes) - 1, bits = all & ~3u, keep = 1, axes = 0;
     u32 strides[MOST_AXES];
     u64 shape[MOST_AXES];
-    if (global && r->in->axes < 3) return SQZ_GRAPH;
+    if (global && r->in->axes != 4) return SQZ_GRAPH;
     if (!global) {
         u32 count = whole_numbers(r, AT_AXES, 1, list);
         if (count == ABSENT) return SQZ_UNSUPPORTED;
@@ -466,11 +488,11 @@ static sqz_error plan_reshape(Reader *r) {
     for (u32 i = 0; i < count; i++) {
         i64 size = sizes[i];
         if (size == 0 && (zeros || i >= r->in->axes)) return SQZ_GRAPH;
-        if (size < -1 || size > MOST_WEIGHTS || (size == -1 && open != ABSENT)) return SQZ_GRAPH;
+        if (size < -1 || size > 2 * (i64)MOST_WEIGHTS || (size == -1 && open != ABSENT)) return SQZ_GRAPH;
         if (size == -1) open = i;
         shape[i] = size == 0 ? r->in->shape[i] : size == -1 ? 1 : (u64)size;
         known *= shape[i];
-        if (known > MOST_WEIGHTS) return SQZ_GRAPH;
+        if (known > 2 * MOST_WEIGHTS) return SQZ_GRAPH;
     }
     if (open != ABSENT) shape[open] = r->in->count / known;
     return sqz_set_shape(r->out, count, shape) && r->out->count == r->in->count ? SQZ_OK : SQZ_GRAPH;
@@ -509,8 +531,11 @@ static sqz_error plan_same(Reader *r) {
     if (sqz_is(r->operator, "Unsqueeze")) return plan_squeeze(r, 0);
     if (sqz_is(r->operator, "Cast") && sqz_integer(&r->attributes, AT_TO, 0) != FLOAT)
         return SQZ_UNSUPPORTED;
-    if (sqz_is(r->operator, "Dropout") && size_of(r->names[2])) /* whether it trains */
-        return r->records[2] && sqz_setting_is_false(r->records[2]) ? SQZ_OK : SQZ_UNSUPPORTED;
+    if (sqz_is(r->operator, "Dropout")) { /* the ratio, and whether it trains */
+        if (size_of(r->names[1]) && !(r->records[1] && r->records[1]->weights == 1)) return SQZ_UNSUPPORTED;
+        if (size_of(r->names[2]) && !(r->records[2] && sqz_setting_is_false(r->records[2])))
+            return SQZ_UNSUPPORTED;
+    }
     return SQZ_OK;
 }
 

@@ -51,6 +51,7 @@ typedef struct {
     Operator op;
     u32 kind;   /* a Function, Combination or Reduction; of a SOFTMAX: whether of logarithms */
     u32 inputs, first_input, output; /* inputs in plan->inputs: values, or ABSENT for a constant */
+    u64 padded; /* floats of its input with its padding, which some readers copy; see limits.h */
     u32 relu, transposed, rows, window, axis, fills;
     float alpha, beta, bias;
     union {
@@ -67,9 +68,11 @@ struct sqz_plan {
     Value *values; /* value 0 is the image */
     u32 *inputs;   /* values, by node */
     u32 record_count, tensor_count, node_count, value_count, input_count, output;
-    u32 opset;
+    u32 opset, images; /* images: of the shapes that are looked at, 1 or 2 */
+    u64 work, most_alive; /* multiply-accumulates, and floats that live at once; see limits.h */
     float *scratch; /* scratch_floats for packing, then the activations */
     float *activations;
+    u32 file_bytes;
     u64 scratch_floats, activation_floats;
 };
 typedef struct sqz_plan Plan;

@@ -33,7 +33,8 @@ void sqz_read_setting(Span message, Record *r) {
 
 u32 sqz_setting_integers(const Record *r, i64 *values, u32 most) {
     int wide = r->type == INT64;
-    if (r->coder != IN_GRAPH || (r->type != INT64 && r->type != INT32) || r->weights > most)
+    if (r->coder != IN_GRAPH || (r->type != INT64 && r->type != INT32) || r->axes > 1 ||
+        r->weights > most)
         return ABSENT;
     if (!size_of(r->payload))
         return sqz_integers(r->parameters, wide ? TENSOR_INT64S : TENSOR_INT32S, values, most);

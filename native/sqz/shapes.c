@@ -5,9 +5,9 @@ int sqz_set_shape(Value *value, u32 axes, const u64 *shape) {
     u64 count = 1;
     if (axes > MOST_AXES) return 0;
     for (u32 i = 0; i < axes; i++) {
-        if (!shape[i] || shape[i] > MOST_WEIGHTS) return 0;
+        if (!shape[i] || shape[i] > 2 * MOST_WEIGHTS) return 0;
         count *= shape[i];
-        if (count > MOST_WEIGHTS) return 0;
+        if (count > 2 * MOST_WEIGHTS) return 0; /* those of two images */
         value->shape[i] = (u32)shape[i];
     }
     value->axes = axes;

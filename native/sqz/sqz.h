@@ -36,7 +36,8 @@ typedef enum {
     SQZ_GRAPH,       /* the graph is not a usable ONNX model */
     SQZ_CODER,       /* a tensor does not decode to its shape; detail has its name */
     SQZ_UNSUPPORTED, /* detail has the operator, or what of it, that this library lacks */
-    SQZ_ARGUMENT     /* an image without pixels */
+    SQZ_ARGUMENT,    /* an image without pixels */
+    SQZ_LIMIT        /* asks for more than a file of a stranger may; see native/README.md */
 } sqz_error;
 
 typedef enum { SQZ_RGB, SQZ_BGR, SQZ_L } sqz_color;

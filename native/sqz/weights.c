@@ -2,6 +2,7 @@
 #include "weights.h"
 #include "convolve.h"
 #include "depthwise.h"
+#include "limits.h"
 #include "tensors.h"
 #include "text.h"
 
@@ -54,7 +55,8 @@ sqz_error sqz_read_weights(sqz_network *net, Memory *memory) {
         for (u32 j = 0; j < MOST_CONSTANTS; j++) {
             if (!node->constant[j]) continue;
             weights += node->constant[j]->weights;
-            if (weights > MOST_WEIGHTS) return sqz_refused(net, SQZ_GRAPH, node->constant[j]->name);
+            if (weights > MOST_WEIGHTS || weights_within(weights, plan->file_bytes))
+                return sqz_refused(net, SQZ_LIMIT, node->constant[j]->name);
             node->values[j] = allot(memory, bytes_of(node, j));
         }
     }

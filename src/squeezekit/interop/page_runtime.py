@@ -19,6 +19,7 @@ from squeezekit.errors import (
     HeadError,
     InputError,
     LengthError,
+    LimitError,
     NotSqzError,
     OperatorError,
     TrailingBytesError,
@@ -44,6 +45,7 @@ _DAMAGE: dict[int, type[FormatError]] = {
     8: HeadError,
     9: GraphError,
     10: CoderError,
+    13: LimitError,
 }
 """Each sqz_error of native/sqz/sqz.h is one of ours."""
 

@@ -23,10 +23,10 @@ function bytesOf(id) {
 
 // Undoes native/pack.py, step by step the same; size bytes from the start on.
 function unpack(data, size) {
-  const orders = 6, inputs = 7, slots = 1 << 20, stretched = new Float64Array(4096).fill(8);
+  const orders = 6, contexts = 7, inputs = 8, slots = 1 << 20, stretched = new Float64Array(4096).fill(8);
   const p = new Float64Array(slots).fill(.5), n = new Uint8Array(slots), out = new Uint8Array(size);
   const weights = new Float64Array(768 * inputs).fill(.3), x = new Float64Array(inputs);
-  const hashes = new Uint32Array(orders), at = new Uint32Array(inputs), seen = new Map();
+  const hashes = new Uint32Array(contexts), at = new Uint32Array(inputs), seen = new Map();
   const squash = x => {
     x = 1 - Math.max(-12, Math.min(12, x)) / 1024;
     for (let i = 0; i < 10; i++) x *= x;
@@ -42,8 +42,8 @@ function unpack(data, size) {
     while (node < 256) {
       const expected = match && out[match] | 256, left = Math.clz32(node) - 23;
       const on = expected >> left == node;
-      for (let i = 0; i < orders; i++) at[i] = hashes[i] + Math.imul(node, 0x9e3779b1) >>> 12;
-      at[orders] = on ? Math.min(length, 15) * 2 + (expected >> left - 1 & 1) : 32;
+      for (let i = 0; i < contexts; i++) at[i] = hashes[i] + Math.imul(node, 0x9e3779b1) >>> 12;
+      at[contexts] = on ? Math.min(length, 15) * 2 + (expected >> left - 1 & 1) : 32;
       const w = inputs * (node + (on ? 256 * (1 + (length > 15)) : 0));
       let sum = 0;
       for (let i = 0; i < inputs; i++) {
@@ -71,6 +71,7 @@ function unpack(data, size) {
     out[done++] = node;
     for (let i = 1; i < orders; i++)
       hashes[i] = Math.imul(hashes[i - 1] + (out[done - i] || 0) + i, 0x2f0b4c47);
+    hashes[orders] = Math.imul((out[done - 2] || 0) + 9, 0x2f0b4c47);
     length = match && out[match] == (node & 255) ? length + 1 : 0;
     match += match > 0;
     const key = hashes[5];
