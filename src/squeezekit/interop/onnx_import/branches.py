@@ -9,6 +9,7 @@ from squeezekit.interop.onnx_import.draft import (
     attributes,
     constant_value,
     refuse,
+    require_valid,
     sort_nodes,
     stored_constants,
     wanted_by,
@@ -46,6 +47,7 @@ def branch_of(node: NodeProto, condition: bool, draft: Draft) -> tuple[list[Node
         copy.CopyFrom(inner)
         copy.name = f"{node.name}/{inner.name or f'{inner.op_type}_{i}'}"
         copy.output[:] = [own(name) if name else "" for name in inner.output]
+        require_valid(copy, draft.version)
         if copy.op_type == "Constant" and not copy.domain:
             draft.constants[copy.output[0]] = constant_value(copy)
         else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import onnx.checker
 from onnx import (
     AttributeProto,
     GraphProto,
@@ -135,6 +136,7 @@ def draft_of(model: ModelProto, image: str) -> Draft:
         copy.doc_string = ""
         copy.ClearField("metadata_props")
         copy.domain = "" if node.domain == "ai.onnx" else node.domain
+        require_valid(copy, opset(model))
         if copy.op_type == "Constant" and not copy.domain:
             constants[copy.output[0]] = constant_value(copy)
         else:
@@ -145,6 +147,23 @@ def draft_of(model: ModelProto, image: str) -> Draft:
     _name_apart(nodes)
     nodes = sort_nodes(nodes, {*constants, image, *(value.name for value in graph.input)})
     return Draft(nodes, constants, image, {v.name: v.name for v in graph.output}, opset(model))
+
+
+def require_valid(node: NodeProto, version: int) -> None:
+    """Refuse a node with other attributes, inputs or outputs than its operator has.
+
+    Raises:
+        UnsupportedError: naming the node and what is wrong with it.
+    """
+    if node.domain or node.op_type == "If":  # of which only one branch has to be valid
+        return
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version, context.opset_imports = IR_VERSION, {"": version}
+    try:
+        onnx.checker.check_node(node, context)
+    except (onnx.checker.ValidationError, RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).partition("==>")[0].split())
+        raise refuse(node, f"is damaged or unknown ({reason})") from None
 
 
 def stored_constants(graph: GraphProto) -> dict[str, Array]:

@@ -32,6 +32,9 @@ QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear"})
 """Beside those that a `.sqz` may have, where the model runs in integers and stays an ONNX model."""
 
 _WEIGHTS = ("float32", "int64", "int32", "bool")
+_MOST_IMAGES, _MOST_PIXELS = 1024, 4096
+"""At a time, and on a side of each: what the comparison has memory for."""
+
 _MOST_CHECKED = 4
 """So many random images tell what the scores are."""
 
@@ -83,7 +86,8 @@ def imported(path: Path | str, asked: Asked) -> Imported:
     """
     model = load(path)
     try:
-        return _imported(model, asked)
+        with np.errstate(all="ignore"):  # numbers that are none are found by the comparison
+            return _imported(model, asked)
     except (InputError, UnsupportedError) as error:
         raise type(error)(f"{path}: {error}") from None
 
@@ -277,7 +281,11 @@ class _Takes:
         channels = dims[1] or _channels_of_first_conv(model, image.name)
         if channels not in (1, 3):
             raise UnsupportedError(f"takes {channels} channels; only 1 and 3 are supported")
+        if dims[0] > _MOST_IMAGES:
+            raise UnsupportedError(f"takes {dims[0]} images at a time; at most {_MOST_IMAGES}")
         size = _size(dims[2:], input_size)
+        if size > _MOST_PIXELS:
+            raise UnsupportedError(f"takes images of {size} pixels a side; at most {_MOST_PIXELS}")
         return cls(max(dims[0], 0) or None, channels, size, last, kind.elem_type)
 
     def layout(self, images: Floats) -> Floats:

@@ -153,7 +153,7 @@ def meaning_of(draft: Draft, value: str, scores: Array) -> Meaning:
                 "is no classifier; its one output lies between 0 and 1 and is no sigmoid"
             )
         return "logit"
-    sums = scores.sum(axis=1)
+    sums = scores.sum(axis=1, dtype=np.float64)
     if scores.min() >= 0.0 and np.abs(sums - 1.0).max() <= _SUM_TOLERANCE:
         return "probabilities"
     if end is not None and end.op_type in ("Sigmoid", "HardSigmoid"):
@@ -161,7 +161,7 @@ def meaning_of(draft: Draft, value: str, scores: Array) -> Meaning:
             f"scores each class by itself (node {end.name!r} is a {end.op_type}), so that several "
             "or none may be true of an image: not supported"
         )
-    lengths = np.square(scores).sum(axis=1)
+    lengths = np.square(scores, dtype=np.float64).sum(axis=1)
     if np.abs(lengths - 1.0).max() <= _SUM_TOLERANCE and scores.min() < 0.0:
         raise UnsupportedError("is no classifier; its output holds features of length 1")
     return "logits"

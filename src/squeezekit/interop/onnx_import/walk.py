@@ -128,6 +128,8 @@ class Walk:
             return self._branch(node)
         try:
             others = raised(node, self.draft, lambda name: self.shape_of(node, name))
+        except (IndexError, ValueError, ZeroDivisionError):
+            raise refuse(node, "does not fit what it is given") from None
         except UnsupportedError as error:
             if self.strict:
                 raise
@@ -139,7 +141,10 @@ class Walk:
         if self._is_nothing(node) or self._is_known(node):
             return []
         for rewriter in self.rewriters:
-            others_or_none = rewriter(self, node)
+            try:
+                others_or_none = rewriter(self, node)
+            except (IndexError, KeyError, ValueError, ZeroDivisionError):
+                raise refuse(node, "does not fit what it is given") from None
             if others_or_none is not None:
                 return others_or_none
         self.take(node)
