@@ -332,10 +332,54 @@ def test_graphs_that_are_programs():
         assert verdict(PageRuntime, forged(graph)) in GRAPH
 
 
+@pytest.mark.parametrize("shape", [(3, 3, 2, 0), (3, 3, 0, 2), (3, 0, 2, 2), (0, 3, 2, 2)])
+@pytest.mark.parametrize("group", [1, 3])
+def test_weights_without_numbers(shape, group):
+    """A kernel that kernel_shape states is not one that is there."""
+    conv = helper.make_node("Conv", ["image", "w"], ["y"], kernel_shape=[2, 2], group=group)
+    shape = (shape[0], shape[1] // group, *shape[2:])
+    raw = sized(b"w") + b"\x00\x04" + bytes(shape) + sized(b"") + b"\x00" + bytes(4)
+    whole = model()
+    del whole.graph.node[:], whole.graph.initializer[:]
+    whole.graph.node.append(conv)
+    whole.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, None))
+    header, head, _ = taken_apart(forged(model()))
+    size, at = read_varint(head)
+    head = head[: at + size] + sized(whole.SerializeToString()) + b"\x01" + raw
+    sqz = put_together(header, deflated(head), len(head), b"")
+    assert verdict(PageRuntime, sqz) is GraphError
+
+
+def test_an_empty_list_within_a_list_is_no_number():
+    """Numbers of an attribute may come in several pieces, and one of these may be empty."""
+    whole = skeleton()
+    pool = helper.make_node("MaxPool", ["image"], ["y"], kernel_shape=[1, 1], pads=[0, 0, 0, 9])
+    whole.graph.node[0].CopyFrom(pool)
+    whole.graph.node[1].input[0] = "y"
+    graph = whole.SerializeToString()
+    last = b"\x40\x09"  # one of the ints, which becomes an empty list of them
+    assert graph.count(last) == 1
+    sqz = with_graph(graph.replace(last, b"\x42\x00"))
+    assert verdict(container.decode, sqz) is OperatorError
+    assert verdict(PageRuntime, sqz) in GRAPH
+
+
 @given(st.data())
 @SOME
 def test_damaged_graphs(data):
-    assert_alike(with_graph(damaged(data, model().SerializeToString())))
+    assert_alike(with_graph(damaged(data, skeleton().SerializeToString())))
+
+
+def skeleton():
+    """A graph whose weights lie outside of it."""
+    whole = model()
+    del whole.graph.initializer[:]
+    return whole
+
+
+def test_a_graph_that_is_whole_is_read():
+    sqz = with_graph(skeleton().SerializeToString())
+    assert verdict(container.decode, sqz) is verdict(PageRuntime, sqz) is None
 
 
 def with_graph(graph):

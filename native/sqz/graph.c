@@ -76,6 +76,8 @@ static sqz_error plan_output(Reader *r, Span output) {
     plan->inputs[node->first_input] = r->values[0];
     r->in = r->values[0] == ABSENT ? NULL : plan->values + r->values[0];
     if ((error = sqz_plan_operator(r))) return error;
+    for (u32 i = 0; i < MOST_CONSTANTS; i++)
+        if (node->constant[i] && !node->constant[i]->weights) return SQZ_GRAPH;
     u64 most = (u64)plan->images * MOST_WEIGHTS;
     if (r->out->count > most || node->padded > most) return SQZ_LENGTH;
     plan->input_count += node->inputs;

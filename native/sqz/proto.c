@@ -51,7 +51,7 @@ u32 sqz_integers(Span message, u32 number, i64 *values, u32 most) {
     u32 count = 0;
     while (sqz_next_field(&message, &f) > 0) {
         if (f.number != number) continue;
-        if (f.bytes.at == f.bytes.end) {
+        if (!f.kind) { /* one by itself */
             if (count < most) values[count] = (i64)f.value;
             count++;
         }
