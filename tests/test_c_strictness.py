@@ -1,17 +1,21 @@
 """The C library judges files as Python does: the same ones, by errors of the same names."""
 
+import contextlib
 import dataclasses
 import functools
 import json
+import math
+import random
 import zlib
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from small_networks import shared, small_alexnet, small_squeezenet
-from test_c_operators import Graph
+from test_c_operators import KINDS, Graph
 from test_closed_graph import OTHERS, SPOILED, forged, loop, model, other_operator, reading, spoiled
 
 from squeezekit.errors import (
@@ -370,6 +374,14 @@ def test_damaged_graphs(data):
     assert_alike(with_graph(damaged(data, skeleton().SerializeToString())))
 
 
+def test_a_slice_of_nothing_stated():
+    whole = skeleton()
+    whole.graph.node[0].CopyFrom(helper.make_node("Slice", ["image"], ["y"]))
+    whole.graph.node[1].input[0] = "y"
+    sqz = with_graph(whole.SerializeToString())
+    assert verdict(container.decode, sqz) is verdict(PageRuntime, sqz) is GraphError
+
+
 def skeleton():
     """A graph whose weights lie outside of it."""
     whole = model()
@@ -391,6 +403,99 @@ def with_graph(graph):
     old, more = read_varint(raw[start:])
     raw = raw[:start] + sized(graph) + raw[start + more + old :]
     return put_together(header, deflated(raw), len(raw), payloads)
+
+
+NUMBERS_OF_GRAPHS = [
+    0, 1, 2, 3, 4, 6, 8, -1, -2, -3, 9, 36, 108, 255, 65_535, 65_536, 1 << 28, (1 << 31) - 1,
+    1 << 31, (1 << 63) - 1, -(1 << 63),
+]  # fmt: skip
+
+
+@functools.cache
+def networks():
+    """Every operator, a few times."""
+    made = []
+    for kind in KINDS:
+        for seed in range(3):
+            g = Graph(np.random.default_rng(seed))
+            kind(g)
+            with contextlib.suppress(OperatorError, GraphError):
+                made.append(g.network())
+    return made
+
+
+def changed(rng, network):
+    """The graph, and the shapes of its tensors, with one to three things changed."""
+    whole = onnx.load_model_from_string(network.graph)
+    shapes = {name: list(np.shape(tensor)) for name, tensor in network.values().items()}
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        node, kind = rng.choice(whole.graph.node), rng.randrange(6)
+        other = rng.choice(onnx.load_model_from_string(rng.choice(networks()).graph).graph.node)
+        if kind == 0 and shapes:
+            sizes = shapes[rng.choice(list(shapes))]
+            change_list(rng, sizes, [n for n in NUMBERS_OF_GRAPHS if 0 <= n <= 1 << 28])
+            del sizes[8:]
+        elif kind == 1 and node.attribute:
+            attribute = rng.choice(node.attribute)
+            numbers = list(attribute.ints)
+            change_list(rng, numbers, NUMBERS_OF_GRAPHS)
+            if attribute.type == onnx.AttributeProto.INTS:
+                attribute.ClearField("ints")
+                attribute.ints.extend(numbers)
+            elif attribute.type == onnx.AttributeProto.INT:
+                attribute.i = rng.choice(NUMBERS_OF_GRAPHS)
+        elif kind == 2 and whole.graph.initializer:
+            tensor = rng.choice(whole.graph.initializer)
+            numbers = numpy_helper.to_array(tensor).copy()
+            if numbers.size and numbers.dtype == np.int64:
+                numbers.flat[rng.randrange(numbers.size)] = rng.choice(NUMBERS_OF_GRAPHS)
+                tensor.CopyFrom(numpy_helper.from_array(numbers, tensor.name))
+        elif kind == 3:
+            node.op_type = other.op_type
+        elif kind == 4:
+            made = [name for one in whole.graph.node for name in one.output]
+            node.input[rng.randrange(len(node.input))] = rng.choice([*made, *shapes, "image", ""])
+        else:
+            node.attribute.extend(other.attribute[:1])
+    return whole, shapes
+
+
+def change_list(rng, numbers, values):
+    kind = rng.randrange(3)
+    if numbers and kind == 0:
+        numbers[rng.randrange(len(numbers))] = rng.choice(values)
+    elif numbers and kind == 1:
+        numbers.pop(rng.randrange(len(numbers)))
+    else:
+        numbers.insert(rng.randrange(len(numbers) + 1), rng.choice(values))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_changed_graphs(seed):
+    """Not as bytes but as graphs, so that most changes are of what things mean."""
+    rng = random.Random(seed)
+    header = files()[0][:HEADER_BYTES]
+    text = {**GOOD, "preprocessing": {**GOOD["preprocessing"], "crop": 6, "resize": 6}}
+    text["preprocessing"] |= {"color": "RGB", "mean": [0, 0, 0], "std": [1, 1, 1]}
+    del text["labels"]
+    read = 0
+    for _ in range(200):
+        whole, shapes = changed(rng, rng.choice(networks()))
+        records = []
+        payloads = b""
+        for name, shape in shapes.items():
+            count = math.prod(shape)
+            payload = np.ones(count if count < 4000 else 0, "<f4").tobytes()
+            sizes = b"".join(map(varint_of, shape))
+            records.append(sized(name.encode()) + b"\0" + varint_of(len(shape)) + sizes + b"\0")
+            records.append(varint_of(len(payload)) + zlib.crc32(payload).to_bytes(4, "little"))
+            payloads += payload
+        head = sized(json.dumps(text).encode()) + sized(whole.SerializeToString())
+        head += varint_of(len(shapes)) + b"".join(records)
+        sqz = put_together(header, deflated(head, 1), len(head), payloads)
+        assert_alike(sqz)
+        read += verdict(PageRuntime, sqz) is None
+    assert 20 < read < 180
 
 
 # ------------------------------------------------------------------------------------- records

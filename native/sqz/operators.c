@@ -364,6 +364,7 @@ static sqz_error plan_slice(Reader *r) {
     u32 stepped = r->inputs > 4 && size_of(r->names[4]) ? ABSENT : 0;
     if (stepped && r->records[4]) stepped = sqz_setting_integers(r->records[4], steps, MOST_INTS);
     if (count == ABSENT || many == ABSENT || named == ABSENT || stepped == ABSENT) return SQZ_UNSUPPORTED;
+    if (!(r->attributes.given & HAS(STARTS)) && !r->records[1]) return SQZ_GRAPH;
     if (count != many || (named && named != count) || (stepped && stepped != count) ||
         count > r->in->axes)
         return SQZ_GRAPH;
