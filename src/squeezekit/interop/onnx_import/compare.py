@@ -157,13 +157,16 @@ def require_same(
 
 
 def difference(wanted: Array, got: Array) -> float:
-    """The largest difference of two arrays (N, ...), each row as a share of its own range."""
+    """The largest difference of two arrays (N, ...), each row as a share of its own range.
+
+    A range counts as a tenth of the largest number at least: below that, float32 itself is coarse.
+    """
     rows = np.asarray(wanted, np.float64).reshape(len(wanted), -1)
     others = np.asarray(got, np.float64).reshape(len(got), -1)
     ranges = rows.max(axis=1) - rows.min(axis=1)
     if rows.shape[1] == 1:  # one number an image: how the images differ
         ranges = np.full(len(rows), rows.max() - rows.min())
-    scale = np.maximum(ranges, 1e-2 * np.abs(rows).max(axis=1)) + 1e-30
+    scale = np.maximum(ranges, 1e-1 * np.abs(rows).max(axis=1)) + 1e-30
     return float((np.abs(rows - others).max(axis=1) / scale).max())
 
 
