@@ -280,6 +280,15 @@ def unit_features(m):
     return m.node("Div", x, length)
 
 
+def percentages(m):
+    return m.node("Mul", m.node("Softmax", m.plain(), axis=1), m.tensor(100.0))
+
+
+def bent(m):
+    """One number from -1 to 1."""
+    return m.node("Tanh", m.plain(outputs=1))
+
+
 def labels_only(m):
     return m.node("ArgMax", m.plain(), axis=1)
 
@@ -290,6 +299,8 @@ def labels_only(m):
         (boxes, r"output '.*' has the shape \(N, 64, 9\)"),
         (several_labels, r"scores each class by itself .*Sigmoid"),
         (unit_features, "features of length 1"),
+        (percentages, "scores that sum to 100"),
+        (bent, r"has one output .* a Tanh"),
         (labels_only, r"output '.*' holds labels or the like \(int64\)"),
     ],
 )

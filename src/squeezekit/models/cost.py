@@ -167,7 +167,8 @@ def _shapes(model: onnx.ModelProto, values: Mapping[str, Floats]) -> dict[str, t
     return {
         info.name: tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
         for info in infos
-        if all(dim.HasField("dim_value") for dim in info.type.tensor_type.shape.dim)
+        if info.type.tensor_type.HasField("shape")
+        and all(dim.HasField("dim_value") for dim in info.type.tensor_type.shape.dim)
     }
 
 

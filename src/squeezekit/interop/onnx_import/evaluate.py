@@ -18,7 +18,7 @@ from squeezekit.interop.onnx_import.source import Array
 MOST_NUMBERS = 1 << 28
 """In a constant: as many as a `.sqz` may hold."""
 
-_SMALL = 1024
+MOST_IN_SHAPES = 1024
 """So many numbers of an input at most can be the shape, axes or the like that a type hangs on."""
 
 FOLDABLE = frozenset({
@@ -65,7 +65,7 @@ def inferred(
     data = {
         name: numpy_helper.from_array(np.asarray(known[name]), name)
         for name in names
-        if name in known and known[name].size <= _SMALL
+        if name in known and known[name].size <= MOST_IN_SHAPES
     }
     try:
         found: dict[str, TypeProto] = infer_node_outputs(
@@ -85,12 +85,15 @@ def inferred(
     return found
 
 
-def computed(node: NodeProto, inputs: Sequence[Array | None]) -> list[Array] | None:
+def computed(
+    node: NodeProto, inputs: Sequence[Array | None], most: int = MOST_NUMBERS
+) -> list[Array] | None:
     """What a node gives for known inputs; None where that is not computed, or would be too large.
 
     Args:
         node: in operator set OPSET.
         inputs: an array for each of its inputs, None for those that are left out.
+        most: numbers in a result.
     """
     if node.domain or node.op_type not in FOLDABLE:
         return None
@@ -101,7 +104,7 @@ def computed(node: NodeProto, inputs: Sequence[Array | None]) -> list[Array] | N
         return None
     for name in node.output:
         shape = shape_in(types[name]) if name in types else None
-        if shape is None or math.prod(shape) > MOST_NUMBERS:
+        if shape is None or math.prod(shape) > most:
             return None
     from onnxruntime import InferenceSession, SessionOptions
 

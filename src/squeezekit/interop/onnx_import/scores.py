@@ -25,6 +25,10 @@ _PASSING = (
 """Operators that a softmax or sigmoid may have behind it, and still be the end."""
 
 
+_BENT = ("Elu", "Exp", "HardSwish", "LeakyRelu", "Relu", "Softplus", "Tanh")
+"""Activations behind which a number is no logit."""
+
+
 def choose(draft: Draft, types: Mapping[str, TypeProto], batch: int, name: str | None) -> str:
     """The public name of the output that scores classes.
 
@@ -146,16 +150,17 @@ def meaning_of(draft: Draft, value: str, scores: Array) -> Meaning:
     """
     end = _end(draft, value)
     if scores.shape[1] == 1:
-        if end is not None and end.op_type == "Sigmoid":
-            return "sigmoid"
-        if scores.min() >= 0.0 and scores.max() <= 1.0:
-            raise UnsupportedError(
-                "is no classifier; its one output lies between 0 and 1 and is no sigmoid"
-            )
-        return "logit"
+        return _meaning_of_one(end, scores)
     sums = scores.sum(axis=1, dtype=np.float64)
     if scores.min() >= 0.0 and np.abs(sums - 1.0).max() <= _SUM_TOLERANCE:
         return "probabilities"
+    if end is not None and end.op_type in ("Mul", "Div") and scores.min() >= 0.0:
+        scaled = _end(draft, end.input[0])
+        if scaled is not None and scaled.op_type == "Softmax":
+            raise UnsupportedError(
+                f"gives scores that sum to {sums.mean():.4g}: probabilities in another unit are "
+                "not supported"
+            )
     if end is not None and end.op_type in ("Sigmoid", "HardSigmoid"):
         raise UnsupportedError(
             f"scores each class by itself (node {end.name!r} is a {end.op_type}), so that several "
@@ -165,6 +170,22 @@ def meaning_of(draft: Draft, value: str, scores: Array) -> Meaning:
     if np.abs(lengths - 1.0).max() <= _SUM_TOLERANCE and scores.min() < 0.0:
         raise UnsupportedError("is no classifier; its output holds features of length 1")
     return "logits"
+
+
+def _meaning_of_one(end: NodeProto | None, scores: Array) -> Meaning:
+    """What the only number of each image is."""
+    if end is not None and end.op_type == "Sigmoid":
+        return "sigmoid"
+    if end is not None and end.op_type in _BENT:
+        raise UnsupportedError(
+            f"has one output that node {end.name!r} makes, a {end.op_type}: only a sigmoid, or "
+            "nothing behind the last layer, tells two classes"
+        )
+    if scores.min() >= 0.0 and scores.max() <= 1.0:
+        raise UnsupportedError(
+            "is no classifier; its one output lies between 0 and 1 and is no sigmoid"
+        )
+    return "logit"
 
 
 def _end(draft: Draft, value: str) -> NodeProto | None:

@@ -19,7 +19,14 @@ from onnx.shape_inference import InferenceError
 from squeezekit.errors import InputError, UnsupportedError
 from squeezekit.interop.onnx_import.branches import branch_of
 from squeezekit.interop.onnx_import.draft import Draft, attributes, refuse
-from squeezekit.interop.onnx_import.evaluate import computed, inferred, shape_in, type_of
+from squeezekit.interop.onnx_import.evaluate import (
+    MOST_IN_SHAPES,
+    MOST_NUMBERS,
+    computed,
+    inferred,
+    shape_in,
+    type_of,
+)
 from squeezekit.interop.onnx_import.raising import raised
 from squeezekit.interop.onnx_import.source import Array
 
@@ -191,10 +198,11 @@ class Walk:
         if not all(not name or self.value(name) is not None for name in node.input):
             return False
         inputs = [self.value(name) if name else None for name in node.input]
-        values = computed(node, inputs)
+        of_shapes = any(name in self.known for name in node.input)
+        values = computed(node, inputs, MOST_IN_SHAPES if of_shapes else MOST_NUMBERS)
         if values is None:
             return False
-        if not any(name in self.known for name in node.input):
+        if not of_shapes:
             self.draft.constants |= dict(zip(node.output, values, strict=True))
             return True
         tainted = any(name in self.by_batch for name in node.input)
