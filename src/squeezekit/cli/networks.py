@@ -1,4 +1,4 @@
-"""The verbs that look at networks and rewrite them: models, cost, info, export."""
+"""The verbs that look at networks and rewrite them, and the one that looks at photos."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import typer
 from squeezekit.cli.common import (
     Json,
     Labels,
+    Seed,
     Weights,
+    check_writable,
     coder_named,
     labelled,
     note,
@@ -19,6 +21,7 @@ from squeezekit.cli.common import (
     progress_shown,
     say,
     terminal,
+    typed_command,
 )
 from squeezekit.cli.preprocessing import states_preprocessing
 from squeezekit.errors import FormatError, InputError
@@ -148,3 +151,47 @@ def _with_ranges(network: Network, data: Path | None) -> Network:
     images = calibration_images(unlabelled(data).paths, network.metadata.preprocessing)
     with progress_shown() as progress:
         return calibrated(network, images, progress)
+
+
+def check(
+    data: Annotated[Path, typer.Argument(help="Class folders, or shards.", show_default=False)],
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="WEIGHTS that judge the labels: any network that was not trained on these photos."
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page with small copies of the photos (.html).")
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Look for copies, blank, tiny and broken photos, rare classes and wrong labels."""
+    import time
+
+    from squeezekit.data.check import check as check_photos
+    from squeezekit.report import tables
+
+    if report is not None:
+        check_writable(report)
+    start = time.perf_counter()
+    classifier = None
+    if weights is not None:
+        from squeezekit.interop.weights import load_network
+        from squeezekit.runtime.classifier import from_network
+
+        classifier = from_network(load_network(weights))
+    with progress_shown() as progress:
+        checked = check_photos(data, classifier=classifier, seed=seed, progress=progress)
+    if report is not None:
+        from squeezekit.report.check_report import write_check_report
+
+        seconds = time.perf_counter() - start
+        write_check_report(report, checked, data, command=typed_command(), seconds=seconds)
+    if as_json:
+        print_json({**checked.as_json(), "report": None if report is None else str(report)})
+        return
+    terminal().print(tables.check_table(checked))
+    if report is not None:
+        terminal().print(f"see: {report}", soft_wrap=True, markup=False)

@@ -39,6 +39,7 @@ def _options(
 
 for verb in (
     training.demo,
+    networks.check,
     networks.models,
     networks.cost,
     training.train,

@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 
 from squeezekit.data import folders, held_out
-from squeezekit.data.fingerprints import Fingerprints, fingerprints
+from squeezekit.data.fingerprints import Fingerprints, copies_among, fingerprints
 from squeezekit.data.folders import ImageSet, Part
 from squeezekit.data.held_out import NOTHING, Memory
 from squeezekit.data.shards import UNSPLIT, find_shards, images_in, scan_shards
@@ -303,6 +303,12 @@ def _unseen(
         notes.append(
             f"{_photos(int(copies.sum()))} of {images.root} among the training photos too: "
             "left out of the measure"
+        )
+    alike = copies_among(prints, training) & ~(copies | seen)
+    if alike.any():
+        notes.append(
+            f"near copies of training photos in {images.root}: {int(alike.sum()):,}; the measure "
+            "may be too good (squeezekit check shows them)"
         )
     if seen.any():
         notes.append(

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ _LEAST_CONTRAST = 4.0
 """Standard deviation, of 255: flatter photos look like one another without being copies."""
 
 _LEAST_STORED = 500
+_BLOCK = 10_000_000
 _LOOK = Preprocessing(
     crop=SIDE, resize=SIDE, resize_mode="warp", color="L", mean=(0.0,), std=(1.0,)
 )
@@ -112,6 +113,33 @@ def groups_of(prints: Fingerprints) -> npt.NDArray[np.int64]:
     Returns:
         int64 (N,): the index of the first photo of its group.
     """
+    return _joined(prints, lambda looks: _alike(looks, looks))
+
+
+def groups_with_mirrored(prints: Fingerprints, difference: float) -> npt.NDArray[np.int64]:
+    """The same for a person to look at: mirror images count too, and every pair is compared.
+
+    Hashes miss a near copy in about a hundred, where neighbouring pixels are nearly equal. This
+    takes a second for 10,000 photos, and four times as long for twice as many.
+
+    Args:
+        prints: of the photos.
+        difference: root mean square of what copies may differ by, in standard deviations.
+    """
+
+    def pairs(looks: npt.NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
+        mirrored = looks.reshape(-1, SIDE, SIDE)[:, :, ::-1].reshape(looks.shape)
+        for others in (looks, mirrored):
+            yield from _alike_of_all(looks, others, difference)
+
+    return _joined(prints, pairs)
+
+
+def _joined(
+    prints: Fingerprints,
+    pairs: Callable[[npt.NDArray[np.uint8]], Iterator[tuple[int, int]]],
+) -> npt.NDArray[np.int64]:
+    """The first of its group for each photo: of those with the same bytes, and of the pairs."""
     parent = np.arange(len(prints))
 
     def first_of(i: int) -> int:
@@ -127,7 +155,7 @@ def groups_of(prints: Fingerprints) -> npt.NDArray[np.int64]:
     _, firsts, which = np.unique(prints.digests, return_index=True, return_inverse=True)
     for i, j in enumerate(firsts[which].tolist()):
         join(i, j)
-    for i, j in _alike(prints.looks[firsts], prints.looks[firsts]):
+    for i, j in pairs(prints.looks[firsts]):
         join(int(firsts[i]), int(firsts[j]))
     return np.array([first_of(i) for i in range(len(prints))], np.int64)
 
@@ -165,6 +193,22 @@ def _alike(
             apart = np.sqrt(np.square(other_normal[near] - normal[i]).mean(1))
             for j in near[apart <= MOST_DIFFERENCE].tolist():
                 yield i, j
+
+
+def _alike_of_all(
+    looks: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8], difference: float
+) -> Iterator[tuple[int, int]]:
+    """Pairs (i, j), i before j, whose looks hardly differ: i of the first, j of the others."""
+    usable, other_usable = np.flatnonzero(_contrast(looks)), np.flatnonzero(_contrast(others))
+    normal, other_normal = _normalised(looks)[usable], _normalised(others)[other_usable]
+    least = 1 - difference**2 / 2  # correlation
+    rows = max(_BLOCK // max(len(other_usable), 1), 1)
+    for start in range(0, len(usable), rows):
+        correlation = normal[start : start + rows] @ other_normal.T / looks.shape[1]
+        for i, j in np.argwhere(correlation >= least).tolist():
+            first, second = int(usable[start + i]), int(other_usable[j])
+            if first < second:
+                yield first, second
 
 
 def _hashes(looks: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:

@@ -14,6 +14,7 @@ from squeezekit.report import numbers
 from squeezekit.runtime.stated import described
 
 if TYPE_CHECKING:  # the tables need their fields only
+    from squeezekit.data.check import Checked
     from squeezekit.evaluation import Evaluation
     from squeezekit.models.cost import Cost, ModuleCost
     from squeezekit.report.contents import FileContents
@@ -260,6 +261,32 @@ def front_table(results: Sequence[DesignFigures]) -> Table:
                 numbers.many(result.macs),
                 Text("the paper's metaparameters" if result.given else "", "dim"),
             )
+    return table
+
+
+def check_table(checked: Checked) -> Table:
+    """What was found among photos: how much of each kind, and the first of it."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Found")
+    table.add_column("", justify="right")
+    table.add_column("For example", overflow="fold")
+    copies = [(group, f"{group[0].file} and {group[1].file}") for group in checked.copies]
+    rows: list[tuple[str, list[str]]] = [
+        ("copies", [words for _, words in copies]),
+        ("- in more than one part", [w for g, w in copies if g in checked.across_parts]),
+        ("- in more than one class", [w for g, w in copies if g in checked.across_classes]),
+        ("blank", [str(photo.file) for photo in checked.blank]),
+        ("tiny", [str(photo.file) for photo in checked.tiny]),
+        ("broken", [reason for _, reason in checked.unreadable]),
+        ("rare classes", [f"{name}: {count}" for name, count in checked.rare.items()]),
+    ]
+    if checked.mislabelled is not None:
+        examples = [f"{e.photo.file}: {e.suggested}?" for e in checked.mislabelled]
+        rows.append(("probably another class", examples))
+    for name, found in rows:
+        example = Text(found[0] if found else "", "dim")
+        table.add_row(name, numbers.count(len(found)), example)
+    table.caption = f"of {numbers.count(checked.photos)} photos"
     return table
 
 

@@ -105,6 +105,17 @@ def open_image(source: ImageSource | Image.Image) -> Image.Image:
     return _read(source, read)
 
 
+def image_size(source: ImageSource) -> tuple[int, int]:
+    """Width and height that a stored image states; it is not decoded.
+
+    Raises:
+        InputError: where it is missing, empty or no image.
+    """
+    if isinstance(source, (PilImage, PreparedImage)):
+        return source.image.size
+    return _read(source, lambda stream, name: _identified(stream)).size
+
+
 def resized_quickly(source: ImageSource, preprocessing: Preprocessing) -> Image.Image:
     """Nearly `resized(open_image(source), preprocessing)`, for training.
 
