@@ -19,6 +19,7 @@ from squeezekit.compression.front import compress
 from squeezekit.compression.methods import METHODS
 from squeezekit.compression.pruning import Prune
 from squeezekit.compression.svd import Svd
+from squeezekit.compression.work import Work
 from squeezekit.data.dataset import split
 from squeezekit.errors import InputError
 from squeezekit.interop import safetensors_file
@@ -170,6 +171,23 @@ def test_what_cannot_be_done_is_refused_before_the_work(tiny, tmp_path, options,
     assert isinstance(result.exception, InputError)
     assert sentence in str(result.exception)
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_one_process_compresses_into_a_file(tiny, tmp_path):
+    """The second one is told so; nothing of the first is used or removed."""
+    work = Work(tmp_path / "out.sqz.work")
+    with work.alone():
+        work.keep("0" * 16, "json", b"{}")
+        second = command(tiny[0], "-o", tmp_path / "out.sqz")
+        assert isinstance(second.exception, InputError)
+        assert "another squeezekit compresses" in str(second.exception)
+        assert work.files()
+        third = command(tiny[0], "-o", tmp_path / "other.sqz")
+        assert third.exit_code == 0
+    work.forget()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "data", "net.safetensors", "other.sqz"
+    ]  # fmt: skip
 
 
 # ---------------------------------------------------------------------------- the same file twice

@@ -11,7 +11,7 @@
 Networks: `load` opens a file to classify with; `read` reads one to work on (a `Network`), and
 `from_torch` takes a torch module; `write` writes one in any format.
 Work: `train`, `compress` (by `Best`, `Deep`, `Prune` or `Svd`), `calibrate` (int8), `evaluate`,
-`sensitivity`.
+`sensitivity`; `check` looks through photos before.
 
 Wherever a function takes a network, it takes a `Network`, or the path of anything that `read`
 reads; wherever photos, a folder, an array, PIL images or batches of a loader (see `Photos`). Each
@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # for people's editors and type checkers; Python goes by `_WH
     from squeezekit.compression.method import Method as Method
     from squeezekit.compression.pruning import Prune as Prune
     from squeezekit.compression.svd import Svd as Svd
+    from squeezekit.data.check import check as check
     from squeezekit.data.photos import Photos as Photos
     from squeezekit.errors import FormatError as FormatError
     from squeezekit.errors import InputError as InputError
@@ -83,6 +84,7 @@ _WHERE = {
     "Svd": "compression.svd",
     "UnsupportedError": "errors",
     "calibrate": "front",
+    "check": "data.check",
     "compress": "compression.front",
     "evaluate": "front",
     "from_torch": "interop.torch_module",

@@ -78,17 +78,17 @@ def compress(
     start = time.perf_counter()
     work = Work(out.with_name(f"{out.name}.work"))
     try:
-        with progress_shown() as progress:
+        with work.alone(), progress_shown() as progress:
             small = front.compress(
                 weights, data, config, labels=labels, int8=int8, preprocessing=preprocessing,
                 work=work, progress=progress, note=note,
             )  # fmt: skip
+            container.write(small.network, out, small.coder)
+            work.forget()
     except KeyboardInterrupt:
         if work.files():
             note(f"interrupted: the same command goes on from {work.folder}")
         raise
-    container.write(small.network, out, small.coder)
-    work.forget()
     for warning in small.warnings:
         note(f"warning: {warning}")
     seconds = time.perf_counter() - start

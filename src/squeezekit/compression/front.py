@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import nullcontext
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,8 @@ def compress(
 ) -> Compressed:
     """Make a network small.
 
+        small = sk.compress(net, "photos", sk.Best(target_bytes=120_000))
+
     Args:
         network: to compress, or a file or a folder that holds one.
         photos: of the kind that the network is for, in any form (see `data.photos.Photos`). With
@@ -165,7 +168,7 @@ def compress(
         preprocessing: how the network wants its images, where it is read from a file that does
             not say it.
         work: a folder to keep finished parts in. The same call goes on from there after an
-            interruption, and removes it at the end.
+            interruption, and removes it at the end. A `Work` is its owner's to lock and to forget.
         progress: told of all that takes long.
         note: told of photos that cannot be used.
 
@@ -189,13 +192,15 @@ def compress(
     task = None if data is None else _task(network.metadata, data, config, run, progress, note)
     if task is not None:
         network = task.remembered(network, *config.more_photos(network.metadata))
+    given = isinstance(work, Work)
     kept = work if isinstance(work, Work) else Work(None if work is None else Path(work))
-    stages = config.compressed(network, task, kept, progress)
-    if int8 and task is not None:
-        calibration = task.calibration(IMAGES)
-        stages.add("int8", calibrated(stages.list[-1].network, calibration, progress), config.coder)
-    if kept is not work:
-        kept.forget()
+    with nullcontext() if given else kept.alone():
+        stages = config.compressed(network, task, kept, progress)
+        if int8 and task is not None:
+            ranges = calibrated(stages.list[-1].network, task.calibration(IMAGES), progress)
+            stages.add("int8", ranges, config.coder)
+        if not given:
+            kept.forget()
     small = stages.list[-1].network
     return Compressed(
         network=small,

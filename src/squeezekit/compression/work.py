@@ -7,12 +7,13 @@ or another network have left is never used.
 from __future__ import annotations
 
 import hashlib
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 
 from squeezekit.errors import InputError
-from squeezekit.files import remove_half_written, write_whole
+from squeezekit.files import LOCK, alone, remove_half_written, write_whole
 from squeezekit.sqz.network import Network, SharedTensor
 from squeezekit.training.checkpoint import Checkpoints
 
@@ -53,6 +54,20 @@ class Work:
         """Keep something; see `read`."""
         if self.folder is not None:
             write_whole(self._made() / f"kept-{key}.{kind}", content)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """No other process compresses with this folder while the `with` lasts.
+
+        Raises:
+            InputError: where one does already, or the folder's own one is missing.
+        """
+        if self.folder is None:
+            return nullcontext()
+        return alone(
+            self.folder.with_name(f".{self.folder.name}{LOCK}"),
+            busy=f"another squeezekit compresses with {self.folder}: wait until it is done, or "
+            "write another file",
+        )
 
     def files(self) -> list[Path]:
         """Everything that is kept."""

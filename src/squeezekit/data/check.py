@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
-from squeezekit.data.dataset import is_split, split
+from squeezekit.data.dataset import Data, is_split, split
 from squeezekit.data.fingerprints import fingerprints, groups_with_mirrored
 from squeezekit.data.folders import ImageSet, Part
 from squeezekit.data.mislabels import mislabels, scores_of
@@ -127,17 +126,20 @@ class Checked:
 
 
 def check(
-    data: Path,
+    data: Data,
     config: CheckConfig = CheckConfig(),
     *,
     classifier: Classifier | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Checked:
-    """Look through a folder of photos.
+    """Look through photos for what is wrong before anything is trained on them.
+
+        found = sk.check("photos", classifier=sk.load("imagenet.sqz"))
+        for group in found.across_parts: ...
 
     Args:
-        data: class folders or shards, split or not.
+        data: class folders or shards by their path, split or not.
         config: what counts as wrong.
         classifier: judges labels; any network that was not trained on these photos will do, with
             other classes too.
@@ -181,7 +183,7 @@ def check(
     )
 
 
-def _photos(data: Path, progress: Progress) -> tuple[ImageSet, list[Photo]]:
+def _photos(data: Data, progress: Progress) -> tuple[ImageSet, list[Photo]]:
     """All photos, and where each belongs."""
     images = split(data, "all", progress=progress)
     part_of: dict[str, str] = {}
