@@ -315,6 +315,24 @@ def test_a_browser_gets_the_page(running, sqz):
     assert "curl --data-binary" in content
 
 
+@pytest.mark.parametrize("name", ["run", "net.onnx"])
+def test_the_page_of_what_is_no_sqz(tmp_path, name):
+    """Of a training run, and of an ONNX file: it has the network inside, too."""
+    from squeezekit.interop import onnx_file, safetensors_file
+
+    network = small_squeezenet()
+    if name == "run":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.json").write_text("{}")
+        safetensors_file.write(network, tmp_path / name / "weights.safetensors")
+    else:
+        onnx_file.write(network, tmp_path / name)
+    with server(tmp_path / name) as (_, address):
+        page = asked(address, path="/", Host="localhost", Accept="text/html")
+        assert page[1]["Content-Type"].startswith("text/html")
+        assert len(page[2]) > container.write(network, tmp_path / "plain.sqz")
+
+
 def test_too_thin(running):
     buffer = io.BytesIO()
     Image.new("L", (1, 2_000_000)).save(buffer, "PNG")

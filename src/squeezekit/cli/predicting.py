@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from squeezekit.cli.common import Json, Precision, Threads
 from squeezekit.cli.output import note
 from squeezekit.cli.preprocessing import states_preprocessing
 from squeezekit.runtime.stated import Stated
+
+if TYPE_CHECKING:
+    from squeezekit.runtime.classifier import Classifier
 
 Runnable = Annotated[
     Path,
@@ -94,7 +97,6 @@ def serve(
 ) -> None:
     """Classify images over HTTP, until Ctrl-C; a browser gets a page that does it by itself."""
     from squeezekit.cli.opened import opened
-    from squeezekit.interop.page_file import page_for
     from squeezekit.server.access import Access
     from squeezekit.server.listening import serve as serve_http
     from squeezekit.server.service import Limits
@@ -112,6 +114,18 @@ def serve(
         port=port,
         workers=workers,
         access=Access(tuple(allow_host or ()), tuple(cors or ())),
-        page=page_for(file, classifier.metadata.preprocessing),
+        page=_page(file, classifier),
         ready=ready,
     )
+
+
+def _page(file: Path, classifier: Classifier) -> str | None:
+    """What a browser gets at "/"; nothing where the page cannot run the network."""
+    from squeezekit.interop.page_file import page_for, page_of
+
+    preprocessing = classifier.metadata.preprocessing
+    if file.suffix.lower() in (".sqz", ".onnx"):
+        return page_for(file, preprocessing)
+    from squeezekit.interop.weights import read
+
+    return page_of(read(file), preprocessing)

@@ -84,10 +84,18 @@ def page_for(file: Path, preprocessing: Preprocessing) -> str | None:
         network = (
             container.read(file) if is_sqz else onnx_file.read(file, input_size=preprocessing.crop)
         )
-        metadata = dataclasses.replace(network.metadata, preprocessing=preprocessing)
-        network = fold_batch_norm(dataclasses.replace(network, metadata=metadata))
-        return page(container.encode(share_equal_values(network), "entropy"))
     except (InputError, UnsupportedError):
+        return None
+    return page_of(network, preprocessing)
+
+
+def page_of(network: Network, preprocessing: Preprocessing) -> str | None:
+    """The page for a network whose images are prepared so; None where its runtime cannot run it."""
+    metadata = dataclasses.replace(network.metadata, preprocessing=preprocessing)
+    network = fold_batch_norm(dataclasses.replace(network, metadata=metadata))
+    try:
+        return page(container.encode(share_equal_values(network), "entropy"))
+    except UnsupportedError:
         return None
 
 
