@@ -5,7 +5,7 @@
 Each command runs on 200 of scikit-learn's digits in a fork of a process that has loaded torch, is
 killed at any time between its start and its usual end, and is run again: what it leaves must be
 what a run that was left alone leaves, byte for byte where nothing measures time, and no file more.
-On the full disk a random call that brings a file to the disk fails. About 15 seconds a kill.
+On the full disk a random call that brings a file to the disk fails. About ten minutes.
 """
 
 from __future__ import annotations
