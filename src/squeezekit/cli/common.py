@@ -38,8 +38,8 @@ app = typer.Typer(
 Weights = Annotated[
     Path,
     typer.Argument(
-        help="A network: .sqz, .onnx, .safetensors, .pth, .net, .caffemodel, or the folder of a "
-        "training run.",
+        help="A network: .sqz, .onnx, .safetensors, .pth, .net, .caffemodel, .tflite, or the "
+        "folder of a training run.",
         show_default=False,
     ),
 ]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from squeezekit.data.folders import ImageSet, match
 from squeezekit.errors import InputError
-from squeezekit.runtime.labels import find_labels, read_labels
+from squeezekit.runtime.labels import find_labels, fitted, read_labels
 from squeezekit.sqz.network import Metadata
 
 Judge = Callable[[ImageSet], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
@@ -64,12 +64,14 @@ def with_labels(
             network does not agree with the class folders.
     """
     if labels_file is not None:
-        labels, label_ids = read_labels(labels_file)
-        if len(labels) != outputs:
+        named = read_labels(labels_file)
+        fits = fitted(named, outputs)
+        if fits is None:
             raise InputError(
-                f"{labels_file} names {len(labels)} classes, but the network has {outputs} outputs"
+                f"{labels_file} names {len(named[0])} classes, but the network has {outputs} "
+                "outputs"
             )
-        return dataclasses.replace(metadata, labels=labels, label_ids=label_ids)
+        return dataclasses.replace(metadata, labels=fits[0], label_ids=fits[1])
     if metadata.labels or metadata.label_ids:
         return metadata
     found = find_labels(data_dir, outputs) if data_dir is not None else None

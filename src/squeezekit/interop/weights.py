@@ -26,8 +26,11 @@ from squeezekit.sqz.network import Network, share_equal_values
 RUN_WEIGHTS = "weights.safetensors"
 """The weights' file in the folder of a training run."""
 
-KINDS = ".sqz, .onnx, .safetensors, .pth, .pt, .net, .caffemodel, or the folder of a training run"
-READ = (".onnx", ".safetensors", ".pth", ".pt", ".net", ".caffemodel")
+KINDS = (
+    ".sqz, .onnx, .safetensors, .pth, .pt, .net, .caffemodel, .tflite, or the folder of a training "
+    "run"
+)
+READ = (".onnx", ".safetensors", ".pth", ".pt", ".net", ".caffemodel", ".tflite")
 """The endings of foreign files that `read` reads."""
 
 _NAMES = ", ".join(pretrained.PRETRAINED)
@@ -56,9 +59,9 @@ def read(
 
     Args:
         path: a `.sqz`; an ONNX model; safetensors (ours, or a state dict); a `.pth` state dict
-            (read with weights_only=True); the authors' `.net`; a `.caffemodel`; the folder of a
-            training run; or, where no such file exists, a name from `pretrained.PRETRAINED`,
-            fetched if need be.
+            (read with weights_only=True); the authors' `.net`; a `.caffemodel`; a `.tflite`; the
+            folder of a training run; or, where no such file exists, a name from
+            `pretrained.PRETRAINED`, fetched if need be.
         prototxt: of a `.caffemodel`; the one beside it where None.
         preprocessing: what is known of it, or all of it; comes before what the file says.
         output: name of the output that scores classes, for an ONNX model with several.
@@ -111,6 +114,10 @@ def _read(path: Path, prototxt: Path | str | None) -> Network:
             from squeezekit.interop import safetensors_file
 
             return safetensors_file.read(path)
+        case ".tflite":
+            from squeezekit.interop import tflite_file
+
+            return tflite_file.read(path)
         case ".pth" | ".pt":
             from squeezekit.interop import torchvision
 

@@ -15,6 +15,7 @@ Labels = tuple[tuple[str, ...], tuple[str, ...]]
 _FOUND_BY_NAME = (
     "labels.txt", "labels.tsv", "classes.txt", "classes.tsv", "imagenet-classes.tsv"
 )  # fmt: skip
+_WORDNET_ID = re.compile(r"n\d{8}")
 _SYNSET_LINE = re.compile(r"(n\d{8})\s+(\S.*)")
 
 
@@ -51,17 +52,32 @@ def read_labels(path: Path | str) -> Labels:
     return labels, label_ids
 
 
+def fitted(labels: Labels, classes: int) -> Labels | None:
+    """Labels for a network of so many outputs; None where there are not as many.
+
+    TensorFlow's networks for ImageNet have an output more, before all others, for none of its
+    classes: where WordNet ids say that these are ImageNet's 1,000, it is called "background".
+    """
+    names, label_ids = labels
+    if len(names) == classes:
+        return labels
+    imagenet = len(label_ids) == 1000 and all(map(_WORDNET_ID.fullmatch, label_ids))
+    if classes == 1001 and imagenet:
+        return ("background", *names), ("background", *label_ids)
+    return None
+
+
 def find_labels(data_dir: Path | str, classes: int) -> Labels | None:
     """Look for a labels file (see `labels_files`) with as many names as a network has outputs.
 
     Returns:
-        The first labels whose count is `classes`, or None.
+        The first labels that are `fitted` to `classes`, or None.
 
     Raises:
         InputError: where a file with such a name cannot be read.
     """
     for path in labels_files(data_dir):
-        if len((found := read_labels(path))[0]) == classes:
+        if (found := fitted(read_labels(path), classes)) is not None:
             return found
     return None
 

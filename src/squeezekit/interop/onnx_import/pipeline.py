@@ -86,13 +86,19 @@ def imported(path: Path | str, asked: Asked) -> Imported:
     """
     model = load(path)
     try:
-        with np.errstate(all="ignore"):  # numbers that are none are found by the comparison
-            return _imported(model, asked)
+        return brought_in(model, asked)
     except (InputError, UnsupportedError) as error:
         raise type(error)(f"{path}: {error}") from None
 
 
-def _imported(model: ModelProto, asked: Asked) -> Imported:
+@np.errstate(all="ignore")  # numbers that are none are found by the comparison
+def brought_in(model: ModelProto, asked: Asked) -> Imported:
+    """The same for a model in memory.
+
+    Raises:
+        InputError: as `imported`, without the name of a file.
+        UnsupportedError: as `imported`, without the name of a file.
+    """
     if not asked.quantised and (node := is_quantised(model)) is not None:
         raise UnsupportedError(f"is quantised already ({node.op_type}); hand in the float32 model")
     image = _image_of(model)
