@@ -363,8 +363,8 @@ def grey_network(classes):
     x = net.linear("fc", x, classes)
     how = Preprocessing(32, 32, "warp", "L", scale=1.0, mean=(0.0,), std=(1.0,))
     levels = 12.0 + 20.0 * np.arange(classes)
-    # The nearest level by the largest of 2 x level - level^2.
-    tensors = {"fc.weight": 2 * levels[:, None], "fc.bias": -(levels**2)}
+    # The nearest level by the largest of (2 x level - level^2) / 100.
+    tensors = {"fc.weight": levels[:, None] / 50, "fc.bias": -(levels**2) / 100}
     network = net.build(x, Metadata("greys", how))
     return network.with_tensors({n: v.astype(np.float32) for n, v in tensors.items()})
 

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from squeezekit.data.dataset import split
 from squeezekit.data.folders import ImageSet
 from squeezekit.data.labelling import with_labels
 from squeezekit.errors import InputError
@@ -173,7 +174,8 @@ def labelled(
 ) -> Metadata:
     """A network's metadata, with class names where any can be found (`labelling.with_labels`).
 
-    Class folders name the classes only where the network agrees on some of their photos.
+    Class folders name the classes only where the network agrees on some of their photos: of all
+    of `data` where it is a folder, since a few of each class are too few to tell an order by.
 
     Args:
         source: the network.
@@ -187,6 +189,9 @@ def labelled(
             does not agree with the class folders.
     """
     count = outputs(source)
+    known = labels is not None or source.metadata.labels or source.metadata.label_ids
+    if images is not None and not known and isinstance(data, Path):
+        images = split(data, "all")
 
     def judged(image_set: ImageSet) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         runs = from_network(source, precision="float") if isinstance(source, Network) else source

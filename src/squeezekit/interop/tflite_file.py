@@ -44,7 +44,7 @@ def read(path: Path | str) -> Network:
     A quantised network becomes the float network that it stands for: a weight q is
     scale * (q - zero), exact in float32, and weights of one tensor that are equal share their
     value. What it rounds activations to is left out, so that its answers differ by those roundings.
-    Of one that takes uint8 images, the scale and zero point of its input state how pixels are
+    Of one that takes 8-bit images, the scale and zero point of its input state how pixels are
     normalized; of others that is assumed to be to -1..1, as TensorFlow's networks are trained.
 
     Args:
@@ -115,8 +115,10 @@ class _Converter:
     """Writes the graph in ONNX's operators; images are (N, C, H, W) in it, and (N, H, W, C) there.
 
     Attributes:
+        graph: what is converted.
+        nodes, weights: made so far.
         values: the name of each tensor that is an activation, by its number.
-        shapes: of these, with N = 1, as in the file.
+        layers: how many have weights, so far.
     """
 
     graph: TfliteGraph
