@@ -435,6 +435,15 @@ def classes_in(folder, **counts):
     return folder
 
 
+def written(path, scaled):
+    """A network that averages its channels, perhaps after scaling each: without any layer."""
+    net = GraphBuilder(3, 8, 8)
+    x = net.batch_norm("bn", net.image) if scaled else net.image
+    x = net.flatten("flat", net.global_average_pool("pool", x))
+    container.write(net.build(x, Metadata("bare", default_preprocessing(8, 3))), path)
+    return path
+
+
 DIGITS = ["--model", "squeezenet-digits"]
 LONG = "n" * 260
 
@@ -465,6 +474,19 @@ BAD = {
     # options that would be ignored
     "int8 without photos": (["compress", "{tiny}", "-o", "{tmp}/x.sqz", "--int8"], "photos|images"),
     "photos without int8": (["export", "{tiny}", "{tmp}/x.sqz", "--data", "{photos}"], "--int8"),
+    "int8 of no layer": (
+        ["compress", "{bare}", "-o", "{tmp}/x.sqz", "--data", "{photos}", "--int8"], "no weights",
+    ),
+    "int8 of small layers": (
+        ["compress", "{scaled}", "-o", "{tmp}/x.sqz", "--data", "{photos}", "--int8"], "in int8",
+    ),
+    "no weights": (
+        ["compress", "{bare}", "-o", "{tmp}/x.sqz", "--data", "{photos}", "--method", "deep"],
+        "no weights to make smaller",
+    ),
+    "preprocessing of no network": (
+        ["check", "{photos}", "--mean", "0.5"], "that --weights names",
+    ),
     "prototxt of another": (
         ["export", "{tiny}", "{tmp}/x.sqz", "--prototxt", "{tmp}/bad.prototxt"], "prototxt belongs",
     ),
@@ -511,6 +533,9 @@ BAD = {
 def test_bad_input_is_one_sentence_before_any_work(tmp_path, tiny, command, kind):
     photos = classes_in(tmp_path / "photos", a=4, b=4)
     classes_in(tmp_path / "one", a=3)
+    bare, scaled = (
+        written(tmp_path / f"{name}.sqz", name == "scaled") for name in ("bare", "scaled")
+    )
     named = tmp_path / "named.sqz"
     container.write(catalogue.create("squeezenet-digits", labels=("a", "b")), named)
     for folder in ("empty", "folder.sqz"):
@@ -528,7 +553,8 @@ def test_bad_input_is_one_sentence_before_any_work(tmp_path, tiny, command, kind
     text_file(tmp_path / "deep.json", "[" * 100_000)
     before = files_in(tmp_path)
     arguments, reason = BAD[kind]
-    places = {"tmp": tmp_path, "tiny": tiny, "photos": photos, "named": named}
+    places = {"tmp": tmp_path, "tiny": tiny, "photos": photos, "named": named,
+              "bare": bare, "scaled": scaled}  # fmt: skip
     code, out, err = command(*(argument.format(**places) for argument in arguments))
     assert (code, out) == (2, "")
     last = [line for line in err.splitlines() if not line.startswith("✓")]

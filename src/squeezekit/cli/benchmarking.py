@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -19,9 +20,12 @@ from squeezekit.cli.common import (
     terminal,
     typed_command,
 )
+from squeezekit.cli.preprocessing import states_preprocessing
 from squeezekit.errors import InputError
+from squeezekit.runtime.stated import Stated
 
 
+@states_preprocessing
 def bench(
     weights: Weights,
     image: Annotated[
@@ -37,6 +41,7 @@ def bench(
         Path | None, typer.Option("-o", "--out", help="Write everything measured as JSON.")
     ] = None,
     as_json: Json = False,
+    preprocessing: Stated | None = None,
 ) -> None:
     """Race squeezekit against every other runtime that is installed, on this machine.
 
@@ -44,6 +49,7 @@ def bench(
     each turn in fresh processes: bytes, cold start, load, latency, throughput, memory.
     """
     from squeezekit.files import write_whole
+    from squeezekit.interop.weights import read, write
     from squeezekit.report import tables
     from squeezekit.speed.race import OURS, RaceConfig, race, race_report
 
@@ -53,8 +59,15 @@ def bench(
         raise InputError(f"{image}: there is no such file")
     config = RaceConfig(rounds=rounds, threads=threads, batch=batch, seconds=seconds)
     try:
-        with progress_shown() as progress:
-            figures = race(weights, config, image=image, progress=progress)
+        with progress_shown() as progress, TemporaryDirectory() as folder:
+            # The race reads a file in processes of its own, which are told nothing else.
+            read_by_it = weights
+            if preprocessing is not None:
+                read_by_it = write(
+                    read(weights, preprocessing=preprocessing, note=note),
+                    Path(folder, "stated.sqz"),
+                )
+            figures = race(read_by_it, config, image=image, progress=progress)
     except KeyboardInterrupt:
         note("squeezekit: interrupted; nothing was left behind")
         raise typer.Exit(INTERRUPTED) from None

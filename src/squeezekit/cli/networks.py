@@ -153,6 +153,7 @@ def _with_ranges(network: Network, data: Path | None) -> Network:
         return calibrated(network, images, progress)
 
 
+@states_preprocessing
 def check(
     data: Annotated[Path, typer.Argument(help="Class folders, or shards.", show_default=False)],
     weights: Annotated[
@@ -166,6 +167,7 @@ def check(
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
+    preprocessing: Stated | None = None,
 ) -> None:
     """Look for copies, blank, tiny and broken photos, rare classes and wrong labels."""
     import time
@@ -175,13 +177,15 @@ def check(
 
     if report is not None:
         check_writable(report)
+    if preprocessing is not None and weights is None:
+        raise InputError("a preprocessing is stated of the network that --weights names")
     start = time.perf_counter()
     classifier = None
     if weights is not None:
-        from squeezekit.interop.weights import load_network
+        from squeezekit.interop.weights import read
         from squeezekit.runtime.classifier import from_network
 
-        classifier = from_network(load_network(weights))
+        classifier = from_network(read(weights, preprocessing=preprocessing, note=note))
     with progress_shown() as progress:
         checked = check_photos(data, classifier=classifier, seed=seed, progress=progress)
     if report is not None:
@@ -194,4 +198,4 @@ def check(
         return
     terminal().print(tables.check_table(checked))
     if report is not None:
-        terminal().print(f"see: {report}", soft_wrap=True, markup=False)
+        say(f"see: {report}")

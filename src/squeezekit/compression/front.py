@@ -23,9 +23,11 @@ from squeezekit.errors import InputError
 from squeezekit.evaluation import Change, Evaluation, change, outputs
 from squeezekit.evaluation import labelled as labelled_by
 from squeezekit.interop.weights import read, run_folder
+from squeezekit.models.fold import fold_batch_norm
 from squeezekit.progress import Progress, silent
 from squeezekit.runtime.calibration import IMAGES, calibrated
 from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.int8 import require_layers
 from squeezekit.runtime.preprocessing import Given, Note, silent_note
 from squeezekit.sqz import container
 from squeezekit.sqz.container import CoderName
@@ -184,6 +186,10 @@ def compress(
         network = read(network, preprocessing=preprocessing, progress=progress, note=note)
     # Ranges that it may have are those of the weights as they were.
     network = dataclasses.replace(network, metadata=network.metadata.uncalibrated())
+    if not network.parameters:
+        raise InputError(f"{network.metadata.name} has no weights to make smaller")
+    if int8:
+        require_layers(fold_batch_norm(network))
     data = None
     if photos is not None:
         data = folder_or_set(photos, network.metadata, outputs(from_network(network)))

@@ -12,7 +12,7 @@ import onnxruntime
 from squeezekit.errors import InputError
 from squeezekit.progress import Progress, silent
 from squeezekit.runtime.images import ImageFile, prepare_file
-from squeezekit.runtime.int8 import needed_ranges
+from squeezekit.runtime.int8 import needed_ranges, require_layers
 from squeezekit.sqz.graph import attach, parse
 from squeezekit.sqz.network import Floats, Network, Preprocessing, Range
 
@@ -73,9 +73,8 @@ def calibrated(network: Network, images: Floats, progress: Progress = silent) ->
     """
     if not len(images):
         raise InputError("calibration needs at least one image")
+    require_layers(network)
     needed = needed_ranges(network)
-    if not needed:
-        raise InputError("the network has no convolution or matrix product to run in int8")
     ranges = {}
     samples = _sampled(network, sorted(set().union(*needed.values())), images, progress)
     for name, sources in needed.items():

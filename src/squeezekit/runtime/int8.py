@@ -57,6 +57,16 @@ def needed_ranges(network: Network) -> dict[str, tuple[str, ...]]:
     return made
 
 
+def require_layers(network: Network) -> None:
+    """Find out before any work whether there is anything to run in int8.
+
+    Raises:
+        InputError: where there is not.
+    """
+    if not needed_ranges(network):
+        raise InputError("the network has no convolution or matrix product to run in int8")
+
+
 def int8_model(network: Network) -> bytes:
     """Serialize a network as an ONNX model with QuantizeLinear and DequantizeLinear in it.
 
