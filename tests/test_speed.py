@@ -1,5 +1,6 @@
 """The race of the runtimes: the peers compute the same, and the report says what was measured."""
 
+import io
 import json
 import os
 import signal
@@ -11,9 +12,11 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from small_networks import small_networks, small_squeezenet
 
 from squeezekit.errors import InputError
+from squeezekit.report.tables import speed_table
 from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.images import prepare_file
 from squeezekit.speed import peers
@@ -23,8 +26,10 @@ from squeezekit.speed.race import (
     CONTESTANTS,
     OURS,
     Contestant,
+    Figures,
     RaceConfig,
     race,
+    race_report,
     ratio,
     sample_image,
 )
@@ -172,3 +177,19 @@ def test_sample_image_is_a_photo_in_size():
     assert sample_image().size == (500, 375)
     assert np.array_equal(np.asarray(sample_image()), np.asarray(sample_image()))
     assert isinstance(sample_image(), Image.Image)
+
+
+def test_a_peak_of_ours_that_cannot_be_told_is_compared_to_nothing():
+    """It cannot be where the process that races holds more memory than ours ever did."""
+    ours, other = Figures(CONTESTANTS[0]), Figures(CONTESTANTS[1])
+    for figures in (ours, other):
+        figures.file_bytes, figures.install_bytes = 1, 1
+        figures.cold_start_seconds = [1.0]
+    other.peak_bytes = [250e6]
+    report = race_report([ours, other], RaceConfig())
+    assert "peak_bytes" not in report["ratios"][other.contestant.name]
+    assert report["ratios"][other.contestant.name]["cold_start_seconds"] == 1.0
+    summaries = {figures.contestant.about: figures.summary() for figures in (ours, other)}
+    console = Console(width=140, file=io.StringIO())
+    console.print(speed_table(summaries, ours.contestant.about))
+    assert "250 MB" in console.file.getvalue()

@@ -49,7 +49,6 @@ def bench(
     each turn in fresh processes: bytes, cold start, load, latency, throughput, memory.
     """
     from squeezekit.files import write_whole
-    from squeezekit.interop.weights import read, write
     from squeezekit.report import tables
     from squeezekit.speed.race import OURS, RaceConfig, race, race_report
 
@@ -63,6 +62,8 @@ def bench(
             # The race reads a file in processes of its own, which are told nothing else.
             read_by_it = weights
             if preprocessing is not None:
+                from squeezekit.interop.weights import read, write  # memory, which the race counts
+
                 read_by_it = write(
                     read(weights, preprocessing=preprocessing, note=note),
                     Path(folder, "stated.sqz"),

@@ -339,7 +339,7 @@ def speed_table(figures: Mapping[str, Mapping[str, float]], ours: str) -> Table:
                 continue
             value = found[measure]
             text = Text(written(value), "bold green" if value == best[measure] else "")
-            if name != ours:
+            if name != ours and measure in figures[ours]:
                 text.append(f"\n{numbers.rate(value / figures[ours][measure])}x", "not bold dim")
             cells.append(text)
         table.add_row(Text(name, "bold" if name == ours else ""), *cells)

@@ -225,7 +225,9 @@ def race_report(figures: Sequence[Figures], config: RaceConfig) -> dict[str, Any
         "contestants": {each.contestant.name: each.as_json() for each in figures},
         "same_top1": len({each.top1 for each in figures if not each.failed}) == 1,
         "ratios": {
-            each.contestant.name: {name: v / ours[name] for name, v in each.summary().items()}
+            each.contestant.name: {
+                name: v / ours[name] for name, v in each.summary().items() if name in ours
+            }
             for each in figures
             if not each.failed and each.contestant.name != OURS
         },
