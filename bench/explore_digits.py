@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres import cluster
 
 from squeezekit.data.digits import write_digits
-from squeezekit.explore.page import beaten
-from squeezekit.explore.run import Result
+from squeezekit.exploration.page import beaten
+from squeezekit.exploration.run import Result
 from squeezekit.report.design_figures import pareto_figure
 
 

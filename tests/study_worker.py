@@ -14,7 +14,7 @@ from pathlib import Path
 from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
 
-from squeezekit.explore.study import TICKET, Pulse, SharedStudy, database_url
+from squeezekit.exploration.study import TICKET, Pulse, SharedStudy, database_url
 
 url, trials, marks = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 grace, slow = int(sys.argv[4]), int(sys.argv[5]) if len(sys.argv) > 5 else None

@@ -21,12 +21,12 @@ from squeezekit.data.dataset import split
 from squeezekit.data.digits import write_digits
 from squeezekit.errors import InputError
 from squeezekit.evaluation import evaluate
-from squeezekit.explore import space as spaces
-from squeezekit.explore.page import beaten, importances, page
-from squeezekit.explore.run import Exploration, ExploreConfig, Result, explore
-from squeezekit.explore.space import Design, designed
-from squeezekit.explore.study import STOPPED, TICKET, Ticket
-from squeezekit.explore.trial import CURVE, FILE, Plan, StoppingRule
+from squeezekit.exploration import space as spaces
+from squeezekit.exploration.page import beaten, importances, page
+from squeezekit.exploration.run import Exploration, ExploreConfig, Result, explore
+from squeezekit.exploration.space import Design, designed
+from squeezekit.exploration.study import STOPPED, TICKET, Ticket
+from squeezekit.exploration.trial import CURVE, FILE, Plan, StoppingRule
 from squeezekit.models import squeezenet
 from squeezekit.models.cost import cost
 from squeezekit.runtime.loading import load
@@ -367,7 +367,7 @@ def test_a_missing_trial_is_no_success(few_digits, tmp_path, monkeypatch):
     def diverges(*arguments, **options):
         raise InputError("training diverged in epoch 1")
 
-    monkeypatch.setattr("squeezekit.explore.trial.fit", diverges)
+    monkeypatch.setattr("squeezekit.exploration.trial.fit", diverges)
     result = run(
         "--data", few_digits, "--space", "sr", "--trials", 2, "--epochs", 1,
         "--out", tmp_path / "out", "--json",

@@ -16,11 +16,11 @@ from squeezekit.evaluation import evaluate
 from squeezekit.interop import han, safetensors_file
 from squeezekit.models.catalogue import create
 from squeezekit.models.fold import fold_batch_norm
-from squeezekit.reproduce import figure3, table1, table2, table3, workshop
-from squeezekit.reproduce.from_scratch import as_listed, imagenet_mebibytes
-from squeezekit.reproduce.result import Value
-from squeezekit.reproduce.table2 import Family, Given, Table2, reproduce_table2
-from squeezekit.reproduce.workshop import Workshop
+from squeezekit.reproduction import figure3, table1, table2, table3, workshop
+from squeezekit.reproduction.from_scratch import as_listed, imagenet_mebibytes
+from squeezekit.reproduction.result import Value
+from squeezekit.reproduction.table2 import Family, Given, Table2, reproduce_table2
+from squeezekit.reproduction.workshop import Workshop
 from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.training import recipe as recipes

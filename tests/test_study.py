@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from postgres import NoPostgresError, cluster
 
 from squeezekit.errors import InputError, WriteError
-from squeezekit.explore.study import (
+from squeezekit.exploration.study import (
     ERROR,
     MOST_ATTEMPTS,
     STOPPED,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,9 +19,6 @@ from squeezekit.cli.common import (
     terminal,
     typed_command,
 )
-
-if TYPE_CHECKING:
-    from squeezekit.explore.run import Exploration
 
 
 def explore(
@@ -51,8 +48,9 @@ def explore(
     as_json: Json = False,
 ) -> None:
     """Search for networks that are accurate, small and quick; run it again to join or go on."""
-    from squeezekit.explore.page import PAGE, write_page
-    from squeezekit.explore.run import ExploreConfig, as_json_object, explore
+    from squeezekit.exploration.front import explore as explore_on
+    from squeezekit.exploration.page import PAGE
+    from squeezekit.exploration.run import ExploreConfig, as_json_object
     from squeezekit.report import tables
 
     config = ExploreConfig(
@@ -66,19 +64,14 @@ def explore(
         study=study,
     )
 
-    def write(exploration: Exploration) -> None:
-        command = typed_command()
-        if storage is not None:  # a page is for others to see, and the address has a password
-            command = command.replace(storage, exploration.storage)
-        write_page(exploration, out / PAGE, command=command)
-
     try:
         with progress_shown() as progress:
-            exploration = explore(data, out, config, progress=progress, note=note, on_pause=write)
+            exploration = explore_on(
+                data, out, config, command=typed_command(), progress=progress, note=note
+            )
     except KeyboardInterrupt:
         note(f"squeezekit: interrupted; the same command goes on with {out}")
         raise typer.Exit(INTERRUPTED) from None
-    write(exploration)
     if as_json:
         print_json({**as_json_object(exploration), "page": str(out / PAGE)})
     elif exploration.finished:

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from squeezekit.errors import InputError
 from squeezekit.models.squeezenet import SqueezeNetConfig, v1_0, with_bypass
-from squeezekit.reproduce.from_scratch import (
+from squeezekit.reproduction.from_scratch import (
     as_listed,
     imagenet_mebibytes,
     trained_from_scratch,
 )
-from squeezekit.reproduce.from_scratch import recipe as from_scratch
-from squeezekit.reproduce.result import Column, Reproduction, Row, Value
-from squeezekit.reproduce.workshop import Workshop
+from squeezekit.reproduction.from_scratch import recipe as from_scratch
+from squeezekit.reproduction.result import Column, Reproduction, Row, Value
+from squeezekit.reproduction.workshop import Workshop
 from squeezekit.training.recipe import Recipe
 
 # Row, configuration, top-1, top-5, MB.

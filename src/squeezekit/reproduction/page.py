@@ -15,8 +15,8 @@ from squeezekit.report.figures import LayerBytes, Series
 from squeezekit.report.html import render
 from squeezekit.report.made import how_it_was_made
 from squeezekit.report.page import Step
-from squeezekit.reproduce.result import Reproduction, Row
-from squeezekit.reproduce.text import brief, deviation, ours
+from squeezekit.reproduction.result import Reproduction, Row
+from squeezekit.reproduction.text import brief, deviation, ours
 from squeezekit.sqz.network import CAFFE, Metadata
 
 PAGE, JSON = "report.html", "results.json"

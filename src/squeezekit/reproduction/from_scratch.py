@@ -7,7 +7,7 @@ import math
 
 from squeezekit.data.dataset import split
 from squeezekit.models.squeezenet import SqueezeNetConfig, squeezenet
-from squeezekit.reproduce.workshop import Measured, Workshop
+from squeezekit.reproduction.workshop import Measured, Workshop
 from squeezekit.runtime.images import default_preprocessing
 from squeezekit.training import recipe as recipes
 from squeezekit.training.recipe import Recipe

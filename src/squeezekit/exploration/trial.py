@@ -25,8 +25,8 @@ from squeezekit.data.folders import ImageSet
 from squeezekit.data.held_out import remembered
 from squeezekit.errors import InputError
 from squeezekit.evaluation import Evaluation, evaluate
-from squeezekit.explore.space import Design, Space, designed
-from squeezekit.explore.study import TICKET
+from squeezekit.exploration.space import Design, Space, designed
+from squeezekit.exploration.study import TICKET
 from squeezekit.models.cost import cost
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.models.squeezenet import squeezenet

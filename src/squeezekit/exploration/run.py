@@ -17,11 +17,12 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from squeezekit.data.dataset import split_once
-from squeezekit.data.folders import require_classes
+from squeezekit.data.folders import ImageSet, require_classes
+from squeezekit.data.photos import name_of
 from squeezekit.errors import InputError, WriteError
-from squeezekit.explore import space as spaces
-from squeezekit.explore.space import Design, Space
-from squeezekit.explore.study import (
+from squeezekit.exploration import space as spaces
+from squeezekit.exploration.space import Design, Space
+from squeezekit.exploration.study import (
     ERROR,
     STOPPED,
     TICKET,
@@ -30,7 +31,7 @@ from squeezekit.explore.study import (
     Ticket,
     database_url,
 )
-from squeezekit.explore.trial import DIRECTIONS, FILE, TEST_TOP1, Images, Plan, Trials
+from squeezekit.exploration.trial import DIRECTIONS, FILE, TEST_TOP1, Images, Plan, Trials
 from squeezekit.files import alone, make_folder, read_bytes, remove_half_written, write_whole
 from squeezekit.models import catalogue
 from squeezekit.models.squeezenet import SqueezeNetConfig
@@ -200,7 +201,7 @@ def _result(trial: FrozenTrial, front: Container[int], given: int) -> Result:
 
 
 def explore(
-    data: Path,
+    data: Path | ImageSet,
     out: Path,
     config: ExploreConfig,
     *,
@@ -234,7 +235,7 @@ def explore(
     points = _points(space, config.trials)
     folder = out / FOLDER
     url = database_url(config.storage, out / FILE_NAME)
-    name = config.study or f"{config.space} {data.resolve().name}"
+    name = config.study or f"{config.space} {name_of(data)}"
     make_folder(folder)
     _keep_for(out, name)
     for place in (out, folder):
@@ -312,7 +313,7 @@ def _sampler(space: Space, seed: int) -> Callable[[int], BaseSampler]:
     return sampler
 
 
-def _images(data: Path, seed: int, note: Note) -> Images:
+def _images(data: Path | ImageSet, seed: int, note: Note) -> Images:
     parts = split_once(data, seed, chooses=True)
     require_classes(parts.training)
     for part in (parts.choosing, parts.measuring):

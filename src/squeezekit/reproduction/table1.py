@@ -7,7 +7,7 @@ import numpy as np
 from squeezekit.compression.prune import kept_count, table1
 from squeezekit.errors import InputError
 from squeezekit.models.cost import ModuleCost, cost
-from squeezekit.reproduce.result import Column, Reproduction, Row, Value
+from squeezekit.reproduction.result import Column, Reproduction, Row, Value
 from squeezekit.sqz.network import Network, tensor_values
 from squeezekit.sqz.nodes import weight_names
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from squeezekit.errors import InputError
 from squeezekit.interop.weights import load_network
 from squeezekit.models import catalogue
 from squeezekit.models.fold import fold_batch_norm
-from squeezekit.reproduce.result import Column, Reproduction, Row, Value
-from squeezekit.reproduce.workshop import Measured, Workshop
+from squeezekit.reproduction.result import Column, Reproduction, Row, Value
+from squeezekit.reproduction.workshop import Measured, Workshop
 from squeezekit.sqz.network import Network
 from squeezekit.sqz.nodes import weight_names
 from squeezekit.training import recipe as recipes
@@ -174,7 +174,7 @@ def with_settings(
     *,
     epochs: int | None = None,
     retrain_epochs: int | None = None,
-    settings: list[str] | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> Table2:
     """Change how both networks are trained.
 
@@ -182,11 +182,11 @@ def with_settings(
         config: to change.
         epochs: of the float32 networks.
         retrain_epochs: of every retraining.
-        settings: "key=value" of `recipe.with_settings`, for all trainings.
+        settings: fields of the recipes of all trainings (see `recipe.changed`).
     """
 
     def applied(family: Family) -> Family:
-        family = family.with_recipes(lambda recipe: recipes.with_settings(recipe, settings or []))
+        family = family.with_recipes(lambda recipe: recipes.changed(recipe, settings or {}))
         if epochs is not None:
             family = dataclasses.replace(
                 family,

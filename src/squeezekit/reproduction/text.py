@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from squeezekit.report import numbers
-from squeezekit.reproduce.result import Reproduction, Unit, Value
+from squeezekit.reproduction.result import Reproduction, Unit, Value
 
 
 def written(number: float | str | None, unit: Unit) -> str:

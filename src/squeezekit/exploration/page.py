@@ -12,7 +12,7 @@ import optuna
 from markupsafe import Markup
 from optuna.trial import FrozenTrial
 
-from squeezekit.explore.run import Exploration, Result
+from squeezekit.exploration.run import Exploration, Result
 from squeezekit.files import write_whole
 from squeezekit.report import design_figures
 from squeezekit.report.html import render

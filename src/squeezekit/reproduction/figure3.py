@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 
 from squeezekit.models.squeezenet import SqueezeNetConfig, v1_0
-from squeezekit.reproduce.from_scratch import (
+from squeezekit.reproduction.from_scratch import (
     as_listed,
     imagenet_mebibytes,
     trained_from_scratch,
 )
-from squeezekit.reproduce.result import Column, Reproduction, Row, Value
-from squeezekit.reproduce.workshop import Workshop
+from squeezekit.reproduction.result import Column, Reproduction, Row, Value
+from squeezekit.reproduction.workshop import Workshop
 from squeezekit.training.recipe import Recipe
 
 # (squeeze ratio, share of 3x3 filters): MB and top-5, as printed.
