@@ -35,7 +35,7 @@ FORKS.set_forkserver_preload(
     [
         "squeezekit.cli.verbs",
         "squeezekit.compression.methods",
-        "squeezekit.explore.run",
+        "squeezekit.exploration.run",
         "squeezekit.report.run_report",
         "sklearn",
     ]

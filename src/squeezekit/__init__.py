@@ -11,7 +11,7 @@
 Networks: `load` opens a file to classify with; `read` reads one to work on (a `Network`), and
 `from_torch` takes a torch module; `write` writes one in any format.
 Work: `train`, `compress` (by `Best`, `Deep`, `Prune` or `Svd`), `calibrate` (int8), `evaluate`,
-`sensitivity`; `check` looks through photos before.
+`sensitivity`, `explore`, `reproduce`; `check` looks through photos before.
 
 Wherever a function takes a network, it takes a `Network`, or the path of anything that `read`
 reads; wherever photos, a folder, an array, PIL images or batches of a loader (see `Photos`). Each
@@ -42,6 +42,8 @@ if TYPE_CHECKING:  # for people's editors and type checkers; Python goes by `_WH
     from squeezekit.errors import SqueezekitError as SqueezekitError
     from squeezekit.errors import UnsupportedError as UnsupportedError
     from squeezekit.evaluation import Evaluation as Evaluation
+    from squeezekit.exploration.front import explore as explore
+    from squeezekit.exploration.run import ExploreConfig as ExploreConfig
     from squeezekit.front import calibrate as calibrate
     from squeezekit.front import evaluate as evaluate
     from squeezekit.front import sensitivity as sensitivity
@@ -52,9 +54,12 @@ if TYPE_CHECKING:  # for people's editors and type checkers; Python goes by `_WH
     from squeezekit.interop.weights import read as read
     from squeezekit.interop.weights import write as write
     from squeezekit.report.progress_bar import progress_bar as progress_bar
+    from squeezekit.reproduction.run import ReproduceConfig as ReproduceConfig
+    from squeezekit.reproduction.run import reproduce as reproduce
     from squeezekit.runtime.classifier import Classifier as Classifier
     from squeezekit.runtime.classifier import Prediction as Prediction
     from squeezekit.runtime.stated import Stated as Stated
+    from squeezekit.sqz.limits import Limits as Limits
     from squeezekit.sqz.network import Metadata as Metadata
     from squeezekit.sqz.network import Network as Network
     from squeezekit.sqz.network import Preprocessing as Preprocessing
@@ -69,8 +74,10 @@ _WHERE = {
     "Curve": "compression.curve",
     "Deep": "compression.deep",
     "Evaluation": "evaluation",
+    "ExploreConfig": "exploration.run",
     "FormatError": "errors",
     "InputError": "errors",
+    "Limits": "sqz.limits",
     "Metadata": "sqz.network",
     "Network": "sqz.network",
     "Method": "compression.method",
@@ -79,6 +86,7 @@ _WHERE = {
     "Preprocessing": "sqz.network",
     "Prune": "compression.pruning",
     "Recipe": "training.recipe",
+    "ReproduceConfig": "reproduction.run",
     "SqueezekitError": "errors",
     "Stated": "runtime.stated",
     "Svd": "compression.svd",
@@ -86,11 +94,13 @@ _WHERE = {
     "calibrate": "front",
     "check": "data.check",
     "compress": "compression.front",
+    "explore": "exploration.front",
     "evaluate": "front",
     "from_torch": "interop.torch_module",
     "load": "interop.opening",
     "progress_bar": "report.progress_bar",
     "read": "interop.weights",
+    "reproduce": "reproduction.run",
     "sensitivity": "front",
     "train": "front",
     "training_run": "front",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,12 +19,6 @@ from squeezekit.cli.common import (
     terminal,
     typed_command,
 )
-
-if TYPE_CHECKING:
-    pass
-
-WHAT = ("table1", "table2", "table3", "figure3")
-PUBLISHED = Path("han-2016")
 
 
 def reproduce(
