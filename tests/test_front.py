@@ -109,7 +109,8 @@ def test_from_photos_to_an_answer(photos):
     assert net.metadata.labels == ("dark", "light")
     found = sk.evaluate(net, "photos")
     assert found.top1 > 90
-    assert found.images == 24
+    assert found.images == 4  # two of twelve in each class are held out
+    assert sk.evaluate(net, "photos", part="all").images == 24
     assert sk.evaluate("run", photos, backend="torch").top1 == found.top1
     sk.write(net, "pets.onnx")
     sk.write("run", "pets.sqz")
@@ -130,11 +131,13 @@ def test_training_in_memory_is_training_on_the_same_folder(photos):
     net = sk.train(pairs, out="run", model="squeezenet-digits", **{**QUICK, "epochs": 8})
     assert net.metadata.labels == ("dark", "light")
     assert "photos in memory" in net.metadata.provenance[-1]
-    assert sk.evaluate(net, pairs).top1 == sk.evaluate(net, "photos").top1 > 90
+    everything = sk.evaluate(net, "photos", part="all").top1
+    assert sk.evaluate(net, pairs, part="all").top1 == everything > 90
     array = np.stack([sk_prepared(net, path) for path in files])
     targets = np.array([0] * 12 + [1] * 12)
-    assert sk.evaluate(net, (array, targets)).top1 == sk.evaluate(net, "photos").top1
-    assert sk.evaluate(net, [(array[:9], targets[:9]), (array[9:], targets[9:])]).images == 24
+    assert sk.evaluate(net, (array, targets), part="all").top1 == everything
+    batches = [(array[:9], targets[:9]), (array[9:], targets[9:])]
+    assert sk.evaluate(net, batches, part="all").images == 24
     again = sk.train((array, targets), out="again", init=net, **QUICK)
     assert again.metadata.labels == net.metadata.labels
 
@@ -194,7 +197,7 @@ def test_calibrated_on_anything_it_runs_in_int8(photos):
 def test_sensitivity_measures_every_layer(photos):
     net = sk.train("photos", out="run", model="squeezenet-digits", **QUICK)
     found = sk.sensitivity(net, "photos", limit=4)
-    assert found.images == 4
+    assert found.images == 2  # half of the four held-out photos choose
     assert set(found.densities(1.0)) == set(found.curves)
 
 
