@@ -240,7 +240,7 @@ def test_the_command_leaves_json_and_a_page(photos, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["table9"], "table1, table2"), (["table2"], "needs images: name a folder by --data")],
+    [(["table9"], "table1, table2"), (["table2"], "needs photos: name a folder of class folders")],
 )
 def test_wrong_commands_are_one_sentence(arguments, message):
     result = CliRunner().invoke(app, ["reproduce", *arguments])
