@@ -2,6 +2,7 @@
 #   make demo    train, compress and evaluate on the built-in digits; report in demo/report.html
 #   make test    run the tests
 #   make check   everything a reviewer would run: linters, types, layers, tests
+#   make docs    build the site into docs/_build/html; a broken link or a warning fails
 #   make wasm    rebuild what is compiled of coders and web page (needs clang and lld)
 #   make clean   remove what these made
 
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
-.PHONY: demo test lint check wasm clean
+.PHONY: demo test lint check docs wasm clean
 
 demo: $(VENV)/.test
 	$(BIN)/squeezekit demo --out demo
@@ -24,7 +25,11 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test
+check: lint docs test
+
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 CODERS := $(CURDIR)/src/squeezekit/sqz/coders
 PAGE := $(CURDIR)/src/squeezekit/interop/page
@@ -36,7 +41,7 @@ wasm:
 	$(PYTHON) native/pack.py "$(PAGE)/runtime.packed" "$(PAGE)/runtime.wasm"
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+	rm -rf $(VENV) demo docs/_build build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
 	  .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

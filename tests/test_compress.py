@@ -228,7 +228,7 @@ def test_without_anything_asked_for_at_most_one_point_is_lost(colours):
     first, last = small.stages[0], small.stages[-1]
     assert first.top1 - last.top1 <= 1.0
     assert last.file_bytes < first.file_bytes / 4
-    assert "at most 1 point" in small.goal
+    assert "at most 1.0 point" in small.goal
     assert small.network.metadata.provenance[-1] == small.goal
     assert not small.warnings
     held_out = small.evaluation

@@ -195,7 +195,7 @@ class Best(Method):
             stages.goal = f"the smallest file tried whose outputs diverge by at most {most:g} nats"
             return to_divergence(rounder, most, start=start)
         drop = USUAL_DROP if self.max_drop is None else self.max_drop
-        stages.goal = f"the smallest file tried that loses at most {drop:g} points of top-1"
+        stages.goal = f"the smallest file tried that loses at most {drop:.1f} points of top-1"
         original = stages.list[0].network
         least = stages.chosen_by(original).top1 - drop - 1e-9  # percentages are not exact
         try:
@@ -207,7 +207,7 @@ class Best(Method):
                 raise
         stages.goal = (
             f"a file whose outputs diverge by at most {USUAL_DIVERGENCE:g} nats: none that was "
-            f"tried loses at most {drop:g} point of top-1"
+            f"tried loses at most {drop:.1f} points of top-1"
         )
         return to_divergence(rounder, USUAL_DIVERGENCE, start=start)
 
