@@ -128,7 +128,8 @@ def brought_in(model: ModelProto, asked: Asked) -> Imported:
     _require_supported(draft, asked.quantised)
     images, answers = _answers(original, takes)
     meaning = scores.meaning_of(draft, draft.outputs[public], answers)
-    tolerance = compare.HALF_TOLERANCE if half else compare.TOLERANCE
+    coarse = half or is_quantised(model) is not None
+    tolerance = compare.COARSE_TOLERANCE if coarse else compare.TOLERANCE
 
     def finished(draft: Draft) -> ModelProto:
         rank = walk.shape(draft.outputs[public]) or (BATCH, 2)
