@@ -382,7 +382,7 @@ def test_a_folder_is_one_studys(few_digits, tmp_path):
     (tmp_path / "study.json").write_text('{"study": "mine"}')
     result = run("--data", few_digits, "--space", "sr", "--out", tmp_path)
     assert isinstance(result.exception, InputError)
-    assert "has the networks of the study 'mine'" in str(result.exception)
+    assert "holds the networks of the study 'mine'" in str(result.exception)
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ class Branching(nn.Module):
 
 
 REFUSED = {
-    "no module": (lambda: sk.from_torch(3, EXAMPLE), "int is no torch module"),
+    "no module": (lambda: sk.from_torch(3, EXAMPLE), "int is not a torch module"),
     "a flat example": (lambda: sk.from_torch(Small(), torch.zeros(3, 16)), "not 3 x 16"),
     "an oblong example": (lambda: sk.from_torch(Small(), torch.zeros(1, 3, 16, 8)), "square"),
     "too few labels": (

@@ -72,7 +72,7 @@ UNWRITABLE = {
     "no format": ("pets.gif", {}, "must end in .sqz, .onnx, .safetensors or .html"),
     "no ending": ("pets", {}, "must end in"),
     "no folder": ("missing/pets.sqz", {}, "there is no folder"),
-    "a coder of an .onnx": ("pets.onnx", {"coder": "dense"}, "a coder belongs to a .sqz"),
+    "a coder of an .onnx": ("pets.onnx", {"coder": "dense"}, "only a .sqz or a .html has a coder"),
     "no coder": ("pets.sqz", {"coder": "zip"}, "there is no coder 'zip'"),
     "int8 of tensors": ("pets.safetensors", {"int8": True}, "only a .sqz or an .onnx can run in"),
     "int8 of a page": ("pets.html", {"int8": True}, "only a .sqz or an .onnx can run in int8"),

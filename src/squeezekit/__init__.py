@@ -8,15 +8,15 @@
     sk.write(small, "pets.sqz")                            # or .onnx, .safetensors, .html
     sk.load("pets.sqz")("photo.jpg")[0].label
 
-Networks: `load` opens a file to classify with; `read` reads one to work on (a `Network`), and
-`from_torch` takes a torch module; `write` writes one in any format.
+Networks: `load` opens a file to classify with. `read` reads a file as a `Network`, to work on it.
+`from_torch` makes a `Network` of a torch module. `write` writes one in any format.
 Work: `train`, `compress` (by `Best`, `Deep`, `Prune` or `Svd`), `calibrate` (int8), `evaluate`,
-`sensitivity`, `explore`, `reproduce`; `check` looks through photos before.
+`sensitivity`, `explore`, `reproduce`. `check` looks for faults in photos before you train.
 
-Wherever a function takes a network, it takes a `Network`, or the path of anything that `read`
-reads; wherever photos, a folder, an array, PIL images or batches of a loader (see `Photos`). Each
-part is imported when it is first used, so that `load` needs neither torch nor anything else of
-training.
+Every function that needs a network takes a `Network`, or the path of any file that `read` reads.
+Every function that needs photos takes a folder, an array, PIL images or the batches of a loader
+(see `Photos`). Each part is imported when it is first used, so `load` imports neither torch nor
+anything else that only training needs.
 """
 
 from __future__ import annotations

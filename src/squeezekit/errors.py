@@ -6,10 +6,10 @@ from squeezekit.text import shown
 
 
 class SqueezekitError(Exception):
-    """Base of every error that squeezekit raises on purpose; the command line prints it bare.
+    """Base of every error that squeezekit raises on purpose; the command line prints its message.
 
-    What it says is one line without control characters: names and texts in it may come from files
-    of strangers, and must not steer a terminal or forge a line of a log.
+    The message is one line without control characters. Names and texts in it may come from a
+    stranger's file, and must not control a terminal or forge a line of a log.
     """
 
     def __str__(self) -> str:
@@ -33,23 +33,23 @@ class UnsupportedError(SqueezekitError):
 
 
 class FormatError(SqueezekitError):
-    """A `.sqz` file is damaged or is none; each way of being broken has its own subclass."""
+    """A file is damaged or is not a `.sqz`; each kind of damage has its own subclass."""
 
 
 class NotSqzError(FormatError):
-    """The file does not start with the magic of a `.sqz`."""
+    """The file does not start with the bytes that mark a `.sqz`."""
 
 
 class VersionError(FormatError):
-    """The file was written by a later version of the format than this one reads."""
+    """The file has a later version of the format than this squeezekit reads."""
 
 
 class TruncatedError(FormatError):
-    """The file ends before the length that its header states."""
+    """The file is shorter than its header says."""
 
 
 class TrailingBytesError(FormatError):
-    """Bytes follow the end of the file, of its head or of a payload."""
+    """There are bytes after the end of the file, of its head or of a payload."""
 
 
 class ChecksumError(FormatError):
@@ -57,15 +57,15 @@ class ChecksumError(FormatError):
 
 
 class LengthError(FormatError):
-    """A stated length or count is impossible: too large, or reaching past what holds it."""
+    """A length or a count is impossible: too large, or larger than the part that it lies in."""
 
 
 class LimitError(LengthError):
-    """The file asks for more than its reader allows (see `sqz.limits.Limits`)."""
+    """The file needs more than the reader allows (see `sqz.limits.Limits`)."""
 
 
 class HeadError(FormatError):
-    """The head cannot be inflated or read, or misses something that it must have."""
+    """The head cannot be decompressed or read, or something that it must have is missing."""
 
 
 class GraphError(FormatError):

@@ -26,14 +26,14 @@ from squeezekit.runtime.images import ImageFile, prepare_file
 from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing
 
 Interval = tuple[float, float]
-"""From, to; in percent or in points of it."""
+"""(from, to), in percent or in percentage points."""
 
 _TOP = 5
 _Z = 1.959964
 """Standard deviations on either side of the mean that hold 95% of a normal distribution."""
 _MOST_THREADS = 8
 _JUDGES = 200
-"""Photos that tell whether class folders are in the order of a network's outputs."""
+"""How many photos decide whether class folders are in the order of a network's outputs."""
 
 
 class Evaluated(Protocol):
@@ -41,7 +41,7 @@ class Evaluated(Protocol):
 
     @property
     def metadata(self) -> Metadata:
-        """Tells the preprocessing."""
+        """The metadata, with the preprocessing."""
 
     def logits(self, batch: Floats) -> Floats:
         """From (N, C, H, W) to (N, classes)."""
@@ -53,15 +53,15 @@ class Evaluation:
 
     Attributes:
         top1, top5: accuracy in percent, 0 to 100, over the images that could be read.
-        images: N, how many those were.
-        skipped: a sentence for each that could not, with its path.
-        seconds: wall time, decoding included.
+        images: N, how many images could be read.
+        skipped: a sentence for each image that could not be read, with its path.
+        seconds: wall time, with decoding.
         targets: int64 (N,), the true classes.
         ranked: int64 (N, min(5, classes)), the predicted classes, best first.
-        confidence: float32 (N,), the probability given to the best class.
-        paths: the N images.
-        trained_on: how many of these the network was trained on, as far as it is known.
-        left_out: how many others were not measured because it was.
+        confidence: float32 (N,), the probability of the best class.
+        paths: the paths of the N images.
+        trained_on: how many of these images the network was trained on, as far as that is known.
+        left_out: how many images were left out because the network was trained on them.
     """
 
     top1: float
@@ -78,12 +78,12 @@ class Evaluation:
 
     @property
     def top1_interval(self) -> Interval:
-        """95% interval of `top1`, in percent (see `accuracy_interval`)."""
+        """The 95% interval of `top1`, in percent (see `accuracy_interval`)."""
         return accuracy_interval(round(self.top1 * self.images / 100), self.images)
 
     @property
     def top5_interval(self) -> Interval:
-        """95% interval of `top5`, in percent."""
+        """The 95% interval of `top5`, in percent."""
         return accuracy_interval(round(self.top5 * self.images / 100), self.images)
 
     def right(self) -> npt.NDArray[np.bool_]:
@@ -101,13 +101,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Change:
-    """What became of the accuracy from one classifier to another, on the same images.
+    """How the accuracy changes from one classifier to another, on the same images.
 
     Attributes:
-        points: of top-1 gained, or lost where negative, in percent of the images.
-        interval: 95% interval of it.
-        gained, lost: images that only the second, or only the first, gets right.
-        p_value: how often chance alone makes as large a change, two-sided.
+        points: the change of top-1 in percentage points; negative if it falls.
+        interval: the 95% interval of `points`.
+        gained, lost: how many images only the second, or only the first, gets right.
+        p_value: how often chance alone makes a change this large, two-sided.
     """
 
     points: float
@@ -118,7 +118,7 @@ class Change:
 
 
 def accuracy_interval(right: int, images: int) -> Interval:
-    """Wilson's 95% interval of an accuracy in percent: what chance leaves open.
+    """Wilson's 95% interval of an accuracy, in percent.
 
     Wilson 1927, "Probable inference, the law of succession, and statistical inference".
     """
@@ -130,16 +130,17 @@ def accuracy_interval(right: int, images: int) -> Interval:
 
 
 def change(before: Evaluation, after: Evaluation) -> Change:
-    """Compare two classifiers on the images that both were given.
+    """Compare two classifiers on the same images.
 
-    The interval is Agresti's and Min's 2005 ("Simple improved confidence intervals for comparing
-    matched proportions": half an image is added to each cell), the p value McNemar's exact one.
+    The interval is from Agresti and Min 2005, "Simple improved confidence intervals for comparing
+    matched proportions" (half an image is added to each cell). The p value is from McNemar's exact
+    test.
 
     Raises:
-        InputError: where the images are not the same.
+        InputError: if the images are not the same.
     """
     if before.paths != after.paths or not np.array_equal(before.targets, after.targets):
-        raise InputError("the two evaluations are of different images, and tell no change")
+        raise InputError("the two evaluations are of different images and cannot be compared")
     first, second = before.right(), after.right()
     gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
     images = len(first)
@@ -154,7 +155,7 @@ def change(before: Evaluation, after: Evaluation) -> Change:
 
 
 def outputs(source: Network | Evaluated) -> int:
-    """How many classes a network tells apart; one whose graph does not state it is run once."""
+    """How many classes a network has. If its graph does not say it, it is run once."""
     stated = getattr(source, "outputs", None)
     if isinstance(stated, int):
         return stated
@@ -172,20 +173,20 @@ def labelled(
     data: Path | ImageSet | None = None,
     note: Note = silent_note,
 ) -> Metadata:
-    """A network's metadata, with class names where any can be found (`labelling.with_labels`).
+    """A network's metadata, with class names if any can be found (`labelling.with_labels`).
 
-    Class folders name the classes only where the network agrees on some of their photos: of all
-    of `data` where it is a folder, since a few of each class are too few to tell an order by.
+    Class folders name the classes only if the network agrees with them on some of their photos.
+    These come from all of `data` if it is a folder: a few photos are too few to tell the order.
 
     Args:
         source: the network.
         labels: a labels file that the user names.
         images: class folders, which may name the classes.
-        data: the folder of images, in or beside which a labels file may lie.
-        note: told where class folders named the classes.
+        data: the folder of images; a labels file may lie in it or beside it.
+        note: called with a sentence if class folders named the classes.
 
     Raises:
-        InputError: where the labels file cannot be read or does not fit the network, or the network
+        InputError: if the labels file cannot be read or does not fit the network, or the network
             does not agree with the class folders.
     """
     count = outputs(source)
@@ -218,17 +219,17 @@ def evaluate(
     limit: int | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Classify every image of a set and count how often the truth comes first, or among five.
+    """Classify every image of a set; count how often the true class is first, or among five.
 
     Args:
         classifier: a torch network or a file.
-        image_set: its targets are outputs of the classifier (see `data.folders.match`).
+        image_set: images whose targets are outputs of the classifier (see `data.folders.match`).
         batch: how many images the network sees at once.
-        limit: evaluate this many images only, spread evenly over the set.
-        progress: told the images done, as task "evaluate".
+        limit: evaluate only this many images, spread evenly over the set.
+        progress: called with the number of images done, as task "evaluate".
 
     Raises:
-        InputError: where no image can be read, or a target is no output of the classifier.
+        InputError: if no image can be read, or a target is not an output of the classifier.
     """
     start = time.perf_counter()
     image_set = _limited(image_set, limit)

@@ -1,6 +1,6 @@
-"""What the front door does by several parts at once: train, evaluate, calibrate, sensitivity.
+"""The public functions that join several parts: train, evaluate, calibrate, sensitivity.
 
-Parts are imported by the function that needs them: to evaluate a file takes no torch.
+Each function imports the parts that it needs, so evaluating a file needs no torch.
 """
 
 from __future__ import annotations
@@ -39,40 +39,44 @@ def train(
     note: Note = silent_note,
     **settings: Any,  # noqa: ANN401
 ) -> Network:
-    """Train a network on photos, and leave the folder of the run.
+    """Train a network on photos, and write a folder with everything about the run.
 
         net = sk.train("photos", out="run")
         net = sk.train("photos", out="run", init="han-2016", epochs=5)
         net = sk.train(loader, out="run", model="squeezenet-1.0", recipe="modern")
 
     The folder gets `weights.safetensors` (`sk.read("run")` opens it again), `recipe.json`,
-    `results.csv` with a line an epoch, a page `report.html` and a model card. What the held-out
-    photos said is on the page, and `sk.evaluate(net, photos)` says it again. `training_run` takes
-    the same arguments and gives the `Run` with all of this.
+    `results.csv` with one line for each epoch, a page `report.html` and a model card. The page
+    shows the accuracy on the held-out photos; `sk.evaluate(net, photos)` measures it again.
+    `training_run` takes the same arguments and gives the `Run` with all of this.
 
     Args:
-        photos: with labels, in any form (see `data.photos.Photos`): a folder of class folders, a
-            loader of (images, labels), pairs of PIL images and labels. What is not split is: a
-            seeded fifth of each class is held out.
+        photos: photos with labels, in any form (see `data.photos.Photos`): a folder of class
+            folders, a loader of (images, labels), pairs of PIL images and labels. Where they are
+            not split into training and validation, a random fifth of each class is held out.
         out: the folder of the run, new or empty.
-        model: a name from `squeezekit models`; squeezenet-1.1, or what `init` is.
-        init: weights to start from, as `read` takes them, or a Network. They get a new last layer,
-            which keeps the classes that it knows. Weights that are pruned keep their zeros.
+        model: a name from `squeezekit models`. None takes the architecture of `init`, or
+            squeezenet-1.1 without `init`.
+        init: a network to start from: a Network, or anything that `read` takes. It gets a new last
+            layer, which keeps what it knows of classes that it has already. Pruned weights stay
+            zero.
         recipe: how to train: "plain" (the default without `init`), "finetune" (with it), "modern",
             "paper", "distill", "dsd", or a `training.recipe.Recipe`.
-        teacher: a network of the same classes, to learn from as well.
-        resume: go on where the run in `out` was interrupted; all else must be the same.
-        seed: of the first weights, the split, the order of the photos, their augmentation, dropout.
-        preprocessing: how `init` wants its images, where it is a file that does not say it.
-        progress: told of decoding, training and evaluation (see `progress_bar`).
-        note: told sentences that people should read: photos that were skipped, uneven classes.
+        teacher: a network with the same classes, to learn from as well.
+        resume: go on where the run in `out` was interrupted. Everything else must be the same.
+        seed: starts the random numbers for the first weights, the split, the order of the photos,
+            their augmentation and dropout.
+        preprocessing: how the images for `init` are prepared, if its file does not say it.
+        progress: called while photos are decoded, trained on and evaluated (see `progress_bar`).
+        note: called with each sentence that a person should read: photos that were skipped, uneven
+            classes.
         settings: fields of the recipe to change, such as `epochs=5` or `mirror=False`.
 
     Returns:
         The trained network.
 
     Raises:
-        InputError: where photos, weights, recipe or folder cannot be used.
+        InputError: if the photos, weights, recipe or folder cannot be used.
     """
     return training_run(
         photos, out, model=model, init=init, recipe=recipe, teacher=teacher, resume=resume,
@@ -97,14 +101,14 @@ def training_run(
     note: Note = silent_note,
     command: str = "",
 ) -> Run:
-    """Train as `train` does, and give all that the training gave; arguments and errors as there.
+    """Train as `train` does, and return the whole run. Arguments and errors are the same.
 
-    Beside those, `settings` are fields of the recipe to change, `title` is what people call the
-    network (the data folder's name where empty), and `command` is what to type to do the same
-    again, for the page of the run.
+    There are three more arguments: `settings` are fields of the recipe to change, `title` is what
+    people call the network (if empty, the name of the data folder), and `command` is what to type
+    to do the same again, for the page of the run.
 
     Returns:
-        The run: the network, its evaluation, a result for each epoch, the folder.
+        The run: the network, its evaluation, the result of each epoch, the folder.
     """
     from squeezekit.data.photos import folder_or_set
     from squeezekit.interop.weights import as_network
@@ -120,7 +124,7 @@ def training_run(
     if name == "dsd" and (init is None or teacher is not None):
         raise InputError("the recipe dsd starts from trained weights, without a teacher")
     if preprocessing is not None and (init is None or model is not None):
-        raise InputError("a preprocessing can be stated of the network that training starts from")
+        raise InputError("preprocessing describes the network to start from: give init, not model")
     source = None
     if init is not None:
         source = as_network(init, preprocessing=preprocessing, progress=progress, note=note)
@@ -150,7 +154,7 @@ def training_run(
 
 
 def _prepared_for(model: str, source: Network | None, recipe: Recipe) -> Metadata:
-    """The metadata of the network that arrays of photos are prepared for."""
+    """The metadata of the network for which arrays of photos are prepared."""
     from squeezekit.models import catalogue
 
     if source is not None:
@@ -159,11 +163,11 @@ def _prepared_for(model: str, source: Network | None, recipe: Recipe) -> Metadat
 
 
 def leave_report(run: Run, data: Path | ImageSet, command: str, note: Note) -> Path | None:
-    """Leave page and model card in the folder of a run: the training stands whether or not.
+    """Write the page and the model card of a run. If that fails, the trained weights stay.
 
     Returns:
-        The page; None where it could not be made (which is noted), or where another process of
-        `torchrun` writes for all.
+        The page; None if it could not be made (a note says so), or if another process of
+        `torchrun` writes it for all.
     """
     if not run.writes:
         return None
@@ -187,19 +191,19 @@ def classifier_of(
     progress: Progress = silent,
     note: Note = silent_note,
 ) -> Evaluated:
-    """Anything that classifies: an `.onnx` or `.sqz` as it is, any other network by a backend.
+    """A classifier of anything that holds a network; `.onnx` and `.sqz` files run as they are.
 
     Args:
-        network: a Classifier, anything that `as_network` takes.
-        backend: "onnxruntime", "openvino" (quicker for int8) or "torch".
-        threads: that one batch may use; all cores where None.
+        network: a Classifier, or anything that `as_network` takes.
+        backend: "onnxruntime", "openvino" (faster for int8) or "torch".
+        threads: how many threads one batch may use; None is all cores.
         precision: "float" or "int8".
-        preprocessing: how the network wants its images, where it is a file that does not say it.
-        progress: told of a download.
-        note: told what is assumed of the network's preprocessing.
+        preprocessing: how the network's images are prepared, if its file does not say it.
+        progress: called during a download.
+        note: called with what is assumed about the preprocessing.
 
     Raises:
-        InputError: where this is none, or has no such backend or precision.
+        InputError: if this holds no network, or has no such backend or precision.
     """
     from squeezekit.interop.opening import load
     from squeezekit.interop.weights import as_network
@@ -207,7 +211,10 @@ def classifier_of(
 
     if hasattr(network, "logits") and hasattr(network, "metadata"):
         if (backend, threads, precision, preprocessing) != (None, None, None, None):
-            raise InputError("a classifier runs already: say how where it is loaded")
+            raise InputError(
+                "this classifier is loaded already: set backend, threads, precision and "
+                "preprocessing where you load it"
+            )
         return network
 
     def read_as_stated() -> Network:
@@ -252,31 +259,31 @@ def evaluate(
     """Measure top-1 and top-5 accuracy.
 
         sk.evaluate("pets.sqz", "photos").top1          # percent
-        sk.evaluate(net, loader)                        # of (images, labels)
+        sk.evaluate(net, loader)                        # gives batches of (images, labels)
         sk.evaluate(net, (images, labels), backend="torch")
 
     Args:
-        network: anything that holds one: a Network, a result of `compress`, a file, a Classifier.
-        photos: with labels, in any form (see `data.photos.Photos`).
-        part: of a folder: "val", "test", or "auto" (val where the folder is split by itself, else
-            all of it), without the photos that the network was trained on, where it is known; or
-            "train" or "all", with them.
-        labels: a file that names the outputs, in order: .txt, .tsv or .json.
-        limit: evaluate this many photos only, spread evenly.
-        backend: "onnxruntime", "openvino" (quicker for int8) or "torch".
-        threads: of the network; all cores where None.
-        precision: "float" or "int8"; int8 where the network was calibrated for it.
-        preprocessing: how the network wants its images, where it is a file that does not say it.
-        progress: told of the photos done, as task "evaluate".
-        note: told of class folders without a photo, and of photos that the network was trained
-            on: how many were left out, or are included.
+        network: a Network, a result of `compress`, a file, a Classifier.
+        photos: photos with labels, in any form (see `data.photos.Photos`).
+        part: which part of a folder to measure on. "val", "test" and "auto" leave out the photos
+            that the network was trained on, as far as that is known; "train" and "all" keep them.
+            "auto" is val if the folder is split, else everything.
+        labels: a file with the names of the outputs, in order: .txt, .tsv or .json.
+        limit: evaluate only this many photos, spread evenly.
+        backend: "onnxruntime", "openvino" (faster for int8) or "torch".
+        threads: how many threads the network may use; None is all cores.
+        precision: "float" or "int8"; None is int8 if the network was calibrated for it.
+        preprocessing: how the network's images are prepared, if its file does not say it.
+        progress: called with the number of photos done, as task "evaluate".
+        note: called with a sentence about class folders without a photo, and about photos that the
+            network was trained on: how many were left out, or are included.
 
     Returns:
-        The accuracy, and what was answered for each photo.
+        The accuracy, and the answer for each photo.
 
     Raises:
-        InputError: where the network, or none of the photos, can be used, or their classes are not
-            those of the network.
+        InputError: if the network cannot be used, or none of the photos can, or their classes are
+            not those of the network.
     """
     from squeezekit import evaluation
     from squeezekit.data.held_out import memory_of
@@ -315,23 +322,23 @@ def calibrate(
     progress: Progress = silent,
     note: Note = silent_note,
 ) -> Network:
-    """Measure the ranges of a network's activations, so that its file runs in int8.
+    """Measure the range of each activation of a network, so that its file can run in int8.
 
         sk.write(sk.calibrate(net, "photos"), "pets.sqz")           # runs in int8
         sk.write(sk.calibrate(net, "photos"), "pets.onnx", int8=True)
 
     Args:
-        network: anything that holds one.
-        photos: any, in any form; a hundred of them are looked at, and labels play no part.
-        preprocessing: how the network wants its images, where it is a file that does not say it.
-        progress: told of each photo, as task "calibrate".
-        note: told what is assumed of the network's preprocessing.
+        network: a Network, or anything that `read` takes.
+        photos: any photos, in any form. A hundred of them are used; labels are not needed.
+        preprocessing: how the network's images are prepared, if its file does not say it.
+        progress: called for each photo, as task "calibrate".
+        note: called with what is assumed about the preprocessing.
 
     Returns:
-        The network, batch norms folded, with the ranges in `metadata.activations`.
+        The network with its batch norms folded, and the ranges in `metadata.activations`.
 
     Raises:
-        InputError: where no photo can be read, or nothing in the network runs in int8.
+        InputError: if no photo can be read, or nothing in the network can run in int8.
     """
     from squeezekit.data.photos import any_images
     from squeezekit.interop.weights import as_network
@@ -358,19 +365,21 @@ def sensitivity(
     """Measure how far each layer can be pruned alone, without retraining.
 
         found = sk.sensitivity(net, "photos")
-        found.densities(max_drop=1.0)      # by layer, for sk.Deep or sk.Prune
+        found.densities(max_drop=1.0)      # for each layer, for sk.Deep or sk.Prune
 
     Args:
-        network: anything that holds one.
-        photos: with labels, in any form; those that are held out to choose by are measured on.
-        labels: a file that names the outputs, in order.
-        limit: measure on this many photos, spread evenly.
-        preprocessing: how the network wants its images, where it is a file that does not say it.
-        progress: told of each measurement.
-        note: told of class folders without a photo.
+        network: a Network, or anything that `read` takes.
+        photos: photos with labels, in any form. It is measured on held-out photos, and other ones
+            than those that tell the accuracy in the end.
+        labels: a file with the names of the outputs, in order.
+        limit: measure on only this many photos, spread evenly.
+        preprocessing: how the network's images are prepared, if its file does not say it.
+        progress: called for each measurement.
+        note: called with a sentence about class folders without a photo.
 
     Raises:
-        InputError: where network or photos cannot be used, or no layer is large enough to prune.
+        InputError: if the network or the photos cannot be used, or no layer is large enough to
+            prune.
     """
     from squeezekit import evaluation
     from squeezekit.compression.sensitivity import sensitivity as of_layers
@@ -387,7 +396,7 @@ def sensitivity(
     )
     data = folder_or_set(photos, folded.metadata, evaluation.outputs(folded))
     memory = memory_of(folded.metadata.trained_on, run_folder(network))
-    # Densities are chosen by these photos: others tell the accuracy of what is made by them.
+    # These photos choose the densities, so other photos must tell the accuracy of the result.
     parts = split_once(data, memory=memory, chooses=True, progress=progress)
     for sentence in parts.notes:
         note(sentence)

@@ -1,14 +1,14 @@
-"""How library code speaks: a Progress is told how far work is, a Note a sentence for people."""
+"""How library code reports: it calls a Progress with numbers, and a Note with sentences."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 Note = Callable[[str], None]
-"""Told a sentence that people should read: photos that were skipped, what was assumed."""
+"""Called with a sentence that people should read: photos that were skipped, what was assumed."""
 
 
 class Progress(Protocol):
-    """Called often; must be quick. `task` stays the same from 0 to `total`."""
+    """It is called often, so it must be fast. `task` stays the same from 0 to `total`."""
 
     def __call__(self, task: str, done: int, total: int) -> None:
         """Report that `done` of `total` steps of `task` are done."""
@@ -23,5 +23,5 @@ def silent_note(text: str) -> None:
 
 
 def renamed(task: str, progress: Progress) -> Progress:
-    """The same progress, under one name for all tasks."""
+    """The same progress, with one name for all tasks."""
     return lambda _, done, total: progress(task, done, total)

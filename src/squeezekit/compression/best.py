@@ -1,7 +1,7 @@
-"""The method "best": the fewest bytes at the least change of the outputs, by unlabelled photos.
+"""The method "best": the smallest file for the smallest change of the outputs; needs no labels.
 
-Second-order rounding of the whole network (see `rounder`), searched for a size or a quality, and,
-where there is time for it, training of what the rounding leaves, and rounding again.
+It rounds the whole network by second-order information (see `rounder`) and searches for a size or
+a quality. If training time is given, it trains the rounded network and rounds it again.
 """
 
 from __future__ import annotations
@@ -26,60 +26,62 @@ if TYPE_CHECKING:
     from squeezekit.sqz.network import Metadata, Network
 
 CALIBRATION_IMAGES = 250
-"""So many images of 227 x 227 pixels are looked at, or more that are smaller.
+"""How many photos of 227 x 227 pixels are used. If the network's images are smaller, more are used.
 
-What rounding must know is how the inputs of each weight vary together: that takes many thousands of
-places in images, and small images have few. 250 digits of 8 x 8 pixels are far too few.
+Rounding must know how the inputs of each weight vary together. That takes many thousands of
+positions, and a small image has few: 250 digits of 8 x 8 pixels are far too few.
 """
 
 ROUNDING = (
     "price", "temperature", "positions", "mirror", "sweeps", "mantissa_bits", "batch", "coder",
     "seed",
 )  # fmt: skip
-"""The settings that a single rounding follows from."""
+"""The settings that determine the result of one rounding."""
 
 USUAL_DROP = 1.0
-"""Points of top-1 that may be lost on labelled photos, where nothing else is asked for."""
+"""How many points of top-1 may be lost on labelled photos if nothing else is asked for."""
 
 USUAL_DIVERGENCE = 0.02
-"""Nats an image where photos have no labels. At 0.022 on other photos the published SqueezeNet kept
-its accuracy and gave nine of ten photos the same first answer; at 0.062 it lost two points
-(bench/results/best_published_network.json)."""
+"""How many nats per image the outputs may diverge if photos have no labels. At 0.022, on other
+photos, the published SqueezeNet kept its accuracy and gave the same first answer for nine photos in
+ten. At 0.062 it lost two points (bench/results/best_published_network.json)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Best(Method):
-    """The smallest file for a loss that is asked for, by second-order rounding. The default.
+    """Make the smallest file within a size or a loss, by second-order rounding. The default.
 
-    It needs photos of the kind that the network is for, a few hundred. Their labels, where they
-    have some, only measure. Without anything asked for, the file is the smallest tried that loses
-    at most 1.0 point of top-1 on held-out photos. Where photos have no labels, or no file tried
-    keeps to that, it is the smallest whose outputs diverge by at most 0.02 nats an image. Without
-    photos nothing can tell what rounding costs, so nothing is rounded: the file is made without
-    loss.
+    It needs a few hundred photos of the kind that the network is for. If they have labels, these
+    are used only to measure. If you ask for nothing, you get the smallest file tried that loses at
+    most 1.0 point of top-1 on held-out photos. If the photos have no labels, or every file tried
+    loses more, you get the smallest file whose outputs diverge by at most 0.02 nats per image.
+    Without photos nothing can tell what rounding costs, so nothing is rounded, and the file is
+    lossless.
 
     Attributes:
-        target_bytes: largest size of the file; it will be at most 1% smaller.
-        max_drop: points of top-1 that may be lost on held-out photos, which need labels.
-        max_divergence: how far outputs may move: Kullback-Leibler divergence in nats an image, on
-            the photos that are looked at. On other photos it is about half as much again.
-        price: of a bit, in nats of divergence: sets size and loss directly, without a search. What
-            a search begins with is 0.06 divided by the number of weights.
-        minutes: of training between two roundings, in which what the first has left learns to
-            answer as the original does; labels play no part.
-        epochs: of that training, instead of minutes: how often each photo is seen.
-        finetune: other photos for that training; those of a folder are found at any depth.
-        mirror: look at photos mirrored too: better, in twice the time.
+        target_bytes: the largest size that the file may have; it will be at most 1% smaller.
+        max_drop: how many points of top-1 may be lost on held-out photos, which need labels.
+        max_divergence: how far the outputs may move, as Kullback-Leibler divergence in nats per
+            image, on the photos used for rounding. On other photos it is about one and a half
+            times as much.
+        price: the price of a bit, in nats of divergence. It sets size and loss directly, without a
+            search. A search starts at 0.06 divided by the number of weights.
+        minutes: how long to train between two roundings. In that time the rounded network learns
+            to answer as the original does. Labels are not used.
+        epochs: how many times that training sees each photo, instead of minutes.
+        finetune: other photos for that training. A folder is searched at any depth.
+        mirror: use mirrored photos as well: a better result in twice the time.
         curve: measure the accuracy at seven sizes as well; takes several times as long.
-        calibration_images: photos to look at, instead of 250, or more where photos are small.
-        positions: places in a layer's output that each photo adds to the statistics.
-        sweeps: how often each weight is looked at again.
-        temperature: softens the outputs which are to stay as they are. Usually 1, or 2 where the
-            network is very sure of the photos.
-        mantissa_bits: of all numbers that the file holds, 1 to 23; 10 as in float16.
-        batch: photos at a time.
-        coder: "entropy", "huffman" (larger, as in the paper) or "dense" (numbers as they are).
-        seed: everything random follows from it: the same seed gives the same file.
+        calibration_images: how many photos to use for rounding. The default is 250, or more if the
+            network's images are smaller than 227 pixels.
+        positions: how many positions of a layer's output each photo adds to the statistics.
+        sweeps: how many times each weight is reconsidered.
+        temperature: softens the outputs that rounding tries to keep. The default is 1, or 2 if the
+            network is very sure about the photos.
+        mantissa_bits: how many mantissa bits each number in the file has, 1 to 23; 10 is float16's.
+        batch: how many photos are computed at a time.
+        coder: "entropy", "huffman" (larger, as in the paper) or "dense" (not compressed).
+        seed: starts all random numbers: the same seed gives the same file.
     """
 
     target_bytes: int | None = None
@@ -116,24 +118,24 @@ class Best(Method):
         within("mantissa_bits", self.mantissa_bits, 1, 23)
         if self.finetune is not None and self.minutes is None and self.epochs is None:
             raise InputError(
-                "finetune says on which photos to train: say for how long too, by minutes or epochs"
+                "finetune names photos to train on: say for how long too, by minutes or epochs"
             )
 
     @property
     def chooses(self) -> bool:
-        """Where the drop of the accuracy is bounded."""
+        """True if the drop in accuracy decides: then held-out photos choose the file."""
         others = (self.target_bytes, self.max_divergence, self.price)
         return all(value is None for value in others)
 
     def more_photos(self, metadata: Metadata) -> list[ImageSet]:
-        """Those of `finetune`."""
+        """The photos of `finetune`."""
         from squeezekit.data.photos import any_images
 
         return [] if self.finetune is None else [any_images(self.finetune, metadata)]
 
     @property
     def effort(self) -> Effort | None:
-        """How much training there is between two roundings."""
+        """How much to train between two roundings; None is not at all."""
         if self.minutes is None and self.epochs is None:
             return None
         from squeezekit.compression.recovery import Effort
@@ -143,7 +145,7 @@ class Best(Method):
     def compressed(
         self, network: Network, task: Task | None, work: Work, progress: Progress
     ) -> Stages:
-        """Round, and with time for it recover and round again; see `Method.compressed`."""
+        """Round; if training time is given, train and round again. See `Method.compressed`."""
         from squeezekit.compression.recovery import recovered
         from squeezekit.compression.rounder import Rounder
         from squeezekit.compression.search import curve
@@ -182,7 +184,7 @@ class Best(Method):
     def _found(
         self, rounder: Rounder, stages: Stages, *, coarse: bool = False, start: float | None = None
     ) -> Point:
-        """The point that is asked for; `coarse` where another search will follow."""
+        """The point that was asked for; `coarse` if another search will follow."""
         from squeezekit.compression.search import to_divergence, to_quality, to_size
 
         stages.goal = ""

@@ -1,4 +1,4 @@
-"""Checks of settings, each refused in one sentence that names the setting."""
+"""Checks of settings. Each refusal is one sentence that names the setting."""
 
 from __future__ import annotations
 

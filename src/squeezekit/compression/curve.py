@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """How good a network is at a number of bytes.
+    """How good a network is at one size.
 
     Attributes:
-        price: of a bit, in nats.
-        file_bytes: of its `.sqz`.
-        divergence: of its outputs from the original's, in nats an image.
+        price: the price of a bit, in nats.
+        file_bytes: the size of its `.sqz`.
+        divergence: how far its outputs are from the original's, in nats per image.
         top1, top5: accuracy on held-out images, in percent.
     """
 

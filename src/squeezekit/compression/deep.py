@@ -41,26 +41,26 @@ USUAL_BITS = 6
 class Deep(Prune):
     """Deep Compression (Han et al. 2016): prune, retrain, share weights, train their values, code.
 
-    To retrain it needs photos in the folders of their classes. Without photos it shares weights,
-    and prunes only where a density is given.
+    Retraining needs photos in class folders. Without photos it shares weights, and prunes only if
+    you give a density.
 
-    Where no density is given, a third of the weights stays (in AlexNet, what Han et al. kept) if
-    there are photos to retrain on, and all of them if there are none. Where no bits are given, they
-    are 6 (in AlexNet, what Han et al. had).
+    If you give no density, it keeps a third of the weights (in AlexNet, as many as Han et al.) when
+    there are photos to retrain on, and all weights when there are none. If you give no bits, each
+    index has 6 bits (in AlexNet, as many as in Han et al.).
 
     Attributes:
-        density: share of the weights to keep, above 0 and at most 1: one number for all layers but
-            the first and tiny ones, or a mapping by tensor name, such as `table1()`.
-        rounds: how many times to prune and retrain; the density falls by equal ratios.
-        epochs: of each retraining, instead of the recipe's 8.
-        bits: of a weight's index into the table of its layer's values, 1 to 16: one number, or a
-            mapping by tensor name.
-        init: where k-means starts to look for shared values: "linear", "density" or "random".
-        mantissa_bits: of all numbers that the file holds, 1 to 23; 10 as in float16.
-        coder: "entropy", "huffman" (larger, as in the paper) or "dense" (numbers as they are).
-        seed: everything random follows from it: the same seed gives the same file.
-        retrain: the recipe of retraining; None does not retrain.
-        centroids: the recipe that trains the shared values; None leaves them as k-means has them.
+        density: the share of the weights to keep, above 0 and at most 1. One number is for all
+            layers but the first and tiny ones; in Python a mapping gives each tensor its own.
+        rounds: how many times to prune and retrain; the density falls by the same factor each time.
+        epochs: how many epochs each retraining takes, instead of the recipe's 8.
+        bits: how many bits the index of a shared weight has, 1 to 16. One number is for all layers;
+            in Python a mapping gives each tensor its own.
+        init: how k-means chooses its first values: "linear", "density" or "random".
+        mantissa_bits: how many mantissa bits each number in the file has, 1 to 23; 10 is float16's.
+        coder: "entropy", "huffman" (larger, as in the paper) or "dense" (not compressed).
+        seed: starts all random numbers: the same seed gives the same file.
+        retrain: the recipe for retraining; None does not retrain.
+        centroids: the recipe for training the shared values; None keeps those that k-means found.
     """
 
     bits: Mapping[str, int] | int | None = None
@@ -79,7 +79,7 @@ class Deep(Prune):
             raise InputError(f"init must be {' or '.join(get_args(Init))}, not {self.init!r}")
 
     def fitting(self, network: Network, *, retrains: bool) -> Self:
-        """With bits and a density in place of None, where the network and photos call for them."""
+        """The same settings, with default bits, and as in `Prune` a density, in place of None."""
         how = super().fitting(network, retrains=retrains)
         if how.bits is not None:
             return how
@@ -88,7 +88,7 @@ class Deep(Prune):
     def compressed(
         self, network: Network, task: Task | None, work: Work, progress: Progress
     ) -> Stages:
-        """All steps of the pipeline; see `Method.compressed`."""
+        """Run all steps of the pipeline; see `Method.compressed`."""
         if task is None:
             only_with_photos(self.changed() & {"epochs", "rounds"})
             return deep_compression(network, self, progress=progress)
@@ -106,24 +106,24 @@ def paper_6bit() -> Deep:
 
 
 def alexnet() -> Deep:
-    """AlexNet as Han et al. have it: 6.9 MB in Table 2, 35 times smaller.
+    """AlexNet as in Han et al.: 6.9 MB in Table 2, 35 times smaller.
 
-    The densities are those of Han et al. 2016, table 4 (11% in all); 8 bits a weight of the
-    convolutions and 5 of the fully connected layers; `coder="huffman"` has their 4-bit gaps.
+    The densities are those of Han et al. 2016, table 4 (11% overall). Weights of convolutions have
+    8 bits, those of fully connected layers 5. `coder="huffman"` uses their 4-bit gaps.
     """
     return Deep(density=alexnet_densities(), bits=alexnet_bits())
 
 
 def alexnet_bits() -> dict[str, int]:
-    """8 bits a weight of the convolutions and 5 of the fully connected layers, by tensor name."""
+    """8 bits for weights of convolutions, 5 for those of fully connected layers, by tensor name."""
     return {name: 8 if name.startswith("conv") else 5 for name in alexnet_densities()}
 
 
 def digits() -> Deep:
-    """The demo's squeezenet-digits.
+    """For the demo's squeezenet-digits.
 
-    Large tensors give up most: the 3x3 filters of fire6 and fire7, half of all weights, see only
-    2x2 pixels. Retraining at the full rate finds better weights than a careful one does.
+    Large tensors are pruned most: the 3x3 filters of fire6 and fire7 hold half of all weights, and
+    see only 2x2 pixels. Retraining at the full rate finds better weights than at a low one.
     """
     retrain = dataclasses.replace(recipes.digits(), epochs=10, warmup_epochs=0)
     centroids = dataclasses.replace(retrain, epochs=4, learning_rate=0.001, weight_decay=0.0)
@@ -145,24 +145,24 @@ def deep_compression(
     progress: Progress = silent,
     work: Work | None = None,
 ) -> Stages:
-    """Compress a network, and say after each stage what that gained and cost.
+    """Compress a network, and record the size and accuracy after each stage.
 
-    Pruned weights stay exactly zero from the pruning on, and shared weights shared. Batch norms
-    help the retraining, and are folded after it.
+    Once pruned, weights stay exactly zero; once shared, they stay shared. Batch norms help
+    retraining, and are folded after it.
 
     Args:
-        network: to compress.
-        config: how.
+        network: the network to compress.
+        config: the settings.
         data: training images; None prunes and shares without any training.
-        measure: evaluates a stage.
-        progress: told of the iterations of each training.
-        work: keeps the state of the trainings.
+        measure: evaluates the network of a stage.
+        progress: called with the iterations of each training.
+        work: keeps the state of each training.
 
     Returns:
-        Four stages; the last one's network, encoded with `config.coder`, is the final file.
+        Four stages. The network of the last one, encoded with `config.coder`, is the file.
 
     Raises:
-        InputError: where the configuration does not fit the network, or training diverges.
+        InputError: if the settings do not fit the network, or training diverges.
     """
     from squeezekit.compression.retraining import retrained
 

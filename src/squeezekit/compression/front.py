@@ -1,4 +1,4 @@
-"""The one function that makes a network small: from a network, photos and a method to a file."""
+"""`compress`, the function that makes a network small, and its result."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ from squeezekit.sqz.container import CoderName
 from squeezekit.sqz.network import Metadata, Network
 
 FAR = 0.5
-"""Nats an image. So far from the original's outputs, a network answers otherwise often: at 0.66 one
-that was fine-tuned lost 20 of 94 points of top-1 (docs/decisions.md, 2026-11-23)."""
+"""Nats per image. A network that diverges this much often gives another answer: at 0.66 a
+fine-tuned one lost 20 of its 94 points of top-1 (docs/decisions.md, 2026-11-23)."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Compressed:
-    """A network made small, and how it went.
+    """The result of a compression.
 
     Attributes:
         network: what the file holds.
-        coder: of the file.
-        stages: on the way, the float32 network first.
-        curve: accuracy against bytes, where it was asked for; `curve.plot()` draws it.
-        evaluation: of the network on held-out photos; None without labelled ones.
-        before: of the network that it was made of, on the same photos.
+        coder: the coder of the file.
+        stages: the steps on the way, the float32 network first.
+        curve: accuracy against bytes, if it was asked for; `curve.plot()` draws it.
+        evaluation: how the small network does on held-out photos; None if there are no labels.
+        before: how the original network does on the same photos.
         unseen: whether that network says what it was trained on, and these photos are not of it.
-        goal: by what the file was chosen, in a few words; "" where a setting says it all.
-        warnings: what a user must know before using it, a sentence each.
+        goal: why this file was chosen, in a few words; "" if a setting says it already.
+        warnings: sentences that a user must know before using the file.
     """
 
     network: Network
@@ -66,19 +66,19 @@ class Compressed:
 
     @property
     def file_bytes(self) -> int:
-        """Of the whole `.sqz`."""
+        """The size of the whole `.sqz` in bytes."""
         return self.stages[-1].file_bytes
 
     @property
     def change(self) -> Change | None:
-        """What became of the accuracy, photo by photo; None where nothing was measured."""
+        """How the accuracy changed, photo by photo; None if nothing was measured."""
         if self.before is None or self.evaluation is None:
             return None
         return change(self.before, self.evaluation)
 
     @property
     def accuracy(self) -> str:
-        """The accuracy and its change with what chance leaves open; "" where there is none."""
+        """The accuracy and its change, with 95% intervals; "" if nothing was measured."""
         found, changed = self.evaluation, self.change
         if found is None or changed is None:
             return ""
@@ -91,7 +91,7 @@ class Compressed:
         )
 
     def encoded(self) -> bytes:
-        """The `.sqz`."""
+        """The bytes of the `.sqz`."""
         return container.encode(self.network, self.coder)
 
     def as_json(self) -> dict[str, Any]:
@@ -160,31 +160,30 @@ def compress(
         small = sk.compress(net, "photos", sk.Best(target_bytes=120_000))
 
     Args:
-        network: to compress, or a file or a folder that holds one.
-        photos: of the kind that the network is for, in any form (see `data.photos.Photos`). With
-            labels some are trained on or looked at, and the others measure. None: no photos.
+        network: the network to compress, or a file or a folder that holds one.
+        photos: photos of the kind that the network is for, in any form (see `data.photos.Photos`).
+            If they have labels, some are held out to measure the accuracy. None: no photos.
         config: the method and its settings, such as `Best(target_bytes=120_000)`; None is `Best()`.
-        labels: names of the network's outputs, in order, or a file of them (.txt, .tsv, .json);
-            None takes those that the network has or the photos' folders give.
-        int8: find the ranges of activations on the photos, so that the file can run in int8.
-        preprocessing: how the network wants its images, where it is read from a file that does
-            not say it.
-        work: a folder to keep finished parts in. The same call goes on from there after an
-            interruption, and removes it at the end. A `Work` is its owner's to lock and to forget.
-        progress: told of all that takes long.
-        note: told of photos that cannot be used.
+        labels: names of the network's outputs, in order, or a file of them (.txt, .tsv, .json).
+            None takes the network's own names, or those of the photos' folders.
+        int8: measure the ranges of activations on the photos, so that the file can run in int8.
+        preprocessing: how the network's images are prepared, if its file does not say it.
+        work: a folder to keep finished parts in. After an interruption the same call goes on from
+            there, and removes it at the end. If it is a `Work`, its owner locks and removes it.
+        progress: called during everything that takes long.
+        note: called with a sentence about photos that cannot be used.
 
     Raises:
-        InputError: where the settings, the photos and the network do not fit each other.
-        UnsupportedError: where the network has what cannot be compressed.
+        InputError: if the settings, the photos and the network do not fit each other.
+        UnsupportedError: if something in the network cannot be compressed.
     """
     config = Best() if config is None else config
     if int8 and photos is None:
-        raise InputError("int8 needs photos to find the ranges of activations on")
+        raise InputError("int8 needs photos to measure the ranges of activations on")
     run = run_folder(network)
     if not isinstance(network, Network):
         network = read(network, preprocessing=preprocessing, progress=progress, note=note)
-    # Ranges that it may have are those of the weights as they were.
+    # If the network has ranges, they belong to the weights before compression.
     network = dataclasses.replace(network, metadata=network.metadata.uncalibrated())
     if not network.parameters:
         raise InputError(f"{network.metadata.name} has no weights to make smaller")
@@ -228,7 +227,7 @@ def _labelled(
     config: Method,
     note: Note,
 ) -> Metadata:
-    """The metadata with class names, where any can be found."""
+    """The metadata with class names, if any can be found."""
     if labels is not None and not isinstance(labels, (Path, str)):
         names, count = tuple(labels), outputs(from_network(network))
         if len(names) != count:
@@ -246,7 +245,7 @@ def _labelled(
     except InputError as error:
         if config.learns_labels or file is not None:
             raise
-        note(f"the class folders do not count: {error}")
+        note(f"the class folders are not used as labels: {error}")
         return network.metadata
 
 
@@ -258,7 +257,7 @@ def _task(
     progress: Progress,
     note: Note,
 ) -> Task:
-    """The photos by what they show, or, where the method needs no labels, without."""
+    """The photos with their labels, or without them if the method needs none."""
     memory = Memory(metadata.trained_on) if run is None else memory_of(metadata.trained_on, run)
     if config.learns_labels:
         return folder_task(
@@ -277,13 +276,13 @@ def _task(
 
 
 def _warnings(stages: Stages, classes: int) -> tuple[str, ...]:
-    """Where more than half of what the network knew beyond guessing is lost."""
+    """Warnings if more than half of the accuracy beyond guessing is lost."""
     first, last = stages.list[0], stages.list[-1]
     if first.top1 is None or last.top1 is None:
         if stages.divergence is not None and stages.divergence > FAR:
             return (
-                f"the outputs are {stages.divergence:.2g} nats an image from the original's: many "
-                "answers will differ; allow more bytes",
+                f"the outputs diverge from the original's by {stages.divergence:.2g} nats an "
+                "image: many answers will differ; allow more bytes",
             )
         return ()
     chance = 100 / classes

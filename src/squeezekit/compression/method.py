@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """What all methods have.
+    """The settings that all methods have.
 
     Attributes:
-        coder: "entropy", "huffman" (larger, as in the paper) or "dense" (numbers as they are).
-        seed: everything random follows from it: the same seed gives the same file.
+        coder: "entropy", "huffman" (larger, as in the paper) or "dense" (not compressed).
+        seed: starts all random numbers: the same seed gives the same file.
     """
 
     learns_labels: ClassVar[bool] = False
-    """Whether it trains on what the photos show, so that each must lie in the folder of its class.
-    The others take photos of any kind, and use labels only to measure with."""
+    """True if the method trains on labels, so that each photo must lie in the folder of its class.
+    The other methods take any photos, and use labels only to measure."""
 
     coder: CoderName = "entropy"
     seed: int = 0
@@ -48,20 +48,20 @@ class Method(ABC):
 
     @classmethod
     def method_name(cls) -> str:
-        """As `compress --method` takes it."""
+        """The method's name for `compress --method`."""
         return cls.__name__.lower()
 
     @property
     def chooses(self) -> bool:
-        """Whether held-out photos choose among networks, so that others must tell the accuracy."""
+        """True if some held-out photos choose among networks: others must tell the accuracy."""
         return False
 
     def more_photos(self, metadata: Metadata) -> list[ImageSet]:
-        """Photos beside those of the task that the network will be trained on."""
+        """Photos to train on, in addition to those of the task."""
         return []
 
     def changed(self) -> set[str]:
-        """The names of the settings that are not as they are without being asked for."""
+        """The names of the settings that differ from their defaults."""
         usual = type(self)()
         return {f.name for f in fields(self) if getattr(self, f.name) != getattr(usual, f.name)}
 
@@ -72,20 +72,20 @@ class Method(ABC):
         """Make a network small.
 
         Args:
-            network: of any kind; its batch norms may be folded or not.
-            task: photos to train on, to look at and to measure with; None where there are none.
-            work: keeps what is done, and has what the same compression did before.
-            progress: told of all that takes long.
+            network: any network; its batch norms may be folded or not.
+            task: photos to train on, to calibrate and to measure with; None if there are none.
+            work: keeps finished parts, and has those that the same compression finished before.
+            progress: called during everything that takes long.
 
         Returns:
-            The stages on the way, the float32 network first. The last one's network, encoded with
-            `coder`, is the file.
+            The stages on the way, the float32 network first. The network of the last stage, encoded
+            with `coder`, is the file.
 
         Raises:
-            InputError: where these settings need photos, or do not fit the network.
+            InputError: if these settings need photos, or do not fit the network.
         """
 
 
 def measure_of(task: Task | None) -> Measure | None:
-    """What tells the accuracy of a network; None where there are no labelled photos."""
+    """The function that measures accuracy; None if there are no labelled photos."""
     return task.measure if task is not None and task.labelled else None

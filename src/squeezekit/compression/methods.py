@@ -1,4 +1,4 @@
-"""The ways to make a network small by name, as `compress --method` has them."""
+"""The methods of compression by name, as `compress --method` takes them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from squeezekit.errors import InputError
 METHODS: Mapping[str, type[Method]] = {
     method.method_name(): method for method in (Best, Deep, Prune, Svd)
 }
-"""By name."""
+"""All methods, by name."""
 
 
 def named(name: str) -> type[Method]:
     """The method of that name.
 
     Raises:
-        InputError: where there is none; it names the nearest.
+        InputError: if there is none; the error names the nearest.
     """
     if name in METHODS:
         return METHODS[name]

@@ -36,29 +36,29 @@ ALEXNET = {
     "conv1": 0.84, "conv2": 0.38, "conv3": 0.35, "conv4": 0.37, "conv5": 0.37,
     "fc6": 0.09, "fc7": 0.09, "fc8": 0.25,
 }  # fmt: skip
-"""Densities of Han et al. 2016, table 4, by layer: 11% in all."""
+"""The density of each layer in Han et al. 2016, table 4: 11% overall."""
 
 USUAL = 0.33
-"""A third of the weights everywhere, as Table 1 has in its 3x3 filters."""
+"""A third of the weights in every layer, like the 3x3 filters of the paper's Table 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prune(Method):
     """Set the smallest weights to zero and retrain the others, in rounds (Han et al. 2015).
 
-    The weights that are left stay float32. To retrain it needs photos in the folders of their
-    classes; without photos it prunes once, to a density that must be given.
+    The weights that are left stay float32. Retraining needs photos in class folders. Without
+    photos it prunes once, and you must give a density.
 
-    Where no density is given, a third of the weights stays, and in AlexNet what Han et al. kept.
+    If you give no density, it keeps a third of the weights (in AlexNet, as many as Han et al.).
 
     Attributes:
-        density: share of the weights to keep, above 0 and at most 1: one number for all layers but
-            the first and tiny ones, or a mapping by tensor name, such as `table1()`.
-        rounds: how many times to prune and retrain; the density falls by equal ratios.
-        epochs: of each retraining, instead of the recipe's 8.
-        coder: "entropy", "huffman" (larger, as in the paper) or "dense" (numbers as they are).
-        seed: everything random follows from it: the same seed gives the same file.
-        retrain: the recipe of retraining; None does not retrain.
+        density: the share of the weights to keep, above 0 and at most 1. One number is for all
+            layers but the first and tiny ones; in Python a mapping gives each tensor its own.
+        rounds: how many times to prune and retrain; the density falls by the same factor each time.
+        epochs: how many epochs each retraining takes, instead of the recipe's 8.
+        coder: "entropy", "huffman" (larger, as in the paper) or "dense" (not compressed).
+        seed: starts all random numbers: the same seed gives the same file.
+        retrain: the recipe for retraining; None does not retrain.
     """
 
     learns_labels: ClassVar[bool] = True
@@ -79,7 +79,7 @@ class Prune(Method):
         at_least("epochs", self.epochs, 0)
 
     def fitting(self, network: Network, *, retrains: bool) -> Self:
-        """With a density in place of None, where the network and photos call for one."""
+        """The same settings, with the default density in place of None if there are photos."""
         if self.density == table1() and not table1().keys() <= set(weight_names(network)):
             raise InputError(
                 f"Table 1's densities are for SqueezeNet v1.0, not for {network.metadata.name}"
@@ -90,7 +90,7 @@ class Prune(Method):
         return dataclasses.replace(self, density=density)
 
     def retraining(self) -> Recipe | None:
-        """The recipe, with the epochs and the seed that were asked for."""
+        """The recipe with this method's epochs and seed."""
         if self.retrain is None:
             return None
         epochs = self.retrain.epochs if self.epochs is None else self.epochs
@@ -104,7 +104,7 @@ class Prune(Method):
             only_with_photos(self.changed() & {"epochs", "rounds"})
         how = self.fitting(network, retrains=task is not None)
         if how.density is None:
-            raise InputError("pruning needs photos to retrain on, or a density")
+            raise InputError("pruning needs either photos to retrain on or a density")
         stages = Stages(measure_of(task))
         stages.add("float32", fold_batch_norm(network), "dense")
         network = pruned(network, how, None if task is None else task.data, work, progress)
@@ -120,7 +120,7 @@ def pruned(
     work: Work | None = None,
     progress: Progress = silent,
 ) -> Network:
-    """Prune to `config.density`, in rounds of pruning and retraining where there is data."""
+    """Prune to `config.density`; if there is data, in rounds of pruning and retraining."""
     from squeezekit.compression.retraining import retrained
 
     densities = config.density
@@ -134,7 +134,7 @@ def pruned(
     falling = falling_densities(network, densities, config.rounds)
     if not _takes_any(network, falling[-1]):
         return network
-    network = unshared(network)  # weights that share values could not make up for the pruned ones
+    network = unshared(network)  # weights tied to shared values could not make up for pruned ones
     for i, now in enumerate(falling, 1):
         network = prune(network, now)
         checkpoints = None if work is None else work.checkpoints(network, recipe, data.fingerprint)
@@ -149,10 +149,10 @@ def _takes_any(network: Network, densities: Mapping[str, float]) -> bool:
 
 
 def alexnet_densities() -> dict[str, float]:
-    """ALEXNET by tensor name."""
+    """The densities of `ALEXNET` by tensor name."""
     return {f"{layer}.weight": density for layer, density in ALEXNET.items()}
 
 
 def is_alexnet(network: Network) -> bool:
-    """Whether the network has AlexNet's layers, and no others."""
+    """True if the network has exactly AlexNet's layers."""
     return alexnet_densities().keys() == set(weight_names(network))

@@ -20,23 +20,24 @@ if TYPE_CHECKING:
     from squeezekit.compression.work import Work
 
 USUAL_TIMES = 5
-"""How much smaller a network becomes where nothing is asked for: as AlexNet in Table 2."""
+"""How many times smaller the network becomes by default: as AlexNet in the paper's Table 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Svd(Method):
     """Replace each layer by two smaller ones, by truncated SVD, and fine-tune (Denton et al. 2014).
 
-    To fine-tune it needs photos in the folders of their classes; without photos it only factors.
-    Without anything asked for, the weights take a fifth of the bytes.
+    Fine-tuning needs photos in class folders. Without photos it only factors. If you ask for
+    nothing, the weights take a fifth of the bytes.
 
     Attributes:
-        energy: share of the squares of each layer's weights to keep, above 0 and at most 1.
-        target_bytes: largest size of the file as float32, before it is coded.
-        epochs: of fine-tuning, instead of the recipe's 8.
-        coder: "entropy", "huffman" (larger, as in the paper) or "dense" (numbers as they are).
-        seed: everything random follows from it: the same seed gives the same file.
-        retrain: the recipe of fine-tuning; None does not train.
+        energy: the share of the sum of squares of each layer's weights to keep, above 0 and at
+            most 1.
+        target_bytes: the largest size that the file may have as float32, before it is coded.
+        epochs: how many epochs to fine-tune, instead of the recipe's 8.
+        coder: "entropy", "huffman" (larger, as in the paper) or "dense" (not compressed).
+        seed: starts all random numbers: the same seed gives the same file.
+        retrain: the recipe for fine-tuning; None does not train.
     """
 
     learns_labels: ClassVar[bool] = True

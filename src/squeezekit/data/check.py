@@ -1,4 +1,4 @@
-"""What is wrong with photos before anything is trained on them: copies, blanks, rare classes."""
+"""Looks for faults in photos before training: copies, blank photos, rare classes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class CheckConfig:
     """What counts as wrong.
 
     Attributes:
-        tiny_pixels: photos with a shorter side than this many are tiny.
-        blank_contrast: photos with a smaller standard deviation of their pixels, of 255, are blank.
-        rare_photos: classes with fewer photos to train on are rare.
-        rare_share: and so are those with less than this share of the median class's.
-        copy_difference: of small copies of two photos, in standard deviations, below which they
-            are copies. That is wider than what the split goes by: here a person looks.
+        tiny_pixels: a photo whose shorter side has fewer pixels than this is tiny.
+        blank_contrast: a photo whose pixels (0 to 255) have a smaller standard deviation is blank.
+        rare_photos: a class with fewer training photos is rare.
+        rare_share: a class with less than this share of the median class's photos is rare too.
+        copy_difference: two photos are copies if their small versions differ by less than this, in
+            standard deviations. The split uses a stricter limit; here a person looks.
     """
 
     tiny_pixels: int = 32
@@ -44,9 +44,9 @@ class Photo:
     """A photo.
 
     Attributes:
-        file: where it is.
+        file: the file.
         label: the name of its class folder.
-        part: "train", "val" or "test"; empty where the data is not split.
+        part: "train", "val" or "test"; empty if the data is not split.
     """
 
     file: ImageFile
@@ -56,7 +56,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Mislabelled:
-    """A photo that is probably of another class; `margin` as of `mislabels.Mislabel`."""
+    """A photo that probably belongs to another class; for `margin` see `mislabels.Mislabel`."""
 
     photo: Photo
     suggested: str
@@ -68,16 +68,16 @@ class Checked:
     """What was found.
 
     Attributes:
-        photos: how many there are.
-        classes: photos of each class, in all parts.
-        copies: groups of photos that are copies of one another: as they are, resized, saved again
-            or mirrored.
+        photos: how many photos there are.
+        classes: how many photos each class has, in all parts.
+        copies: groups of photos that are copies of one another: exact, resized, saved again or
+            mirrored.
         blank: photos that show nothing.
         tiny: photos with very few pixels.
         unreadable: photos that cannot be opened, each with the reason.
-        rare: classes with few photos to train on, each with how many.
-        mislabelled: photos that are probably of another class, the most certain first; None where
-            no network was named to judge them.
+        rare: classes with few photos to train on, and how many each has.
+        mislabelled: photos that probably belong to another class, the most certain first; None if
+            no network was given to judge them.
     """
 
     photos: int
@@ -91,7 +91,7 @@ class Checked:
 
     @property
     def across_parts(self) -> tuple[tuple[Photo, ...], ...]:
-        """Copies in more than one part: what is held out is then no test."""
+        """Copies in more than one part: then the held-out photos are not a fair test."""
         return tuple(group for group in self.copies if len({p.part for p in group}) > 1)
 
     @property
@@ -100,7 +100,7 @@ class Checked:
         return tuple(group for group in self.copies if len({p.label for p in group}) > 1)
 
     def as_json(self) -> dict[str, object]:
-        """As `check --json` prints it."""
+        """The result as `check --json` prints it."""
         return {
             "photos": self.photos,
             "classes": self.classes,
@@ -133,21 +133,21 @@ def check(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Checked:
-    """Look through photos for what is wrong before anything is trained on them.
+    """Look for faults in photos before you train on them.
 
         found = sk.check("photos", classifier=sk.load("imagenet.sqz"))
         for group in found.across_parts: ...
 
     Args:
-        data: class folders or shards by their path, split or not.
+        data: the path of class folders or shards, split or not.
         config: what counts as wrong.
-        classifier: judges labels; any network that was not trained on these photos will do, with
-            other classes too.
-        seed: of the folds by which labels are judged.
-        progress: told of every task.
+        classifier: judges the labels. Any network that was not trained on these photos will do,
+            even one with other classes.
+        seed: chooses the folds of the cross-validation that judges labels.
+        progress: called during every task.
 
     Raises:
-        InputError: where there is no such data, or no image.
+        InputError: if there is no such data, or no image in it.
     """
     images, photos = _photos(data, progress)
     prints = fingerprints(images.paths, progress, images.root)
@@ -204,7 +204,7 @@ def _photos(data: Data, progress: Progress) -> tuple[ImageSet, list[Photo]]:
 
 
 def _look(file: ImageFile, decode: bool) -> tuple[int, float | None, str]:
-    """The shorter side in pixels, the contrast where asked for, and why it cannot be read."""
+    """The shorter side in pixels, the contrast if asked for, and why the photo cannot be read."""
     try:
         side = min(image_size(file))
         if not decode:

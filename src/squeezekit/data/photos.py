@@ -19,21 +19,21 @@ from squeezekit.runtime.images import ImageFile, open_image
 from squeezekit.sqz.network import Metadata, Preprocessing
 
 Photos = Path | str | ImageSet | npt.NDArray[Any] | Iterable[Any]
-"""What every function of squeezekit takes that takes photos:
+"""The forms in which every function of squeezekit takes photos:
 
-- a folder (`str` or `Path`): class folders, split or not, WebDataset shards, or, where labels do
-  not matter, any folder with photos in it;
-- an array or a tensor (N, C, H, W) of floats, prepared as the network takes them;
+- a folder (`str` or `Path`): class folders, split or not, or WebDataset shards. If labels are not
+  needed, any folder with photos in it;
+- an array or a tensor (N, C, H, W) of floats, already prepared for the network;
 - an iterable of PIL images or of paths of photos;
-- an iterable of batches, such as a torch DataLoader: arrays as above, or lists of PIL images; or a
-  torch Dataset of such.
+- an iterable of batches, such as a torch DataLoader (arrays as above, or lists of PIL images), or
+  a torch Dataset.
 
-Where labels are needed, an iterable gives pairs: (image, label) or (images, labels). A label is the
-number of a class or its name. What is iterated over is taken whole, so it must end.
+If labels are needed, an iterable gives pairs: (image, label) or (images, labels). A label is the
+number of a class or its name. An iterable is read to its end, so it must have one.
 """
 
 MEMORY = Path("photos in memory")
-"""The `ImageSet.root` of photos that lie in no folder."""
+"""The `ImageSet.root` of photos that are not in a folder."""
 
 UNLABELLED = ("",)
 """The classes of photos without labels."""
@@ -42,21 +42,21 @@ UNLABELLED = ("",)
 def folder_or_set(
     photos: Photos, metadata: Metadata, outputs: int | None = None
 ) -> Path | ImageSet:
-    """Photos as `data.dataset.split` takes them: a folder stays one, all else is collected.
+    """Photos as `data.dataset.split` takes them: a folder stays a folder, all else is collected.
 
     Args:
-        photos: in any form (see `Photos`).
-        metadata: of the network that they are for: arrays are prepared as it says, and labels that
-            are numbers count its labels.
-        outputs: of that network; labels that are numbers must be less.
+        photos: photos in any form (see `Photos`).
+        metadata: the metadata of their network. Arrays must be prepared as it says, and labels that
+            are numbers are positions among its labels.
+        outputs: how many outputs that network has; labels that are numbers must be less.
 
     Returns:
-        The folder, or a set of images in memory. Its classes are the network's labels where labels
-        are numbers, else the names in alphabetical order; without labels there is one, called "".
+        The folder, or a set of images in memory. If labels are numbers, its classes are the
+        network's labels; if they are names, these in alphabetical order. Without labels there is
+        one class, called "".
 
     Raises:
-        InputError: one sentence, where anything in it is no photo, or an array does not fit the
-            preprocessing.
+        InputError: if anything in it is not a photo, or an array does not fit the preprocessing.
     """
     if isinstance(photos, (str, Path)):
         return Path(photos)
@@ -74,28 +74,28 @@ def folder_or_set(
 
 
 def any_images(photos: Photos, metadata: Metadata) -> ImageSet:
-    """Photos whose labels do not matter, as calibration wants them.
+    """Photos without their labels, as calibration needs them.
 
-    Those of a folder at any depth; of a split one, those for training.
+    A folder is searched at any depth; of a split folder only the training part is used.
 
     Args:
-        photos: in any form (see `Photos`).
-        metadata: of the network that they are for.
+        photos: photos in any form (see `Photos`).
+        metadata: the metadata of the network that they are for.
 
     Raises:
-        InputError: as `folder_or_set`, or where a folder holds no image.
+        InputError: as in `folder_or_set`, or if a folder holds no image.
     """
     found = folder_or_set(photos, metadata)
     return found if isinstance(found, ImageSet) else unlabelled(found)
 
 
 def name_of(photos: Path | ImageSet) -> str:
-    """What to call photos in a line of provenance."""
+    """The name of photos in a line of provenance."""
     return MEMORY.name if isinstance(photos, ImageSet) else photos.resolve().name
 
 
 def _pairs(photos: object) -> Iterator[tuple[Any, int | str | None]]:
-    """Each image with its label, None where it comes without."""
+    """Each image with its label; None for an image without one."""
     if _is_batch(photos):
         yield from _batch(photos)
         return
@@ -114,14 +114,14 @@ def _pairs(photos: object) -> Iterator[tuple[Any, int | str | None]]:
 
 
 def _is_batch(each: object) -> bool:
-    """Whether this is one batch, not an iterable of several."""
+    """True if this is one batch, not an iterable of several."""
     if _axes(each) is not None:
         return True
     return _is_pair(each) and (_axes(each[0]) == 4 or isinstance(each[0], list))  # type: ignore[index]
 
 
 def _is_pair(each: object) -> bool:
-    """Whether this is (image, label) or (images, labels), as a loader gives them."""
+    """True if this is (image, label) or (images, labels), as a loader gives them."""
     if not isinstance(each, (tuple, list)) or len(each) != 2:
         return False
     label = each[1]
@@ -133,7 +133,7 @@ def _is_pair(each: object) -> bool:
 
 
 def _is_name(label: str) -> bool:
-    """Whether it may be the name of a class, not the path of another photo."""
+    """True if it may be the name of a class, not the path of another photo."""
     return not Path(label).is_file()
 
 
@@ -159,7 +159,7 @@ def _rows(images: Any) -> Iterable[Any]:  # noqa: ANN401
 
 
 def _axes(each: object) -> int | None:
-    """The number of axes of an array or a tensor of any library; None where it is neither."""
+    """The number of axes of an array or a tensor of any library; None if it is neither."""
     if isinstance(each, (Image.Image, str, Path)) or not hasattr(each, "__array__"):
         return None
     axes = getattr(each, "ndim", None)
@@ -167,7 +167,7 @@ def _axes(each: object) -> int | None:
 
 
 def _array(each: Any) -> npt.NDArray[Any]:  # noqa: ANN401
-    """An array or a tensor as numpy's, wherever it lies and whether or not it has a gradient."""
+    """An array or a tensor as a numpy array, on any device, with or without a gradient."""
     if hasattr(each, "detach"):
         each = each.detach().cpu()
     return np.asarray(each)
@@ -198,7 +198,7 @@ def _held(image: object, index: int, preprocessing: Preprocessing) -> ImageFile:
 
 
 def _name(index: int, content: bytes) -> str:
-    """Tells the content as well: the order of training is remembered by the names."""
+    """A name that depends on the content too: the order of training is remembered by names."""
     return f"image {index} ({zlib.crc32(content):08x})"
 
 
@@ -213,8 +213,8 @@ def _fitting(values: npt.NDArray[Any], preprocessing: Preprocessing) -> npt.NDAr
         )
     if values.dtype.kind != "f":
         raise InputError(
-            f"an array of {values.dtype} is not prepared as the network takes its images: give "
-            "floats, or PIL images, which are prepared here"
+            f"an array of {values.dtype} is not prepared for the network: give floats, or PIL "
+            "images, which squeezekit prepares"
         )
     values = np.ascontiguousarray(values, np.float32)
     if not np.isfinite(values).all():
@@ -222,12 +222,12 @@ def _fitting(values: npt.NDArray[Any], preprocessing: Preprocessing) -> npt.NDAr
     ends = np.sort([[0 - m, 255 * p.scale - m] for m in p.mean] / np.array(p.std)[:, None], axis=1)
     least, most = float(ends.min()), float(ends.max())
     span = most - least
-    # Some augmentation goes a little beyond; what goes far beyond was prepared in another way.
+    # Augmentation may leave the range a little; values far outside were prepared in another way.
     if values.min() < least - span or values.max() > most + span:
         raise InputError(
             f"an array of images has values from {values.min():.3g} to {values.max():.3g}, but "
             f"prepared for this network they lie between {least:.3g} and {most:.3g}: see its "
-            "metadata.preprocessing, or give PIL images, which are prepared here"
+            "metadata.preprocessing, or give PIL images, which squeezekit prepares"
         )
     return values
 
@@ -237,7 +237,7 @@ def _classes(
 ) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
     kinds = {type(label) for label in labels}
     if len(kinds) > 1:
-        raise InputError("labels must be all numbers of classes, or all names, for all photos")
+        raise InputError("labels must be all numbers of classes, or all names of classes")
     if kinds == {type(None)}:
         return UNLABELLED, np.zeros(len(labels), np.int64)
     if kinds == {str}:

@@ -1,4 +1,4 @@
-"""Explores designs and leaves the page about them: `explore`, the front door's."""
+"""The public function `explore`: explores designs and writes the page about them."""
 
 from __future__ import annotations
 
@@ -23,25 +23,29 @@ def explore(
     progress: Progress = silent,
     note: Note = silent_note,
 ) -> Exploration:
-    """Search for networks that are accurate, small and quick; the same call joins in, or goes on.
+    """Search for networks that are accurate, small and fast.
+
+    The same call again goes on after an interruption. From another process or machine, it joins
+    the study and shares the work.
 
         found = sk.explore("photos", out="designs", config=sk.ExploreConfig(trials=20))
-        [result.file for result in found.front]            # the networks that none beats
+        [result.file for result in found.front]            # the networks that no other beats
 
     Args:
-        photos: with labels, in any form (see `data.photos.Photos`); arrays are prepared for the
-            model. Of a folder, a part "test" is used for nothing but a last measurement.
+        photos: photos with labels, in any form (see `data.photos.Photos`). Arrays must be prepared
+            for the model. If a folder has a part "test", it is used only for the last measurement.
         out: a folder for the study, the networks and the page.
-        config: what to explore, how long, where the study is.
+        config: what to explore, how long, and where the study is kept.
         command: what to type to do the same again, for the page.
-        progress: told of the study's trials, whoever does them, and of what this worker does.
-        note: told a line about each trial.
+        progress: called for the trials of the study, by any worker, and for this worker's tasks.
+        note: called with a line about each trial.
 
     Returns:
-        All that is known by now. After Ctrl-C the page shows what there is.
+        All results so far. After Ctrl-C the page shows those that there are.
 
     Raises:
-        InputError: where photos, folder or database cannot be used, or the study there is another.
+        InputError: if the photos, folder or database cannot be used, or the folder or database
+            holds another study.
     """
     config, out = config or ExploreConfig(), Path(out)
     if isinstance(photos, (str, Path)):

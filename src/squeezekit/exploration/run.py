@@ -1,4 +1,4 @@
-"""An exploration: from a folder of images and a space to a study, and what it found."""
+"""An exploration: makes a study from images and a space of designs, works on it, reads it."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ class ExploreConfig:
     """What to explore, and how thoroughly.
 
     Attributes:
-        space: a key of `space.SPACES`.
-        trials: of the study, by all its workers; None is all of a grid, or 100.
-        model: a SqueezeNet of the catalogue, whose metaparameters vary; None is v1.1, or the
-            digits' for images of up to 32 pixels.
-        recipe: of the training; None is "modern", or "digits" for the digits' network.
-        epochs: of the training; None is the recipe's. Retraining takes as many again.
-        seed: of everything that is random.
+        space: which designs to explore, a key of `space.SPACES`.
+        trials: how many trials all workers together do; None is a whole grid, or 100.
+        model: the SqueezeNet of the catalogue whose metaparameters vary; None is v1.1, or
+            squeezenet-digits for images of up to 32 pixels.
+        recipe: how each trial trains; None is "modern", or "digits" for squeezenet-digits.
+        epochs: how many epochs each trial trains; None is the recipe's. Retraining takes as many.
+        seed: starts all random numbers.
         storage: a PostgreSQL database that several machines share; None is a file.
-        study: its name there; None is named after space and data.
-        pulse: of the workers.
+        study: the name of the study in the database; None makes one from space and data.
+        pulse: how often workers say that they are alive, and when they count as dead.
     """
 
     space: str = "all"
@@ -79,18 +79,18 @@ class ExploreConfig:
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished trial gave.
+    """The result of a finished trial.
 
     Attributes:
-        trial: its ticket.
-        top1: of the file on the held-out images, in percent.
-        file_bytes: of the file.
-        macs: multiply-accumulates of an image.
-        test_top1: on images that the search has not used; None without any.
-        on_front: whether no other trial beats it in accuracy, bytes and MACs at once.
-        given: whether a search was given it, to beat: it has the paper's metaparameters.
-        file: its name.
-        values: of the metaparameters.
+        trial: the number of its ticket.
+        top1: accuracy of the file on the held-out images, in percent.
+        file_bytes: size of the file.
+        macs: multiply-accumulates for one image.
+        test_top1: accuracy on images that the search has not used; None if there are none.
+        on_front: True if no other trial beats it in accuracy, bytes and MACs at once.
+        given: True for a design with the paper's metaparameters, which the search tries to beat.
+        file: the name of the file.
+        values: the values of the metaparameters.
     """
 
     trial: int
@@ -106,18 +106,18 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Exploration:
-    """What a study knows, now.
+    """The state of a study.
 
     Attributes:
-        name: of the study.
+        name: the name of the study.
         storage: the database, without its password.
         tickets: the trials.
-        space: what varied.
-        plan: what did not.
-        images: in words.
+        space: what varies from trial to trial.
+        plan: what all trials have in common.
+        images: a description of the images.
         folder: where this worker's files are.
-        has_test: whether files were also measured on images that the search has not used.
-        seconds: that this worker has worked.
+        has_test: True if files were also measured on images that the search has not used.
+        seconds: how long this worker has worked.
     """
 
     name: str
@@ -154,7 +154,7 @@ class Exploration:
         }
 
     def require_all(self) -> None:
-        """See that no trial is missing; stopped ones are not.
+        """Refuse a study in which trials failed; trials that were stopped early count as done.
 
         Raises:
             InputError: where any failed, with the first one's reason.
@@ -209,20 +209,21 @@ def explore(
     note: Note = silent_note,
     on_pause: Callable[[Exploration], None] = lambda exploration: None,
 ) -> Exploration:
-    """Work on a study until all its trials are done; the same call joins it, and resumes it.
+    """Work on a study until all its trials are done; the same call joins or resumes it.
 
     Args:
-        data: class folders; a part "test" among them is used for nothing but a last measurement.
+        data: class folders; a part "test" among them is used only for the last measurement.
         out: a folder for the study's file and the networks.
         config: what to explore.
-        progress: told of the study's trials, whoever does them, and of what this worker does.
-        note: told a line about each trial.
-        on_pause: shown what there is when Ctrl-C ends this worker.
+        progress: called for the trials of the study, by any worker, and for this worker's tasks.
+        note: called with a line about each trial.
+        on_pause: called with the results so far when Ctrl-C ends this worker.
 
     Raises:
-        InputError: where data, folder or database cannot be used, or the study there is another.
-        WriteError: where a file cannot be written, such as on a full disk; the trial is free for
-            the next worker.
+        InputError: if the data, folder or database cannot be used, or the folder or database holds
+            another study.
+        WriteError: if a file cannot be written, for example on a full disk. The next worker takes
+            the trial over.
     """
     start = time.perf_counter()
     images = _images(data, config.seed, note)
@@ -264,12 +265,12 @@ def explore(
             on_pause(now())
             raise
         except WriteError as error:
-            raise WriteError(f"{error}; when it can be, the same command goes on") from None
+            raise WriteError(f"{error}; once that is solved, the same command goes on") from None
         return now()
 
 
 def _keep_for(out: Path, study: str) -> None:
-    """See that the folder is of this study: the files of another one have the same names."""
+    """Refuse the folder of another study: its files have the same names."""
     known = out / STUDY
     with alone(known.with_name(f"{STUDY}.lock")):
         if not known.exists():
@@ -277,16 +278,16 @@ def _keep_for(out: Path, study: str) -> None:
     try:
         there = json.loads(read_bytes(known))["study"]
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{known} is damaged: name another --out") from None
+        raise InputError(f"{known} is damaged: name another folder") from None
     if there != study:
         raise InputError(
-            f"{out} has the networks of the study {there!r}, which those of {study!r} would "
-            "replace: name another folder (--out)"
+            f"{out} holds the networks of the study {there!r}, and those of {study!r} would "
+            "replace them: name another folder"
         )
 
 
 def _points(space: Space, trials: int | None) -> list[Mapping[str, Any]]:
-    """What each trial is given: a point of the grid, or nothing where the search is to choose."""
+    """What each trial starts from: a point of the grid, or nothing if the search chooses."""
     if trials is None:
         trials = len(space.points) if space.is_grid else _SEARCH_TRIALS
     if trials < 1:
@@ -300,9 +301,8 @@ def _points(space: Space, trials: int | None) -> list[Mapping[str, Any]]:
 def _sampler(space: Space, seed: int) -> Callable[[int], BaseSampler]:
     """Tree-structured Parzen estimators for several objectives (Ozaki et al. 2022).
 
-    Seeded by the ticket: a study that is resumed chooses as one that was not interrupted, and no
-    two workers choose alike. Trials that run elsewhere count as bad ones until they are done, so
-    that nobody repeats them.
+    It is seeded by the ticket, so a resumed study chooses as an uninterrupted one would, and no two
+    workers choose alike. Trials that still run count as bad ones, so that nobody repeats them.
     """
     startup = len(space.points) + _RANDOM_TRIALS
 
@@ -331,7 +331,7 @@ def _model_for(images: Images) -> str:
 
 
 def _base(model: str, images: Images) -> SqueezeNetConfig:
-    """A network of the catalogue, with batch norms: without, bad luck would decide many a trial."""
+    """A network of the catalogue, with batch norms: without them luck decides many trials."""
     config = catalogue.find(model).config
     if not isinstance(config, SqueezeNetConfig):
         raise InputError(f"{model} has no metaparameters to explore: name a SqueezeNet")
@@ -352,7 +352,7 @@ def _recipe(config: ExploreConfig, model: str) -> recipes.Recipe:
 
 
 def _settings(config: ExploreConfig, plan: Plan, images: Images) -> dict[str, Any]:
-    """What would make trials incomparable if workers had it differently."""
+    """The settings that must be the same for all workers, so that trials can be compared."""
     classes = "\0".join(images.train.classes).encode()
     return {
         "space": config.space,
@@ -374,7 +374,7 @@ def _in_words(images: Images) -> str:
 
 
 class _Watch:
-    """Tells of the trials that were done since it looked last, and how long the rest will take."""
+    """Tells which trials were done since the last look, and how long the rest will take."""
 
     def __init__(self, progress: Progress, note: Note) -> None:
         self._progress, self._note = progress, note
@@ -397,7 +397,7 @@ class _Watch:
 
 
 def _told(ticket: Ticket) -> str:
-    """A trial that is done, in a line."""
+    """One line about a trial that is done."""
     trial = ticket.last
     if trial.state == TrialState.COMPLETE:
         top1, file_bytes, macs = trial.values

@@ -1,4 +1,4 @@
-"""From any file that runs to a classifier: a `.sqz` as it is, an `.onnx` by its one way in."""
+"""`load`: opens a `.sqz` or an `.onnx` file as a classifier."""
 
 from __future__ import annotations
 
@@ -31,22 +31,23 @@ def load(
         classify = sk.load("pets.sqz")
         classify("photo.jpg")[0].label
 
-    An ONNX file is imported as `onnx_file.read` does it, so that it answers as the `.sqz` that is
-    made of it: compared with what ONNX Runtime makes of the file itself, or refused.
+    An ONNX file is imported as `onnx_file.read` does it: it is compared with what ONNX Runtime
+    answers for the file itself, or refused. So it answers like a `.sqz` made from it.
 
     Args:
         path: the file.
-        threads: how many threads one batch may use; all cores where None.
+        threads: how many threads one batch may use; None is all cores.
         backend: "onnxruntime" or "openvino"; see `runtime.loading.load`.
         precision: "int8" or "float"; see `runtime.loading.load`. An `.onnx` runs as it is.
-        preprocessing: what is known of it, or all of it; comes before what the file says.
-        output: of an `.onnx`: the one that scores classes, where there are several.
-        labels: of an `.onnx` with one output; see `onnx_file.read`.
-        note: told a line where the preprocessing was found beside the file, or is assumed.
+        preprocessing: how images are prepared, all of it or only what you know. It overrides what
+            the file says.
+        output: the output that scores classes, for an `.onnx` with several outputs.
+        labels: the names of the classes of an `.onnx` with one output; see `onnx_file.read`.
+        note: called with a line if the preprocessing was found beside the file, or is assumed.
 
     Raises:
         InputError: see `runtime.loading.load` and `onnx_file.read`.
-        FormatError: where a `.sqz` is damaged.
+        FormatError: if a `.sqz` is damaged.
         UnsupportedError: see `onnx_file.read`.
     """
     path = Path(path)
@@ -56,7 +57,7 @@ def load(
         if path.is_file() and suffix != ".sqz":
             raise InputError(f"{path} is neither a .sqz nor an .onnx file")
         if output is not None:
-            raise InputError(f"{path}: an output is named for an .onnx file")
+            raise InputError(f"{path}: only an .onnx file can have an output named")
         return loading.load(path, threads, backend, precision, preprocessing=preprocessing)
     if precision not in (None, "float"):
         raise InputError(f"{path}: an .onnx file runs as it is; choose a precision for a .sqz")

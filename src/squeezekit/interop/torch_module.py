@@ -1,4 +1,4 @@
-"""From a torch module to a network: by torch's own exporter, compared with the module itself."""
+"""`from_torch`: exports a torch module by torch's own exporter, and compares the two."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from squeezekit.runtime.stated import described
 from squeezekit.sqz.network import Floats, Network
 
 _TOLERANCE = 1e-4
-"""Of the range of the module's answers: so much may the network's differ."""
+"""How much the answers of the two may differ, as a share of the range of the module's answers."""
 
 _COMPARED = 4
-"""Random images that the two are compared on."""
+"""On how many random images the two are compared."""
 
 
 def from_torch(
@@ -46,28 +46,28 @@ def from_torch(
         net = sk.from_torch(module, torch.zeros(1, 3, 64, 64), labels=["cat", "dog"],
                             preprocessing={"mean": (0.5,), "std": (0.5,)})
 
-    The module is exported by `torch.onnx.export` as it is in eval mode, brought in as an `.onnx`
-    file is (`onnx_file.read`), and run beside the network on random images: what does not answer
-    alike is refused. The module stays as it was: its mode, its buffers, its device.
+    The module is exported in eval mode by `torch.onnx.export`, and read as an `.onnx` file is
+    (`onnx_file.read`). Then module and network run on the same random images. If they do not give
+    the same answers, the module is refused. Its mode, buffers and device stay as they were.
 
     Args:
-        module: takes images (N, C, H, W) and gives one number a class, (N, classes).
-        example: a batch of images (N, C, H, W) as the module takes them; only its shape counts.
+        module: takes images (N, C, H, W) and gives one number for each class, (N, classes).
+        example: a batch of images (N, C, H, W) as the module takes them; only its shape matters.
         labels: names of the classes, in the order of the outputs.
-        preprocessing: how a photo becomes such an image: a `Preprocessing`, or what is known of it
-            by the names of its fields. Where None, torchvision's at this size is assumed, and so
-            noted.
-        name: of the network; the module's class where empty.
-        licence: of the weights.
-        note: told what is assumed.
+        preprocessing: how a photo becomes such an image: a `Preprocessing`, or a mapping with those
+            of its fields that you know. None assumes torchvision's at this size, and says so in a
+            note.
+        name: the network's name; if empty, the name of the module's class.
+        licence: the licence of the weights.
+        note: called with what is assumed.
 
     Raises:
-        InputError: where the example is no batch of square images, or the labels do not fit.
-        UnsupportedError: where torch cannot export the module, squeezekit cannot bring in what it
-            exports, or the two do not answer alike.
+        InputError: if the example is not a batch of square images, or the labels do not fit.
+        UnsupportedError: if torch cannot export the module, squeezekit cannot read what torch
+            exports, or the two give different answers.
     """
     if not isinstance(module, nn.Module):
-        raise InputError(f"{type(module).__name__} is no torch module")
+        raise InputError(f"a {type(module).__name__} is not a torch module")
     name = name or type(module).__name__
     images = torch.as_tensor(example)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape[2] != images.shape[3]:
@@ -90,7 +90,7 @@ def from_torch(
     metadata = settled(metadata, name, as_stated(preprocessing), foreign=False)
     if preprocessing is None:
         assumed = described(metadata.preprocessing)
-        note(f"{name}: how its images are prepared is assumed: {assumed}; state its preprocessing")
+        note(f"{name}: its preprocessing is assumed: {assumed}; state it if that is wrong")
     metadata = metadata.with_step(f"{name}, a module of torch")
     network = dataclasses.replace(network, metadata=metadata)
     _compare(network, images.numpy(), expected, name)
@@ -99,7 +99,7 @@ def from_torch(
 
 @contextmanager
 def _in_eval_mode(module: nn.Module) -> Iterator[torch.device]:
-    """The module in eval mode, on its own device; all of it is as it was afterwards."""
+    """Put the module into eval mode inside the `with`; afterwards all of it is as before."""
     modes = {part: part.training for part in module.modules()}
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     first = next(iter([*module.parameters(), *module.buffers()]), None)
@@ -116,12 +116,12 @@ def _in_eval_mode(module: nn.Module) -> Iterator[torch.device]:
 
 
 def _exported(module: nn.Module, images: Tensor, path: Path, name: str) -> None:
-    """Write the module as an ONNX file, for any number of images where torch can tell that."""
+    """Write the module as an ONNX file, for any number of images if torch can export that."""
     try:
         import onnxscript  # noqa: F401 - which torch's exporter works with
     except ImportError:
         raise InputError(
-            "torch exports modules by onnxscript: pip install 'squeezekit[train]'"
+            "torch needs onnxscript to export modules: pip install 'squeezekit[train]'"
         ) from None
     any_number: Any = ({0: torch.export.Dim.DYNAMIC},)
     reason = ""
@@ -142,7 +142,7 @@ def _exported(module: nn.Module, images: Tensor, path: Path, name: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's advice, which is about torch's insides."""
+    """Silence the exporter's advice, which is about torch's internals."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -166,7 +166,7 @@ def _scores(given: object, name: str) -> Floats:
 
 
 def _compare(network: Network, images: Floats, expected: Floats, name: str) -> None:
-    """Refuse a network that answers in another way than the module."""
+    """Refuse a network whose answers differ from the module's."""
     classifier = from_network(network)
     ours = classifier.logits(images)  # (N, classes)
     if network.metadata.output == "probabilities":
@@ -182,8 +182,8 @@ def _compare(network: Network, images: Floats, expected: Floats, name: str) -> N
     difference = float(np.abs(ours - expected).max()) / span
     if difference > _TOLERANCE:
         raise UnsupportedError(
-            f"{name} answers differently once it is exported, by {difference:.1%} of the range of "
-            "its answers: something in it depends on more than the images"
+            f"{name} gives other answers once it is exported (by {difference:.1%} of their range): "
+            "something in it depends on more than the images"
         )
 
 

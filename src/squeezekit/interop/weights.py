@@ -1,4 +1,4 @@
-"""Reads and writes whatever holds a network: tells the kind of a file, and hands it to its part."""
+"""`read` and `write`: find the kind of a file, and call the module that reads or writes it."""
 
 from __future__ import annotations
 
@@ -53,27 +53,28 @@ def read(
         net = sk.read("run")             # the folder of a training run
         net = sk.read("mnist.onnx", preprocessing=Stated(scale=1))
 
-    How images are prepared is told by the caller, else by the file, else by Hugging Face's
-    preprocessor_config.json or timm's config.json beside it, else it is assumed, and said
-    (`runtime.preprocessing.settled`); the last line of provenance tells which.
+    How images are prepared comes from the caller, else from the file, else from Hugging Face's
+    preprocessor_config.json or timm's config.json beside it. Else it is assumed, and a note says so
+    (`runtime.preprocessing.settled`). The last line of provenance says where it came from.
 
     Args:
         path: a `.sqz`; an ONNX model; safetensors (ours, or a state dict); a `.pth` state dict
             (read with weights_only=True); the authors' `.net`; a `.caffemodel`; a `.tflite`; the
             folder of a training run; or, where no such file exists, a name from
             `pretrained.PRETRAINED`, fetched if need be.
-        prototxt: of a `.caffemodel`; the one beside it where None.
-        preprocessing: what is known of it, or all of it; comes before what the file says.
-        output: name of the output that scores classes, for an ONNX model with several.
+        prototxt: the prototxt of a `.caffemodel`; None is the one beside it.
+        preprocessing: how images are prepared, all of it or only what you know. It overrides what
+            the file says.
+        output: the output that scores classes, for an ONNX model with several outputs.
         labels: one or two names, which an ONNX model with one output needs (see `onnx_file.read`).
-        progress: told of a download.
-        note: told a line where the preprocessing was found beside the file, or is assumed.
+        progress: called during a download.
+        note: called with a line if the preprocessing was found beside the file, or is assumed.
 
     Raises:
-        InputError: where there is no such file, or it holds no network, or cannot be fetched, or
-            the preprocessing does not fit the network.
-        UnsupportedError: where it holds one that cannot be read yet.
-        FormatError: where it is a damaged `.sqz`.
+        InputError: if there is no such file, it holds no network, it cannot be downloaded, or the
+            preprocessing does not fit the network.
+        UnsupportedError: if it holds a network that cannot be read yet.
+        FormatError: if it is a damaged `.sqz`.
     """
     published = str(path) in pretrained.PRETRAINED and not Path(path).exists()
     path = weights_file(path, progress)
@@ -82,7 +83,7 @@ def read(
         raise InputError(f"{path}: a prototxt belongs to a .caffemodel")
     output = output or (None if stated is None else stated.output)
     if output is not None and path.suffix.lower() != ".onnx":
-        raise InputError(f"{path}: an output is named for an .onnx")
+        raise InputError(f"{path}: only an .onnx file can have an output named")
     if path.suffix.lower() == ".onnx":
         from squeezekit.interop import onnx_file
 
@@ -94,7 +95,7 @@ def read(
         )
     else:
         network = _read(path, prototxt)
-    if published:  # whose preprocessing is known
+    if published:  # its preprocessing is known
         network = dataclasses.replace(network, metadata=without_assumption(network.metadata))
     ours = path.suffix.lower() == ".sqz" or published
     metadata = settled(network.metadata, path, stated, note, foreign=not ours)
@@ -145,23 +146,23 @@ def as_network(
     progress: Progress = silent,
     note: Note = silent_note,
 ) -> Network:
-    """The network that is meant: itself, what holds it, or what `read` reads.
+    """The network of any object that holds one, or that `read` reads.
 
     Args:
-        source: a Network; what has one (the result of `compress`, a training run); a network that
-            torch trains (`Network.to_torch`); or a path or a name for `read`.
-        preprocessing: as `read` takes it, and of no use where nothing is read.
-        progress: told of a download.
-        note: told what `read` assumes.
+        source: a Network; an object that has one (the result of `compress`, a training run); the
+            torch module of `Network.to_torch`; or a path or a name for `read`.
+        preprocessing: as in `read`; refused if nothing is read.
+        progress: called during a download.
+        note: called with what `read` assumes.
 
     Raises:
-        InputError: as `read`, or where this is no network; a torch module is told of `from_torch`.
+        InputError: as in `read`, or if this holds no network.
     """
     if isinstance(source, (str, Path)):
         return read(source, preprocessing=preprocessing, progress=progress, note=note)
     if preprocessing is not None:
         raise InputError(
-            "a preprocessing is stated of a file: a Network has its own in its metadata"
+            "preprocessing can be given for a file only: a Network has its own in its metadata"
         )
     if isinstance(source, Network):
         return source
@@ -190,25 +191,25 @@ def write(
         sk.write(net, "pets.sqz")
         sk.write("pets.sqz", "pets.onnx")
 
-    `.sqz` is squeezekit's own; `.onnx` runs in any runtime; `.safetensors` holds tensors for other
-    programs; `.html` is one web page that classifies photos by itself, offline. In a `.sqz` and in
-    a page batch norms are folded into the layers before them; else nothing changes.
+    `.sqz` is squeezekit's own format. `.onnx` runs in other runtimes. `.safetensors` holds tensors
+    for other programs. `.html` is one web page that classifies photos, offline. A `.sqz` and a page
+    have their batch norms folded into the layers before them; nothing else changes.
 
     Args:
-        network: anything that `as_network` takes.
-        path: of the file to write. It appears whole or not at all.
-        coder: of a `.sqz` or a page: "entropy" (smallest), "huffman" as in the paper, or "dense".
+        network: a Network, or anything that `read` takes.
+        path: the file to write. It appears whole or not at all.
+        coder: for a `.sqz` or a page: "entropy" (smallest), "huffman" (as in the paper) or "dense".
             None is the one that the network was compressed for, or "entropy".
-        int8: write an `.onnx` that computes in int8; a `.sqz` does so by itself. Either needs a
-            network that `calibrate` gave.
+        int8: write an `.onnx` that computes in int8. (A calibrated `.sqz` does so without it.) The
+            network must come from `calibrate`.
 
     Returns:
         The path.
 
     Raises:
-        InputError: where the ending names no format, the format has no such option, int8 is asked
-            of what has no ranges of activations, or the file cannot be written.
-        UnsupportedError: where the format cannot hold the network.
+        InputError: if the ending names no format, the format has no such option, the network has
+            no ranges of activations for int8, or the file cannot be written.
+        UnsupportedError: if the format cannot hold the network.
     """
     path = Path(path)
     kind = writable(path, coder=coder, int8=int8)
@@ -237,20 +238,20 @@ def write(
 
 
 def writable(path: Path | str, *, coder: CoderName | None = None, int8: bool = False) -> str:
-    """Check, before any work, that `write` can write such a file with such options.
+    """Check, before any work, that `write` can write this file with these options.
 
     Returns:
-        The kind of the file: its ending in small letters.
+        The kind of the file: its ending in lower case.
 
     Raises:
-        InputError: where it cannot.
+        InputError: if it cannot.
     """
     path = Path(path)
     kind = path.suffix.lower()
     if kind not in WRITTEN:
         raise InputError(f"{path}: must end in {', '.join(WRITTEN[:-1])} or {WRITTEN[-1]}")
     if coder is not None and kind not in (".sqz", ".html"):
-        raise InputError(f"{path}: a coder belongs to a .sqz or a .html")
+        raise InputError(f"{path}: only a .sqz or a .html has a coder")
     if coder is not None and coder not in get_args(CoderName):
         raise InputError(f"there is no coder {coder!r}: use {', '.join(get_args(CoderName))}")
     if int8 and kind not in (".sqz", ".onnx"):
@@ -261,7 +262,7 @@ def writable(path: Path | str, *, coder: CoderName | None = None, int8: bool = F
 
 
 WRITTEN = (".sqz", ".onnx", ".safetensors", ".html")
-"""The endings of what `write` writes."""
+"""The endings of the files that `write` writes."""
 
 
 def as_stored(network: Network) -> Network:
@@ -270,10 +271,10 @@ def as_stored(network: Network) -> Network:
 
 
 def weights_file(path: Path | str, progress: Progress = silent) -> Path:
-    """The file that `read` reads: itself, in the folder of a run, or fetched by name.
+    """The file that `read` reads: this file, the one in the folder of a run, or one by its name.
 
     Raises:
-        InputError: where there is none.
+        InputError: if there is none.
     """
     name, path = str(path), Path(path)
     if path.is_dir():
@@ -289,7 +290,7 @@ def weights_in_run(folder: Path) -> Path:
     """The weights' file in the folder of a training run.
 
     Raises:
-        InputError: where there is none.
+        InputError: if there is none.
     """
     if not (folder / RUN_WEIGHTS).is_file():
         raise InputError(f"{folder}: is not the folder of a training run (it has no {RUN_WEIGHTS})")
@@ -297,10 +298,10 @@ def weights_in_run(folder: Path) -> Path:
 
 
 def run_folder(path: object) -> Path | None:
-    """The folder of the training run that weights lie in; None where they lie in none.
+    """The folder of the training run that weights are in; None if they are in none.
 
     Args:
-        path: the folder itself, or its `weights.safetensors`; of all else the answer is None.
+        path: the folder itself, or its `weights.safetensors`. For anything else the answer is None.
     """
     if not isinstance(path, (str, Path)):
         return None
@@ -310,7 +311,7 @@ def run_folder(path: object) -> Path | None:
 
 
 def file_bytes(path: Path | str) -> int:
-    """Size on disk of what `read` reads, in bytes; of an ONNX model, with the files beside it."""
+    """Size on disk of what `read` reads, in bytes; for an ONNX model with its external files."""
     file = weights_file(path)
     if file.suffix.lower() != ".onnx":
         return file.stat().st_size

@@ -19,12 +19,12 @@ def progress_bar(console: Console | None = None) -> Iterator[Progress]:
     """Show the progress of everything that happens inside the `with`.
 
     Args:
-        console: where to; standard error where None, so that standard output stays clean. Where
-            it is no terminal there are no bars, only the lines of the tasks that are done.
+        console: where to show it. None is standard error, so that standard output stays clean. If
+            it is not a terminal, there are no bars, only a line for each task that is done.
 
     Yields:
-        A Progress. A task that begins while another runs is a part of that one: it has its own
-        bar below, but leaves no line of its own.
+        A Progress. A task that begins while another runs is a part of it: it has its own bar below
+        the other, but leaves no line.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal:

@@ -1,4 +1,4 @@
-"""Measures a table of the paper by name, and leaves its page: `reproduce`."""
+"""`reproduce`: measures a table of the paper by name, and writes its page."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def _goes_with(*what: str) -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class ReproduceConfig:
-    """How a table is reproduced; None and what is empty leave it as usual.
+    """How to reproduce a table. None and empty fields take the defaults.
 
     Attributes:
-        weights: table1: another network than the published one.
-        alexnet, squeezenet: table2: trained on the photos already, and taken as they are.
-        init_alexnet, init_squeezenet: table2: to fine-tune on the photos.
-        epochs: of the float32 networks.
-        retrain_epochs: table2: of every retraining.
-        input_size: pixels a side, of networks from scratch.
-        seeds: table3: how many; 3.
+        weights: for table1, another network than the published one.
+        alexnet, squeezenet: for table2, networks already trained on the photos, used as they are.
+        init_alexnet, init_squeezenet: for table2, networks to fine-tune on the photos.
+        epochs: how many epochs to train the float32 networks.
+        retrain_epochs: for table2, how many epochs each retraining takes.
+        input_size: pixels per side of the images, for networks trained from scratch.
+        seeds: for table3, how many seeds; None is 3.
         settings: fields of the recipes to change, such as {"batch": 16}.
-        seed: of everything that is random.
+        seed: starts all random numbers.
     """
 
     weights: Path | None = field(default=None, metadata=_goes_with("table1"))
@@ -84,26 +84,28 @@ def reproduce(
     progress: Progress = silent,
     note: Note = silent_note,
 ) -> Reproduction:
-    """Measure a table of the paper, its values beside ours; the same call goes on after Ctrl-C.
+    """Measure a table of the paper, and show the paper's values beside ours.
 
-        found = sk.reproduce("table1")                        # of the published network
+    After Ctrl-C the same call goes on.
+
+        found = sk.reproduce("table1")                        # needs no photos
         found = sk.reproduce("table3", "photos", out="t3")
 
     Args:
         what: "table1" (densities and bytes of the published network), "table2" (AlexNet and
             SqueezeNet, compressed), "table3" (bypass) or "figure3" (squeeze ratio, share of 3x3).
         photos: a folder of class folders; table1 needs none.
-        out: a folder for results, a page and trained networks; named after `what` where None.
-        config: how.
+        out: a folder for results, a page and trained networks; None is named after `what`.
+        config: the settings.
         command: what to type to do the same again, for the page.
-        progress: told of trainings and measurements.
-        note: told what people should read.
+        progress: called during training and measuring.
+        note: called with sentences that a person should read.
 
     Returns:
         The table; it, its JSON and its page are in `out`.
 
     Raises:
-        InputError: where photos or weights cannot be used, or a setting has no part in the table.
+        InputError: if photos or weights cannot be used, or a setting is not for this table.
     """
     config = config or ReproduceConfig()
     config.require_fit(what)

@@ -1,4 +1,4 @@
-"""From a network's file to predictions: a backend that runs it, preprocessing and labels."""
+"""`Classifier`: a network on a backend, with preprocessing and labels, that gives predictions."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Prediction:
     """One class that an image may show.
 
     Attributes:
-        label: the class's name; its id or "class INDEX" where the network has no names.
-        label_id: its id (a WordNet id for ImageNet), or empty.
-        index: its place among the network's outputs.
+        label: the class's name; its id or "class INDEX" if the network has no names.
+        label_id: the class's id (a WordNet id for ImageNet), or empty.
+        index: its position among the network's outputs.
         probability: 0 to 1.
     """
 
@@ -47,7 +47,7 @@ class Classifier:
 
     Attributes:
         metadata: labels, preprocessing and provenance.
-        precision: that the network runs in.
+        precision: what the network computes in, "float" or "int8".
         file_bytes: size on disk of the file it was loaded from, or None.
     """
 
@@ -73,7 +73,7 @@ class Classifier:
 
     @property
     def outputs(self) -> int | None:
-        """How many classes the network tells apart, as it states; None where it does not."""
+        """How many classes the network has; None if its file does not say it."""
         sizes = self._backend.outputs[0].shape[1:]
         return math.prod(sizes) if sizes and all(sizes) else None  # type: ignore[arg-type]
 
@@ -91,12 +91,12 @@ class Classifier:
             batch: float32 (N, C, H, W), prepared as `metadata.preprocessing` says.
 
         Returns:
-            float32 (N, classes). Of a network that gives probabilities, their logarithms, so that
-            a softmax gives them back.
+            float32 (N, classes). If the network gives probabilities, these are their logarithms, so
+            that a softmax gives the probabilities back.
 
         Raises:
-            GraphError: where the backend fails, the outputs are not one number a class, or one
-                of them is not a number.
+            GraphError: if the backend fails, the outputs are not one number for each class, or one
+                of them is NaN.
         """
         outputs = self._run(batch)
         if self.metadata.output == "logits":
@@ -112,11 +112,11 @@ class Classifier:
         """Classify one image.
 
         Args:
-            image: a path, an open binary file, the bytes of an image file, or an image of Pillow's.
-            top: how many classes to return, most probable first; all where there are fewer.
+            image: a path, an open binary file, the bytes of an image file, or a PIL image.
+            top: how many classes to return, most probable first; all if there are fewer.
 
         Raises:
-            InputError: where the image cannot be read (see `open_image`), or `top` is not positive.
+            InputError: if the image cannot be read (see `open_image`), or `top` is not positive.
             GraphError: see `logits`.
         """
         _check_top(top)
@@ -125,7 +125,7 @@ class Classifier:
     def predict_many(
         self, images: Iterable[Image.Image | ImageSource], top: int = 5, batch: int = 16
     ) -> list[list[Prediction]]:
-        """Classify images, `batch` at a time, while others are decoded; see `__call__`."""
+        """Classify images, `batch` at a time, while the next are decoded; see `__call__`."""
         from squeezekit.runtime.ahead import ahead
 
         _check_top(top)
@@ -141,17 +141,17 @@ class Classifier:
     def predict_each(
         self, images: Iterable[Source], top: int = 5
     ) -> Iterator[tuple[Source, list[Prediction] | InputError]]:
-        """Classify images as they come, each by itself, while others are decoded.
+        """Classify images as they come, one by one, while the next are decoded.
 
         Args:
-            images: may be endless, and may take its time: an answer never waits for the next.
+            images: may be endless, and may be slow: an answer never waits for the next image.
             top: how many classes to return for each.
 
         Yields:
             Each image, in order, with its predictions, or with the reason why it has none.
 
         Raises:
-            InputError: where `top` is not positive.
+            InputError: if `top` is not positive.
             GraphError: see `logits`.
         """
         _check_top(top)
@@ -225,7 +225,7 @@ class Classifier:
 
     def _check(self, outputs: Floats) -> None:
         if np.isnan(outputs).any():
-            raise GraphError("the network gives values that are not numbers: its weights are unfit")
+            raise GraphError("the network answers with NaN: its weights are unusable")
         names = len(self.metadata.labels) or len(self.metadata.label_ids)
         if names and names != outputs.shape[1]:
             raise GraphError(
@@ -245,11 +245,11 @@ def softmax(logits: Floats) -> Floats:
 
 
 def ranked(scores: Floats, top: int) -> Indices:
-    """The `top` highest-scoring classes of each row, best first; of equals, the first class first.
+    """The `top` classes of each row, best first; of equal scores, the first class first.
 
     Args:
         scores: (N, classes).
-        top: how many; all where there are fewer classes.
+        top: how many; all if there are fewer classes.
 
     Returns:
         int64 (N, min(top, classes)).
@@ -258,7 +258,7 @@ def ranked(scores: Floats, top: int) -> Indices:
 
 
 def prepare_imports(backend: str | None) -> None:
-    """Import what a network will need to start and to answer, while it is still being read."""
+    """Import what the network will need, while its file is still being read."""
     if backend != "openvino":
         backends.load_onnxruntime()
     Image.preinit()  # the decoders of usual images
@@ -280,8 +280,7 @@ def from_network(
 
     Raises:
         InputError: see `loading.load`.
-        GraphError: where the backend does not take the graph, or its input does not fit the
-            preprocessing.
+        GraphError: if the backend refuses the graph, or its input does not fit the preprocessing.
         UnsupportedError: see `loading.load`.
     """
     if precision is None:
@@ -302,7 +301,7 @@ def from_network(
 
 
 def _quickest(precision: Precision) -> BackendName:
-    """Where both are installed, int8 is all that OpenVINO is quicker at; it starts more slowly."""
+    """The faster backend. OpenVINO is faster for int8 only, and starts more slowly."""
     return "openvino" if precision == "int8" and backends.installed("openvino") else "onnxruntime"
 
 
@@ -316,7 +315,7 @@ def _started(model: bytes, threads: int | None, backend: str) -> Backend:
 
 @dataclass(frozen=True)
 class _InputSize:
-    """What a graph takes; None where it leaves that open."""
+    """The size of the images that a graph takes; None if the graph leaves it open."""
 
     channels: int
     height: int | None

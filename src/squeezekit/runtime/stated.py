@@ -1,4 +1,4 @@
-"""What a caller, or a config beside the weights, knows about a network: images in, scores out."""
+"""`Stated`: what a caller or a config file knows about a network's images and its output."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def _stated(help_: str, choices: tuple[str, ...] = ()) -> Any:  # noqa: ANN401 -
 
 @dataclass(frozen=True)
 class Stated:
-    """What is known about how a network wants its images, and scores them; None is what is not.
+    """What you know about a network's preprocessing and output; None is what you do not know.
 
         net = squeezekit.read("mnist.onnx", preprocessing=Stated(color="L", scale=1, mean=(0,)))
 
-    The fields are those of `Preprocessing`, `input_size`, and the name of the `output` that scores
-    classes, for an ONNX model with several. A mean or std of one value stands for
-    all channels. `scale`, `mean` and `std` belong together: over a preprocessing that was only
-    assumed, those that are not stated are 1/255, 0 and 1.
+    The fields are those of `Preprocessing`, and `input_size`, and the name of the `output` that
+    scores classes, for an ONNX model with several. A mean or std of one value is for all channels.
+    `scale`, `mean` and `std` belong together: if you state one of them, and the others would be
+    only assumed, the others are 1/255, 0 and 1.
 
     Raises:
-        InputError: where a value is impossible, naming the field.
+        InputError: if a value is impossible; the error names the field.
     """
 
     color: Literal["RGB", "BGR", "L"] | None = _stated("Order of the channels; L is grey.", _COLORS)
@@ -100,15 +100,15 @@ class Stated:
         return {name: v for name in names if (v := getattr(self, name)) is not None}
 
     def over(self, base: Preprocessing, *, assumed: bool = False) -> Preprocessing:
-        """A preprocessing with what is stated in place.
+        """A preprocessing with the stated fields replaced.
 
         Args:
-            base: of the network; its `crop` and its channels are those of the graph, and must stay.
-            assumed: whether nothing stated `base`.
+            base: the network's preprocessing. Its `crop` and channels are the graph's and stay.
+            assumed: True if `base` is only assumed.
 
         Raises:
-            InputError: where the graph takes another size or number of channels, or the numbers
-                do not fit one another.
+            InputError: if the graph takes another size or number of channels, or the numbers do
+                not fit one another.
         """
         color = self.color or base.color
         channels = 1 if color == "L" else 3
@@ -141,7 +141,7 @@ class Stated:
     def _numbers(
         self, base: Preprocessing, color: str, assumed: bool
     ) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
-        """Scale, mean and std, the last two with a value a channel in the order of `color`."""
+        """Scale, mean and std; the last two have a value per channel in the order of `color`."""
         mean, std, scale = base.mean, base.std, base.scale
         if color != base.color:  # RGB and BGR: each channel keeps its own
             mean, std = mean[::-1], std[::-1]

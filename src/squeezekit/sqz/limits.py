@@ -1,4 +1,4 @@
-"""How much a file may ask for before it is refused: limits that the caller sets."""
+"""How much a file may need before it is refused: limits that the caller sets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from squeezekit.errors import LimitError
 
 _SMALL_FILE = 1 << 20
-"""Files up to this size have the limits of `_SMALL`; each byte more raises them by `_A_BYTE`."""
+"""Files up to this size have the limits of `_SMALL`; each further byte adds `_A_BYTE`."""
 
 _SMALL = {"weights": 4_500_000, "memory": 96 << 20, "macs": 8_000_000_000}
 _A_BYTE = {"weights": 64, "memory": 512, "macs": 8192}
@@ -21,23 +21,24 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What a file may ask for, all of it known before its first tensor is decoded.
+    """How much a file may need; all of it is known before the first tensor is decoded.
 
-    A `.sqz` that asks for more is refused with a `LimitError`. Where a field is None, the size of
-    the file decides: files up to 1 MiB may have 4,500,000 weights, 96 MiB of memory and 8 billion
-    multiply-accumulates; every byte more allows 64 weights, 512 bytes and 8,192
-    multiply-accumulates more. VGG-16 in 8 MB fits, and 200 KB that become 60 MB do not.
+    A `.sqz` that needs more is refused with a `LimitError`. If a field is None, the size of the
+    file decides. Files up to 1 MiB may have 4,500,000 weights, 96 MiB of memory and 8 billion
+    multiply-accumulates. Each further byte allows 64 more weights, 512 more bytes of memory and
+    8,192 more multiply-accumulates. VGG-16 in 8 MB fits; 200 KB that expand to 60 MB do not.
 
     Attributes:
-        file_bytes: of the file.
-        tensors: weights and biases count as one each; the graph may have as many nodes.
-        weights: numbers in all tensors together.
-        memory: bytes of the weights as float32 and of the values that live at once while the
-            network runs on one image.
-        macs: multiply-accumulates for one image.
-        pixels: of an image that is classified, before it is resized.
-        seconds: that opening may take; looked at before each tensor is decoded.
-        text_bytes: of the metadata: labels, provenance.
+        file_bytes: the largest size of the file.
+        tensors: how many tensors there may be (a layer's weights and biases are two). The graph may
+            have as many nodes.
+        weights: how many numbers all tensors together may have.
+        memory: how many bytes the weights as float32 may take, together with the activations that
+            are alive at the same time while the network runs on one image.
+        macs: how many multiply-accumulates one image may take.
+        pixels: how many pixels an image to classify may have, before it is resized.
+        seconds: how long opening may take; checked before each tensor is decoded.
+        text_bytes: how many bytes the metadata may have: labels, provenance.
     """
 
     file_bytes: int = 1 << 30
@@ -50,15 +51,15 @@ class Limits:
     text_bytes: int = 1 << 20
 
     def check(self, what: str, asked: int, file_bytes: int) -> None:
-        """Refuse what is too much.
+        """Refuse a file that needs too much.
 
         Args:
             what: name of the field.
-            asked: what the file asks for.
+            asked: how much the file needs.
             file_bytes: size of the file.
 
         Raises:
-            LimitError: one sentence that says what to do for a file that is trusted.
+            LimitError: the error says what to do if the file is trusted.
         """
         most = getattr(self, what)
         if most is None:
@@ -72,7 +73,7 @@ class Limits:
 
     @property
     def head_bytes(self) -> int:
-        """Bytes of an inflated head: the metadata, and the graph and records of all tensors."""
+        """Bytes of a decompressed head: the metadata, the graph and the records of all tensors."""
         return min(self.text_bytes + 2048 * self.tensors, 64 << 20)
 
 
@@ -80,7 +81,7 @@ TRUSTED = Limits(
     file_bytes=(1 << 32) - 1, tensors=100_000, weights=1 << 28, memory=1 << 62, macs=1 << 62,
     pixels=1 << 40, seconds=float("inf"), text_bytes=64 << 20,
 )  # fmt: skip
-"""For files whose maker is trusted: only what no file of the format may have is refused."""
+"""For files from people you trust: only the format's own limits hold."""
 
 DEFAULT = Limits()
-"""For files of strangers."""
+"""For files from strangers."""

@@ -1,4 +1,4 @@
-"""A network as everything below torch sees it: an ONNX graph, its tensors, and what they mean."""
+"""`Network`: an ONNX graph, its tensors, and metadata; without torch."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What happens to an image before the network sees it.
+    """How an image is prepared for the network, in this order.
 
-    In this order: the image is turned upright (EXIF) and converted to 8-bit `color`; resized with
-    `interpolation` (antialiased, as Pillow does) either to exactly `resize` x `resize` ("warp") or
-    so that its short side is `resize` ("short_side"); centre-cropped to `crop` x `crop`; and
-    x = (pixel * scale - mean) / std per channel, channels in the order of `color`.
+    1. It is turned upright (EXIF) and converted to 8-bit `color`.
+    2. It is resized with `interpolation` (antialiased, as Pillow does), either to exactly
+       `resize` x `resize` ("warp") or so that its short side is `resize` ("short_side").
+    3. Its centre of `crop` x `crop` is cut out.
+    4. x = (pixel * scale - mean) / std for each channel, channels in the order of `color`.
 
     Attributes:
         crop: height and width of the network's input, in pixels.
         resize: size in pixels before the crop; at least `crop`.
-        resize_mode: "warp" does not keep the aspect; "short_side" does.
+        resize_mode: "warp" does not keep the aspect ratio; "short_side" does.
         color: order of the channels: "RGB", "BGR" or one channel "L".
         interpolation: "nearest", "bilinear" or "bicubic".
-        scale: factor on the 8-bit pixel value; 1/255 gives 0..1.
-        mean, std: one value a channel, in the order of `color`, in units of pixel * scale.
+        scale: what the 8-bit pixel value is multiplied by; 1/255 gives 0..1.
+        mean, std: one value for each channel, in the order of `color`, in units of pixel * scale.
     """
 
     crop: int
@@ -86,20 +87,21 @@ TORCHVISION = Preprocessing(crop=224, resize=256)
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a network means: everything a prediction needs beside graph and weights.
+    """Everything that a prediction needs in addition to the graph and the weights.
 
     Attributes:
-        name: the architecture, for people ("squeezenet-1.0").
+        name: the name of the architecture ("squeezenet-1.0").
         preprocessing: how an image becomes an input.
-        labels: one name a class, in the order of the outputs; empty where unknown.
-        label_ids: one id a class (WordNet ids for ImageNet), or empty.
+        labels: one name for each class, in the order of the outputs; empty if unknown.
+        label_ids: one id for each class (WordNet ids for ImageNet), or empty.
         output: whether the graph ends in "logits" (softmax follows) or "probabilities".
-        licence: SPDX id or text of the weights' licence; empty where unknown.
-        provenance: where the weights come from and what was done to them, a line each.
-        activations: by the name of a tensor between layers, the least and the largest value that
-            it has in int8 (see `runtime.int8`); empty where the network was not calibrated.
-        trained_on: marks of the photos it has seen, one entry a training; empty where unknown.
-        title: what its owner calls it, for people ("my shop"); may be empty.
+        licence: SPDX id or text of the weights' licence; empty if unknown.
+        provenance: where the weights come from and what was done to them, one line for each step.
+        activations: the smallest and the largest value of each tensor between layers, for int8 (see
+            `runtime.int8`), by the tensor's name; empty if the network was not calibrated.
+        trained_on: fingerprints of the photos it has seen, one entry for each training; empty if
+            unknown.
+        title: what its owner calls it ("my shop"); may be empty.
     """
 
     name: str
@@ -114,7 +116,7 @@ class Metadata:
     title: str = ""
 
     def __post_init__(self) -> None:
-        # Names of files and folders come in here, and a file must be able to hold what it is given.
+        # Names of files and folders end up here, and a file must be able to hold all of them.
         for field_name in ("name", "licence", "title"):
             object.__setattr__(self, field_name, encodable(getattr(self, field_name)))
         for field_name in ("labels", "label_ids", "provenance"):
@@ -133,7 +135,7 @@ class Metadata:
         return dataclasses.replace(self, provenance=(*self.provenance, step))
 
     def uncalibrated(self) -> Metadata:
-        """The same without ranges of activations: those of other weights are others."""
+        """The same without ranges of activations, for when the weights change."""
         return dataclasses.replace(self, activations={}) if self.activations else self
 
 
@@ -141,14 +143,14 @@ class Metadata:
 class Network:
     """A classifier: an ONNX graph without its weights, the weights by name, and the metadata.
 
-    The one form in which networks travel between the parts of squeezekit. Treat it as immutable:
-    make a changed one with `with_tensors` or `dataclasses.replace`.
+    All parts of squeezekit pass networks around in this form. Treat it as immutable: make a changed
+    one with `with_tensors` or `dataclasses.replace`.
 
     Attributes:
-        graph: a serialized ONNX ModelProto whose weights are left out (see `sqz.graph`). One input
-            of shape (N, C, H, W), N symbolic; the first output is (N, classes), or any shape that
-            flattens to it.
-        tensors: float32 arrays or SharedTensors by the names that the graph's nodes use.
+        graph: a serialized ONNX ModelProto without the weights (see `sqz.graph`). It has one input
+            of shape (N, C, H, W) with symbolic N. Its first output is (N, classes), or any shape
+            that flattens to it.
+        tensors: float32 arrays or SharedTensors, by the names that the graph's nodes use.
         metadata: labels, preprocessing, provenance.
     """
 
@@ -161,13 +163,13 @@ class Network:
         return dataclasses.replace(self, metadata=self.metadata.with_step(step))
 
     def with_tensors(self, changed: Mapping[str, Tensor]) -> Network:
-        """The same network with some tensors replaced; shapes must stay.
+        """The same network with some tensors replaced; their shapes must stay.
 
-        Ranges of activations go: they were measured with the old ones.
+        It loses its ranges of activations, which were measured with the old tensors.
 
         Raises:
-            KeyError: where a name is not one of the network's tensors.
-            ValueError: where a shape differs.
+            KeyError: if a name is not one of the network's tensors.
+            ValueError: if a shape differs.
         """
         for name, tensor in changed.items():
             if tensor.shape != self.tensors[name].shape:
@@ -194,20 +196,20 @@ class Network:
 
     @property
     def outputs(self) -> int | None:
-        """How many classes it tells apart, as its graph states; None where that does not."""
+        """How many classes it has, as its graph says; None if the graph does not say it."""
         return stated_outputs(self.graph)
 
     def to_torch(self) -> Any:  # noqa: ANN401 - whose type would need torch
-        """A torch module of this network: `trainable.network.TrainableNetwork`.
+        """The network as a torch module (`trainable.network.TrainableNetwork`).
 
             module = net.to_torch()              # an nn.Module: (N, C, H, W) to logits (N, classes)
             ...                                  # train it
             net = module.to_network()
 
         Raises:
-            UnsupportedError: where the graph has an operator that torch does not run here.
+            UnsupportedError: if the graph has an operator that squeezekit cannot run in torch.
         """
-        # By name: nothing down here may know of torch, or import what does.
+        # Imported by name: no module of this layer may import torch, or a module that does.
         return importlib.import_module("squeezekit.trainable.network").TrainableNetwork(self)
 
     def __repr__(self) -> str:
@@ -219,9 +221,9 @@ class Network:
 
 
 def share_equal_values(network: Network) -> Network:
-    """Find the tensors that hold few distinct values, and share these: bit for bit the same.
+    """Turn tensors with few distinct values into shared ones, bit for bit the same.
 
-    So a network that lost its codebooks on the way, in an ONNX file for example, is stored small
+    So a network that has lost its codebooks, for example in an ONNX file, becomes a small file
     again.
     """
     found: dict[str, Tensor] = {}
@@ -236,10 +238,10 @@ def share_equal_values(network: Network) -> Network:
 
 
 _DISTINCT_PAYS = 8
-"""So many weights a distinct value make a table of values worth its bytes."""
+"""A table of values is worth its bytes if each value is used by at least this many weights."""
 
 
 def unshared(network: Network) -> Network:
-    """The same network with every weight on its own, free of its table."""
+    """The same network as plain float32 tensors, without tables of shared values."""
     tensors = {name: tensor_values(tensor) for name, tensor in network.tensors.items()}
     return dataclasses.replace(network, tensors=tensors)

@@ -1,4 +1,4 @@
-"""Recipes: everything about a training run but the network and the data, as frozen values."""
+"""Recipes: all settings of a training run except the network and the data."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ class Augmentation:
     """How the images of a batch vary from epoch to epoch.
 
     Attributes:
-        crop: cut the network's input at a random place of the resized image, not at its centre.
-        mirror: flip every other image from left to right, on average.
-        pad: edge pixels repeated around the resized image before the crop; lets images that are
-            no larger than the input shift by up to that many pixels.
-        resized_crop: least share of the area of a random part of the image, which is resized to
-            the input and takes the place of `crop` (see `augment.random_resized_crop`); 0 does not.
-        randaugment: random operations an image (see `augment.randaugment`).
-        magnitude: of these operations, 0 to 30.
-        mixup: parameter of the Beta distribution that images are mixed by, with their labels (see
-            `augment.mixup_share`); 0 does not.
+        crop: cut the input out of the resized image at a random place, not at the centre.
+        mirror: flip each image from left to right with probability one half.
+        pad: how many edge pixels to repeat around the resized image before the crop. An image that
+            is no larger than the input can then shift by as many pixels.
+        resized_crop: the smallest share of the image's area that a random part may have. The part
+            is resized to the input, instead of `crop` (see `augment.random_resized_crop`). 0 is
+            off.
+        randaugment: how many random operations each image gets (see `augment.randaugment`).
+        magnitude: the strength of these operations, 0 to 30.
+        mixup: the parameter of the Beta distribution by which images and their labels are mixed
+            (see `augment.mixup_share`). 0 is off.
     """
 
     crop: bool = True
@@ -61,36 +62,36 @@ class Recipe:
     """How a network is trained.
 
     Attributes:
-        epochs: times that every image is seen; 0 trains nothing.
-        batch: images an iteration.
+        epochs: how many times every image is seen; 0 trains nothing.
+        batch: how many images one iteration takes.
         optimizer: "sgd" or "adam" (AdamW: its weight decay is decoupled).
-        learning_rate: its greatest value, which warm-up ends at.
-        momentum: of SGD, or Adam's first beta.
-        nesterov: Nesterov's form of SGD's momentum.
-        weight_decay: on everything, biases too, as the paper's solver does.
-        schedule: how the rate falls, per iteration: "linear" to 0 (the paper's), "cosine" to 0,
-            or "constant".
-        warmup_epochs: in which the rate rises linearly from near 0; may be a fraction.
-        label_smoothing: share of the target spread over all classes.
-        clip_norm: greatest norm of the gradient; None does not clip.
-        augmentation: of the training images.
-        precision: "float32"; "bf16", which computes convolutions in bfloat16 where the device has
-            it (float32 where not): on CPUs about four times as quick for full-size networks; or
-            "fp16", for graphics cards without bfloat16.
-        accumulate: parts that a batch is computed in, one after the other, to fit into memory.
-        ema: decay of an exponential average of the weights, which then is validated and kept
-            (Polyak, Juditsky 1992): 0.999 averages over about a thousand iterations; 0 does not.
-        patience: epochs without a better validation after which training stops; None never does.
-        body_rate: factor on the learning rate of all layers but the last.
-        distillation: share of the loss that is a teacher's, where there is one (Hinton et al.
-            2015); the rest is the labels'.
-        temperature: that softens the outputs of teacher and student.
-        own_teacher: whether weights that training starts from, and that know the classes already,
-            stay the teacher of what they become.
+        learning_rate: the highest learning rate, at the end of the warm-up.
+        momentum: the momentum of SGD, or Adam's first beta.
+        nesterov: use Nesterov's form of SGD's momentum.
+        weight_decay: the weight decay, also on biases, as in the paper's solver.
+        schedule: how the rate falls from iteration to iteration: "linear" to 0 (the paper's),
+            "cosine" to 0, or "constant".
+        warmup_epochs: how long the rate rises linearly from near 0; may be a fraction.
+        label_smoothing: the share of the target that is spread over all classes.
+        clip_norm: the largest norm of the gradient; None does not clip.
+        augmentation: how the training images are varied.
+        precision: "float32", "bf16" or "fp16". "bf16" computes convolutions in bfloat16 if the
+            device has it, else in float32: on CPUs about four times as fast for full-size networks.
+            "fp16" is for graphics cards without bfloat16.
+        accumulate: in how many parts a batch is computed, one after the other, to fit into memory.
+        ema: the decay of an exponential average of the weights, which is then validated and kept
+            (Polyak, Juditsky 1992). 0.999 averages over about a thousand iterations; 0 is off.
+        patience: stop after this many epochs without a better validation; None never stops early.
+        body_rate: what the learning rate of all layers but the last is multiplied by.
+        distillation: the share of the loss that comes from the teacher, if there is one (Hinton et
+            al. 2015); the rest comes from the labels.
+        temperature: softens the outputs of teacher and student.
+        own_teacher: if the weights to start from know the classes already, keep them as the
+            teacher.
         compile: run the network through `torch.compile`, which needs a compiler.
-        variant: of the catalogue's network, where it is made anew (see `catalogue.create`).
-        keep: whether the network ends with its "last" weights or those "best" on validation.
-        seed: of the order of the images, their augmentation and dropout.
+        variant: the variant of a network made from the catalogue (see `catalogue.create`).
+        keep: which weights to keep: the "last", or the "best" on validation.
+        seed: starts the random numbers for the order of the images, augmentation and dropout.
     """
 
     epochs: int
@@ -120,7 +121,7 @@ class Recipe:
 
     @property
     def chooses_epoch(self) -> bool:
-        """Whether validation has a say in which weights are kept, if only a small one."""
+        """True if validation influences which weights are kept."""
         return self.keep == "best" or self.patience is not None
 
     def __post_init__(self) -> None:
@@ -153,9 +154,9 @@ class Recipe:
 def paper() -> Recipe:
     """The authors' solver.prototxt: ImageNet from scratch, about 68 epochs, 57.5% top-1.
 
-    `squeezekit train --data DIR --model squeezenet-1.0 --recipe paper -o OUT`. A network made anew
+    `squeezekit train --data DIR --model squeezenet-1.0 --recipe paper --out OUT`. A new network
     gets Caffe's preprocessing (227 pixels of an image warped to 256, BGR, 0..255 minus the mean)
-    and its first weights, which the learning rate is made for.
+    and Caffe's first weights, because the learning rate is made for them.
     """
     return Recipe(
         epochs=68,
@@ -168,7 +169,7 @@ def paper() -> Recipe:
 
 
 def plain() -> Recipe:
-    """From scratch on a folder of photos, where nothing is known about them."""
+    """From scratch on a folder of any photos. The default."""
     return Recipe(
         epochs=60,
         batch=32,
@@ -182,12 +183,12 @@ def plain() -> Recipe:
 
 
 def modern() -> Recipe:
-    """From scratch on thousands of photos, with what has become usual since the paper.
+    """From scratch on thousands of photos, with methods that are usual today.
 
-    `squeezekit train --data DIR --recipe modern -o OUT`. A network made anew gets batch norms,
-    which compressing folds into the convolutions, and no ReLU on its outputs. `--set mixup=0.2`
-    mixes images as well. A short form of it (`bench/from_scratch.py`: 800 photos of ten classes at
-    128 pixels, 12 epochs) went from a loss of 2.33 to 1.59, and to 46% top-1.
+    `squeezekit train --data DIR --recipe modern --out OUT`. A new network gets batch norms, which
+    compression folds into the convolutions, and no ReLU on its outputs. `--set mixup=0.2` mixes
+    images as well. A short run of it (`bench/from_scratch.py`: 800 photos of ten classes at 128
+    pixels, 12 epochs) lowered the loss from 2.33 to 1.59, and reached 46% top-1.
     """
     return Recipe(
         epochs=90,
@@ -207,9 +208,9 @@ def modern() -> Recipe:
 def finetune() -> Recipe:
     """From weights trained on other images: few epochs, the body at a tenth of the head's rate.
 
-    Where these weights tell the classes apart already, what they answered at first is half of what
-    is learned (Li, Hoiem 2016, "Learning without Forgetting"): that keeps the network from becoming
-    too sure of itself on a few hundred photos, and makes it easier to compress.
+    If the weights know the classes already, their first answers are half of what the network learns
+    (Li, Hoiem 2016, "Learning without Forgetting"). That keeps it from becoming too sure on a few
+    hundred photos, and makes it easier to compress.
     """
     return dataclasses.replace(
         plain(), epochs=10, learning_rate=0.01, body_rate=0.1, warmup_epochs=1, ema=0.98,
@@ -220,17 +221,17 @@ def finetune() -> Recipe:
 def distill() -> Recipe:
     """From a teacher: a network of the same classes and preprocessing (Hinton et al. 2015).
 
-    `squeezekit train --data DIR --model NAME --teacher WEIGHTS --recipe distill -o OUT`. The labels
-    count for a tenth; `--set distillation=1` does without them.
+    `squeezekit train --data DIR --model NAME --teacher WEIGHTS --recipe distill --out OUT`. The
+    labels count for a tenth; with `--set distillation=1` they are not used.
     """
     return dataclasses.replace(plain(), label_smoothing=0.0, distillation=0.9, temperature=4.0)
 
 
 def dsd() -> Recipe:
-    """The sparse phase of `compress.dsd`; the last phase runs it at a tenth of the rate.
+    """The sparse phase of `compression.dsd`; the last phase uses it at a tenth of the rate.
 
-    `squeezekit train --data DIR --init WEIGHTS --recipe dsd -o OUT`, for a network that is trained
-    already (Han et al. 2017).
+    `squeezekit train --data DIR --init WEIGHTS --recipe dsd --out OUT`, for a network that is
+    already trained (Han et al. 2017).
     """
     return dataclasses.replace(
         plain(), epochs=15, learning_rate=0.002, warmup_epochs=1, label_smoothing=0.0
@@ -245,9 +246,9 @@ def retrain() -> Recipe:
 
 
 def centroids() -> Recipe:
-    """After sharing: the centroids move (Han et al. 2016, section 3.3); a tenth of the rate again.
+    """After sharing: trains the centroids (Han et al. 2016, section 3.3), at a tenth of the rate.
 
-    No weight decay: a centroid stands for many weights and should not shrink with each.
+    No weight decay: a centroid stands for many weights, and would shrink once for each of them.
     """
     return dataclasses.replace(
         retrain(), epochs=3, learning_rate=0.0001, weight_decay=0.0, warmup_epochs=0
@@ -255,9 +256,9 @@ def centroids() -> Recipe:
 
 
 def recover() -> Recipe:
-    """After rounding: the weights that are left learn to answer as the network did before.
+    """After rounding: the weights that are left learn to answer as the original network does.
 
-    From the original's softened answers alone: labels would teach it something else.
+    It learns only from the original's softened answers: labels would teach it something else.
     """
     return dataclasses.replace(
         retrain(), epochs=4, learning_rate=0.003, warmup_epochs=0.2, weight_decay=0.0,
@@ -266,9 +267,9 @@ def recover() -> Recipe:
 
 
 def digits() -> Recipe:
-    """The demo: squeezenet-digits on the built-in digits.
+    """For the demo: squeezenet-digits on the built-in digits.
 
-    No augmentation: the digits are centred and fill their 8x8 pixels, so shifting cuts them off.
+    No augmentation: the digits are centred and fill their 8x8 pixels, so a shift would cut them.
     """
     return Recipe(
         epochs=25,
@@ -301,7 +302,7 @@ def named(name: str) -> Recipe:
     """The recipe of that name in RECIPES.
 
     Raises:
-        InputError: where there is none; it names the nearest.
+        InputError: if there is none; the error names the nearest.
     """
     if name not in RECIPES:
         raise InputError(f"there is no recipe {name!r}: {_hint(name, RECIPES)}")
@@ -309,10 +310,10 @@ def named(name: str) -> Recipe:
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int, steps_an_epoch: int) -> float:
-    """The rate of iteration `step`, counted from 0, of `steps` in all.
+    """The learning rate of iteration `step`, counted from 0, of `steps` in total.
 
-    After the warm-up the schedule runs over the remaining iterations; "linear" is Caffe's "poly"
-    with power 1: rate * (1 - iteration / iterations).
+    The schedule begins after the warm-up. "linear" is Caffe's "poly" with power 1:
+    rate * (1 - iteration / iterations).
     """
     warmup = min(round(recipe.warmup_epochs * steps_an_epoch), steps)
     if step < warmup:
@@ -335,11 +336,11 @@ def parsed(settings: Sequence[str]) -> dict[str, Any]:
     """Settings as people type them, as `changed` takes them.
 
     Args:
-        settings: "key=value" each; keys are the fields of Recipe and Augmentation ("mirror"). The
-            value is read as the field's type; "none" where a field may be None.
+        settings: each is "key=value"; keys are the fields of Recipe and Augmentation ("mirror").
+            The value is read as the field's type; "none" is None, if the field may be None.
 
     Raises:
-        InputError: for an unknown key (names the nearest), or a value that does not fit.
+        InputError: for an unknown key (the error names the nearest), or a value that does not fit.
     """
     hints = _fields()
     changes: dict[str, Any] = {}
@@ -355,10 +356,11 @@ def parsed(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def changed(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
-    """A recipe with some fields changed, of its augmentation too (`epochs=5, mirror=False`).
+    """A recipe with some fields changed, also those of its augmentation (`epochs=5, mirror=False`).
 
     Raises:
-        InputError: for an unknown field (names the nearest), or a value that does not fit.
+        InputError: for an unknown field (the error names the nearest), or a value that does not
+            fit.
     """
     known = _fields()
     for name in changes:
@@ -372,7 +374,7 @@ def changed(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
 
 
 def _fields() -> dict[str, Any]:
-    """The types of what a recipe can be told, by name."""
+    """The types of all fields of Recipe and Augmentation, by name."""
     hints = {**get_type_hints(Recipe), **get_type_hints(Augmentation)}
     del hints["augmentation"]
     return hints
