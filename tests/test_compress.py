@@ -105,7 +105,7 @@ def test_an_option_is_used_or_refused(method, name, tmp_path):
     result = command("none.sqz", "-o", out, "--method", method, *given)
     assert isinstance(result.exception, InputError)
     sentence = str(result.exception)
-    assert sentence.startswith(f"{option} is no option of the method {method}: ")
+    assert sentence.startswith(f"{option} is not an option of the method {method}: ")
     assert sentence.endswith(f"--method {' or '.join(methods_with(name))}")
     assert not list(tmp_path.iterdir())
 

@@ -181,7 +181,7 @@ def test_a_classifier_is_evaluated_as_it_is(photos):
     assert sk.evaluate(opened, "photos").ranked.tolist() == (
         sk.evaluate(net, "photos").ranked.tolist()
     )
-    with pytest.raises(sk.InputError, match="runs already: say how"):
+    with pytest.raises(sk.InputError, match="is loaded already"):
         sk.evaluate(opened, "photos", backend="torch")
 
 

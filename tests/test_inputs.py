@@ -328,7 +328,7 @@ def test_an_open_size_is_named_never_assumed(tmp_path, command, make_images):
         (["--scale", "0"], "scale must be"),
         (["--scale", "nan"], "scale must be"),
         (["--mean", "1,2"], "one number or three"),
-        (["--mean", "a"], "one number, or one a channel"),
+        (["--mean", "a"], "one number, or one per channel"),
         (["--mean", "104,117,123"], "state scale 1 as well"),
         (["--std", "0"], "std must not be 0"),
     ],
@@ -491,7 +491,8 @@ BAD = {
         ["export", "{tiny}", "{tmp}/x.sqz", "--prototxt", "{tmp}/bad.prototxt"], "prototxt belongs",
     ),
     "preprocessing of nothing": (
-        ["train", "--data", "{photos}", "--out", "{tmp}/run", "--mean", "0.5"], "can be stated of",
+        ["train", "--data", "{photos}", "--out", "{tmp}/run", "--mean", "0.5"],
+        "the network to start from",
     ),
     # weights that are none
     "empty weights": (["evaluate", "{tmp}/empty.sqz", "--data", "{photos}"], "empty.sqz"),

@@ -80,11 +80,11 @@ def run_demo(
     Args:
         out: a folder; made where it does not exist, and what an earlier demo left is replaced.
         seed: of the split, the first weights and the training.
-        progress: told of every task.
+        progress: called for every task.
         console: where the tables and what to type next are printed; nothing is where None.
 
     Raises:
-        InputError: where the folder cannot be written, or a package of squeezekit[train] is
+        InputError: if the folder cannot be written, or a package of squeezekit[train] is
             missing.
     """
     with alone_in(out):

@@ -29,7 +29,7 @@ def read_bytes(path: Path | str) -> bytes:
     """A file's bytes, or one sentence about why there are none.
 
     Raises:
-        InputError: where the file cannot be opened.
+        InputError: if the file cannot be opened.
     """
     try:
         return Path(path).read_bytes()
@@ -43,7 +43,7 @@ def check_writable(path: Path | str) -> None:
     """Find out before the work whether a file can be written after it; leaves nothing behind.
 
     Raises:
-        WriteError: where its folder is missing or not writable, or the name is a folder's, a
+        WriteError: if its folder is missing or not writable, or the name is a folder's, a
             read-only file's or too long.
     """
     path = Path(path)
@@ -69,7 +69,7 @@ def write_whole(path: Path | str, data: bytes) -> None:
     is removed.
 
     Raises:
-        WriteError: where the folder is missing or not writable, the file is read-only or no file,
+        WriteError: if the folder is missing or not writable, the file is read-only or no file,
             or the disk is full. The file is then what it was before.
     """
     path = Path(path)
@@ -122,7 +122,7 @@ def alone(path: Path, busy: str | None = None) -> Iterator[None]:
 
     Raises:
         InputError: with that sentence, where another process holds it.
-        WriteError: where the lock file cannot be made.
+        WriteError: if the lock file cannot be made.
     """
     handle = _held(path, busy)
     try:
@@ -140,8 +140,8 @@ def alone_in(folder: Path) -> AbstractContextManager[None]:
     """`alone` with a folder that only one process at a time may write to; made if need be.
 
     Raises:
-        InputError: where another process works there.
-        WriteError: where the folder cannot be made or written to.
+        InputError: if another process works there.
+        WriteError: if the folder cannot be made or written to.
     """
     make_folder(folder)
     return alone(
@@ -154,7 +154,7 @@ def make_folder(folder: Path) -> None:
     """Make a folder and those above it, where they are missing.
 
     Raises:
-        WriteError: where that is impossible.
+        WriteError: if that is impossible.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -202,7 +202,7 @@ def _target(path: Path) -> Path:
 
 
 def _mode_of(target: Path) -> int | None:
-    """The mode of a file that may be replaced; None where there is none."""
+    """The mode of a file that may be replaced; None if there is none."""
     try:
         mode = target.stat().st_mode
     except FileNotFoundError:

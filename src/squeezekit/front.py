@@ -124,7 +124,9 @@ def training_run(
     if name == "dsd" and (init is None or teacher is not None):
         raise InputError("the recipe dsd starts from trained weights, without a teacher")
     if preprocessing is not None and (init is None or model is not None):
-        raise InputError("preprocessing describes the network to start from: give init, not model")
+        raise InputError(
+            "preprocessing describes the network to start from: it goes with init, without model"
+        )
     source = None
     if init is not None:
         source = as_network(init, preprocessing=preprocessing, progress=progress, note=note)

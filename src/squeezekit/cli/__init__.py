@@ -1,4 +1,4 @@
-"""The command line: plain predictions go straight through, everything else by way of the verbs."""
+"""The command line. Plain predictions take a short cut; everything else goes through the verbs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main() -> None:
 
     replace_unprintable(sys.stdout, sys.stderr)
     try:
-        # What stops services and batch jobs ends a command as Ctrl-C does: nothing half written.
+        # SIGTERM, which stops services and batch jobs, acts like Ctrl-C: nothing half written.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         asked = plainly_asked(sys.argv[1:])
         if asked is None:
@@ -27,7 +27,7 @@ def main() -> None:
 
             app()
         else:
-            # Threads that decode ask for Python's lock between tensors, while others import.
+            # Decoding threads need Python's lock between tensors, while other threads import.
             sys.setswitchinterval(0.0005)
             predict(asked)
             sys.stdout.flush()
@@ -43,7 +43,7 @@ def main() -> None:
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # who reads has had enough; nothing is left to flush when Python ends
+    except BrokenPipeError:  # the reader has closed the pipe; leave nothing to flush at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:  # a name that is too long, a disk that went away

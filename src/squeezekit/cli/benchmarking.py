@@ -29,13 +29,13 @@ from squeezekit.runtime.stated import Stated
 def bench(
     weights: Weights,
     image: Annotated[
-        Path | None, typer.Option(help="What is classified; a made picture if absent.")
+        Path | None, typer.Option(help="The image to classify. Default: a generated one.")
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Turns of each runtime.", min=1)] = 7,
-    threads: Annotated[int, typer.Option(help="Threads that each may use.", min=1)] = 2,
-    batch: Annotated[int, typer.Option(help="Images at a time for throughput.", min=1)] = 16,
+    rounds: Annotated[int, typer.Option(help="How many turns each runtime has.", min=1)] = 7,
+    threads: Annotated[int, typer.Option(help="Threads that each runtime may use.", min=1)] = 2,
+    batch: Annotated[int, typer.Option(help="Images per batch for throughput.", min=1)] = 16,
     seconds: Annotated[
-        float, typer.Option(help="Of latency and of throughput, each turn.", min=0.01)
+        float, typer.Option(help="How long each turn measures latency, and throughput.", min=0.01)
     ] = 1.0,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Write everything measured as JSON.")
@@ -43,10 +43,10 @@ def bench(
     as_json: Json = False,
     preprocessing: Stated | None = None,
 ) -> None:
-    """Race squeezekit against every other runtime that is installed, on this machine.
+    """Compare squeezekit with every other runtime that is installed on this machine.
 
-    ONNX Runtime, OpenVINO and PyTorch run the same weights as their users would run them, in turn,
-    each turn in fresh processes: bytes, cold start, load, latency, throughput, memory.
+    ONNX Runtime, OpenVINO and PyTorch run the same weights as their users would run them. They take
+    turns, each turn in new processes: bytes, cold start, load, latency, throughput, memory.
     """
     from squeezekit.files import write_whole
     from squeezekit.report import tables

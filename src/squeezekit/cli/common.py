@@ -57,10 +57,10 @@ Labels = Annotated[
     typer.Option("--labels", help="Names of the outputs, in order: .txt, .tsv or .json."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
-Seed = Annotated[int, typer.Option(help="Of everything that is random.", min=0)]
-Threads = Annotated[int | None, typer.Option(help="Threads of the network; all cores if absent.")]
+Seed = Annotated[int, typer.Option(help="Starts all random numbers.", min=0)]
+Threads = Annotated[int | None, typer.Option(help="Threads for the network. Default: all cores.")]
 Precision = Annotated[
-    str | None, typer.Option(help="float or int8; int8 if the file was calibrated for it.")
+    str | None, typer.Option(help="float or int8. Default: int8 if the file is calibrated for it.")
 ]
 
 

@@ -38,7 +38,7 @@ def compress(
         Path | None,
         typer.Option(
             "--data",
-            help="Photos: class folders, split or not. Where a method needs no labels, any folder.",
+            help="Photos: class folders, split or not; any folder if the method needs no labels.",
             show_default=False,
         ),
     ] = None,
@@ -53,12 +53,13 @@ def compress(
     ] = False,
     labels: Labels = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write a page about it: stages, bytes, mistakes (.html).")
+        Path | None,
+        typer.Option(help="Write a page about the result: stages, bytes, mistakes (.html)."),
     ] = None,
     as_json: Json = False,
     preprocessing: Stated | None = None,
 ) -> None:
-    """Shrink a network to one .sqz file; with --data it is measured. Run it again to go on."""
+    """Shrink a network to one .sqz file, and measure it on --data. Run it again to go on."""
     from squeezekit.compression import front
     from squeezekit.compression.methods import named
     from squeezekit.compression.work import Work
@@ -122,18 +123,19 @@ def sensitivity(
     weights: Weights,
     data: Data,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write densities for compress (.json).")
+        Path | None,
+        typer.Option("--out", "-o", help="Write densities for `compress --density` (.json)."),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page with the curves.")] = None,
     max_drop: Annotated[
-        float, typer.Option(help="Points of top-1 that each layer may lose alone.", min=0)
+        float, typer.Option(help="Points of top-1 that pruning one layer alone may lose.", min=0)
     ] = 1.0,
-    limit: Annotated[int | None, typer.Option(help="Measure on this many images.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Measure on only this many images.")] = None,
     labels: Labels = None,
     as_json: Json = False,
     preprocessing: Stated | None = None,
 ) -> None:
-    """Measure how far each layer can be pruned alone, and choose densities by it."""
+    """Measure how far each layer alone can be pruned, and choose densities from that."""
     from squeezekit.files import write_whole
     from squeezekit.front import sensitivity as sensitivity_of
     from squeezekit.report import tables

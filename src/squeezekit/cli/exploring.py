@@ -23,31 +23,36 @@ from squeezekit.cli.common import (
 
 def explore(
     data: Data,
-    space: Annotated[str, typer.Option(help="sr, pct_3x3, bypass (grids), or all.")] = "all",
+    space: Annotated[
+        str, typer.Option(help="What varies: sr, pct_3x3, bypass (grids) or all.")
+    ] = "all",
     out: Annotated[Path, typer.Option(help="Folder for the study, the files and the page.")] = Path(
         "explore"
     ),
     storage: Annotated[
         str | None,
         typer.Option(
-            help="postgresql://USER:PASSWORD@HOST/DATABASE: any number of machines share the study."
+            help="Share the study between machines: postgresql://USER:PASSWORD@HOST/DATABASE."
         ),
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(help="Of the study, by all workers; all of a grid, or 100.")
+        int | None,
+        typer.Option(help="Trials of all workers together. Default: the whole grid, or 100."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The SqueezeNet that designs vary.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="Of each trial's training.")] = None,
+    model: Annotated[str | None, typer.Option(help="The SqueezeNet to vary.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="The recipe that trials train by.")] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Of each trial's training; retraining takes as many again.")
+        int | None,
+        typer.Option(help="Epochs of each trial's training; its retraining takes as many."),
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="Its name in the database; made of space and data.")
+        str | None,
+        typer.Option(help="The study's name in the database. Default: from space and data."),
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Search for networks that are accurate, small and quick; run it again to join or go on."""
+    """Search for networks that are accurate, small and fast; run it again to join or go on."""
     from squeezekit.exploration.front import explore as explore_on
     from squeezekit.exploration.page import PAGE
     from squeezekit.exploration.run import ExploreConfig, as_json_object

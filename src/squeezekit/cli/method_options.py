@@ -31,22 +31,21 @@ _PANEL = "Settings of the methods"
 class MethodCommand(TyperCommand):
     """A verb with the settings of all methods among its options.
 
-    They are looked up when the verb is used: the methods take time to load, and other verbs need
-    none.
+    They are looked up only when the verb is used, because the methods take time to load.
     """
 
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - the parser's own classes
-        """Its own, and those of the methods."""
+        """The verb's own options, and those of the methods."""
         return [*super().get_params(ctx), *_options()]
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
-        """Call the verb with its own options; `given` tells the others."""
+        """Call the verb with its own options; `given` returns the others."""
         ctx.meta[_GIVEN] = {option.name: ctx.params.pop(option.name) for option in _options()}
         return super().invoke(ctx)
 
 
 def given(context: typer.Context) -> dict[str, Any]:
-    """The settings that were given, as they were parsed."""
+    """The settings that were given on the command line, parsed."""
     return {name: value for name, value in context.meta[_GIVEN].items() if value is not None}
 
 
@@ -54,14 +53,14 @@ def configured(method: type[Method], settings: Mapping[str, Any]) -> Method:
     """A method with the settings that were given.
 
     Raises:
-        InputError: where it does not have one of them, or its value cannot be.
+        InputError: if it does not have one of them, or its value cannot be.
     """
     for name in settings:
         has = methods_with(name)
         if method.method_name() not in has:
             methods = " or ".join(has)
             raise InputError(
-                f"{_flag(name)} is no option of the method {method.method_name()}: "
+                f"{_flag(name)} is not an option of the method {method.method_name()}: "
                 f"use it with --method {methods}"
             )
     values = {name: _READ.get(name, lambda value: value)(v) for name, v in settings.items()}
@@ -76,17 +75,17 @@ def methods_with(name: str) -> list[str]:
 
 
 def setting_names() -> list[str]:
-    """Of all methods."""
+    """The names of all settings of all methods."""
     from squeezekit.compression.methods import METHODS
 
     return list(dict.fromkeys(name for method in METHODS.values() for name in _kinds(method)))
 
 
 def densities(text: str) -> Mapping[str, float] | float:
-    """What `--density` says: a number, table1, or a .json file with densities by tensor name.
+    """The value of `--density`: a number, table1, or a .json file with densities by tensor name.
 
     Raises:
-        InputError: where it is none of them.
+        InputError: if it is none of them.
     """
     from squeezekit.compression.prune import table1
     from squeezekit.files import read_bytes
@@ -99,7 +98,7 @@ def densities(text: str) -> Mapping[str, float] | float:
             found = content.get("densities", content)
             return {str(name): float(density) for name, density in found.items()}
         except (ValueError, TypeError, AttributeError, RecursionError):
-            raise InputError(f"{text}: does not hold densities by tensor name") from None
+            raise InputError(f"{text} does not hold densities by tensor name") from None
     try:
         return float(text)
     except ValueError:
@@ -109,18 +108,18 @@ def densities(text: str) -> Mapping[str, float] | float:
 
 
 _READ: dict[str, Any] = {"density": densities, "finetune": Path, "curve": bool}
-"""How a text becomes a setting that is no number."""
+"""How the text of an option becomes a setting that is not a number."""
 
 _HELP = {
-    "density": "Or: table1, for the paper's; a .json file that `squeezekit sensitivity` wrote.",
+    "density": "Or table1 (the paper's), or a .json file that `squeezekit sensitivity` wrote.",
     "curve": "Written to this page (.html), and as .json beside it.",
 }
-"""What is said of an option beyond its setting."""
+"""What the help says of an option in addition to its setting's docstring."""
 
 
 @cache
 def _options() -> list[Any]:
-    """One for each setting of any method."""
+    """One option for each setting of any method."""
 
     def verb() -> None: ...
 
@@ -152,7 +151,7 @@ def _kind(name: str) -> type:
 
 
 def _kinds(method: type[Method]) -> dict[str, type]:
-    """The settings of a method that can be typed, and what they are; recipes can not."""
+    """The settings of a method that can be typed, and their types; recipes cannot be typed."""
     kinds: dict[str, type] = {}
     for field in dataclasses.fields(method):
         names = [part.strip() for part in str(field.type).split("|")]
@@ -163,7 +162,7 @@ def _kinds(method: type[Method]) -> dict[str, type]:
 
 
 def _help(name: str) -> str:
-    """What the methods' docstrings say, and who says it where not all do."""
+    """What the methods' docstrings say, with the methods' names where they differ."""
     from squeezekit.compression.methods import METHODS
 
     said: dict[str, list[str]] = {}
@@ -178,7 +177,7 @@ def _help(name: str) -> str:
 
 
 def described(method: type[Method]) -> dict[str, str]:
-    """What the docstring of a method says of each of its attributes, on one line."""
+    """What the docstring of a method says about each of its attributes, on one line."""
     _, _, listed = inspect.cleandoc(method.__doc__ or "").partition("Attributes:\n")
     found: dict[str, str] = {}
     for name, text in re.findall(r"^    (\w+): (.*?)(?=^    \w|\Z)", listed, re.M | re.S):

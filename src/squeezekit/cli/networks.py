@@ -52,8 +52,10 @@ def models(as_json: Json = False) -> None:
 
 def cost(
     model: Annotated[str, typer.Argument(help="A name from `squeezekit models`, or WEIGHTS.")],
-    input_size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own.")] = None,
-    classes: Annotated[int | None, typer.Option(help="Outputs; the model's own.")] = None,
+    input_size: Annotated[
+        int | None, typer.Option(help="Pixels per side. Default: the model's.")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(help="Outputs; the model's.")] = None,
     as_json: Json = False,
 ) -> None:
     """Count parameters, multiply-accumulates and bytes, layer by layer (the paper's Table 1)."""
@@ -102,30 +104,30 @@ def export(
     weights: Weights,
     out: Annotated[Path, typer.Argument(help="OUT.sqz, .onnx, .safetensors or .html.")],
     coder: Annotated[
-        str | None, typer.Option(help="Of a .sqz: entropy (if absent), huffman or dense.")
+        str | None, typer.Option(help="For a .sqz: entropy (the default), huffman or dense.")
     ] = None,
     labels: Labels = None,
     prototxt: Annotated[
-        Path | None, typer.Option(help="Of a .caffemodel; the one beside it if absent.")
+        Path | None, typer.Option(help="For a .caffemodel. Default: the one beside it.")
     ] = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Ranges for int8 in a .sqz; an .onnx runs in int8.")
+        bool, typer.Option("--int8", help="Write a .sqz that can run in int8, or an int8 .onnx.")
     ] = False,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Images to calibrate int8 on; any will do.")
+        Path | None, typer.Option("--data", help="Photos to calibrate int8 on; any will do.")
     ] = None,
     preprocessing: Stated | None = None,
 ) -> None:
-    """Write the same network in another format, without loss; a .sqz has batch norms folded.
+    """Write the same network in another format, without loss; a .sqz has its batch norms folded.
 
-    A .html is one web page that classifies photos by itself, offline, with the .sqz inside.
+    A .html is one web page that classifies photos, offline, with the .sqz inside.
     """
     from squeezekit.interop.weights import read, writable, write
     from squeezekit.runtime.labels import read_labels
 
     chosen = None if coder is None else coder_named(coder)
     if data is not None and not int8:
-        raise InputError("--data is what int8 is calibrated on: it goes with --int8")
+        raise InputError("--data is only for --int8, which is calibrated on these photos")
     writable(out, coder=chosen, int8=int8)
     names = () if labels is None else read_labels(labels)[0]
     network = read(weights, prototxt=prototxt, preprocessing=preprocessing, labels=names, note=note)
@@ -138,7 +140,7 @@ def export(
 
 
 def _with_ranges(network: Network, data: Path | None) -> Network:
-    """The network with ranges for int8: those that it has, or measured on images."""
+    """The network with ranges for int8: its own, or measured on images."""
     from squeezekit.data.dataset import unlabelled
     from squeezekit.models.fold import fold_batch_norm
     from squeezekit.runtime.calibration import calibrated, calibration_images
@@ -146,7 +148,7 @@ def _with_ranges(network: Network, data: Path | None) -> Network:
     network = fold_batch_norm(network)
     if data is None:
         if not network.metadata.activations:
-            raise InputError("int8 needs ranges of activations: name images by --int8 --data DIR")
+            raise InputError("int8 must be calibrated on photos: add --data DIR")
         return network
     images = calibration_images(unlabelled(data).paths, network.metadata.preprocessing)
     with progress_shown() as progress:
@@ -159,7 +161,7 @@ def check(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="WEIGHTS that judge the labels: any network that was not trained on these photos."
+            help="WEIGHTS to judge the labels: any network that was not trained on these photos."
         ),
     ] = None,
     report: Annotated[
@@ -178,7 +180,7 @@ def check(
     if report is not None:
         check_writable(report)
     if preprocessing is not None and weights is None:
-        raise InputError("a preprocessing is stated of the network that --weights names")
+        raise InputError("preprocessing describes the network that --weights names: name one")
     start = time.perf_counter()
     classifier = None
     if weights is not None:

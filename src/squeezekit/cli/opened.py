@@ -1,4 +1,4 @@
-"""What predict and serve classify with: a file that runs as it is, or the weights of a run."""
+"""Opens what predict and serve classify with: a .sqz or .onnx file, or the weights of a run."""
 
 from __future__ import annotations
 

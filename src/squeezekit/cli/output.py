@@ -1,4 +1,4 @@
-"""How the command line speaks: tables, JSON, notes, exit codes; without the parser of its verbs."""
+"""What the command line prints: tables, JSON, notes, exit codes; without the parser of verbs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _PIPE_WIDTH = 140
 
 BAD_INPUT = 2
-"""Exit code where something that was handed in cannot be used."""
+"""Exit code if some input cannot be used."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -24,27 +24,27 @@ def terminal(*, quiet: bool = False) -> Console:
     """Where tables go."""
     from rich.console import Console
 
-    # A pipe or a file has no width of its own: give the tables the room that they need.
+    # A pipe or a file has no width: make tables as wide as they need.
     return Console(quiet=quiet, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 def has_colors() -> bool:
-    """Whether standard output shows colours, and may (https://no-color.org)."""
+    """Whether standard output can show colours, and is allowed to (https://no-color.org)."""
     shows = os.name != "nt" or "WT_SESSION" in os.environ  # old consoles of Windows do not
     asked_not_to = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return sys.stdout.isatty() and shows and not asked_not_to
 
 
 def say(text: str) -> None:
-    """One line on stdout, of any length, where paths are taken as they are."""
+    """Print one line on stdout, of any length; paths are printed as they are."""
     print(shown(text))
 
 
 def note(text: str) -> None:
-    """One line on stderr, free of control characters."""
+    """Print one line on stderr, without control characters."""
     print(shown(text), file=sys.stderr)
 
 
 def print_json(content: dict[str, Any]) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object on stdout."""
     print(json_line(content, sys.stdout.encoding))

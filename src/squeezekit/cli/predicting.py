@@ -35,7 +35,7 @@ def predict(
     images: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Images, and folders of images; - reads paths from stdin, a line each, and "
+            help="Images, and folders of images. - reads paths from stdin, one per line, and "
             "answers each with a line of JSON.",
             show_default=False,
         ),
@@ -44,11 +44,11 @@ def predict(
     stdin: Annotated[bool, typer.Option("--stdin", help="The same as -.")] = False,
     camera: Annotated[
         int | None,
-        typer.Option(help="Classify what this camera sees until Ctrl-C; needs opencv.", min=0),
+        typer.Option(help="Classify what camera number N sees until Ctrl-C; needs opencv.", min=0),
     ] = None,
     threads: Threads = None,
     backend: Annotated[
-        str, typer.Option(help="onnxruntime, which starts quickest, or openvino.")
+        str, typer.Option(help="onnxruntime (starts fastest) or openvino.")
     ] = "onnxruntime",
     precision: Precision = None,
     as_json: Json = False,
@@ -71,31 +71,36 @@ def serve(
             help="A .sqz or .onnx file, or the folder of a training run.", show_default=False
         ),
     ],
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)
+    ] = 8000,
     workers: Annotated[
-        int | None, typer.Option(help="Images classified at once; all cores if absent.", min=1)
+        int | None,
+        typer.Option(help="Images classified at the same time. Default: all cores.", min=1),
     ] = None,
-    threads: Annotated[int, typer.Option(help="Threads of the network for each.", min=1)] = 1,
-    max_bytes: Annotated[int, typer.Option(help="Of a request's body.", min=1)] = 16 * 2**20,
-    max_pixels: Annotated[int, typer.Option(help="Of an image.", min=2)] = 50_000_000,
+    threads: Annotated[int, typer.Option(help="Threads for each image.", min=1)] = 1,
+    max_bytes: Annotated[int, typer.Option(help="Most bytes in a request.", min=1)] = 16 * 2**20,
+    max_pixels: Annotated[int, typer.Option(help="Most pixels in an image.", min=2)] = 50_000_000,
     max_waiting: Annotated[
-        int, typer.Option(help="Images at work or waiting, beyond which 503.", min=1)
+        int, typer.Option(help="Most images at work or waiting; more get status 503.", min=1)
     ] = 64,
-    timeout: Annotated[float, typer.Option(help="Seconds to send a request in.", min=0.1)] = 10.0,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that a sender has for a request.", min=0.1)
+    ] = 10.0,
     preprocessing: Stated | None = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="A name that it answers to, besides addresses and localhost; * for any."),
+        typer.Option(help="A host name to accept besides addresses and localhost; * for any."),
     ] = None,
     cors: Annotated[
         list[str] | None,
         typer.Option(
-            help="Origin of web pages that may ask, such as https://example.org; * for any."
+            help="Web pages of this origin may send requests: https://example.org; * for any."
         ),
     ] = None,
 ) -> None:
-    """Classify images over HTTP, until Ctrl-C; a browser gets a page that does it by itself."""
+    """Classify images over HTTP, until Ctrl-C; a browser gets a page that classifies by itself."""
     from squeezekit.cli.opened import opened
     from squeezekit.server.access import Access
     from squeezekit.server.listening import serve as serve_http

@@ -1,4 +1,4 @@
-"""The options that state the preprocessing of foreign weights, made from `Stated`'s own fields."""
+"""The options for the preprocessing of foreign weights, made from the fields of `Stated`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import typer
 from squeezekit.errors import InputError
 from squeezekit.runtime.stated import Stated
 
-_PANEL = "What the file of the network does not say, or not rightly"
+_PANEL = "What the network's file does not say, or says wrong"
 _ARGUMENT = "preprocessing"
 
 
 def states_preprocessing(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb an option for each field of `Stated`; it is called with `preprocessing`.
 
-    That is None where none of the options is there.
+    `preprocessing` is None if none of the options is given.
     """
     signature = inspect.signature(verb, eval_str=True)
     own = [p for p in signature.parameters.values() if p.name != _ARGUMENT]
@@ -69,5 +69,5 @@ def _numbers(name: str, text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise InputError(
-            f"--{name} takes one number, or one a channel with commas between, not {text!r}"
+            f"--{name} takes one number, or one per channel with commas between, not {text!r}"
         ) from None

@@ -1,4 +1,4 @@
-"""`predict`, and a parser for its plain form: typer alone takes longer to load than an answer."""
+"""`predict`, and a parser for its plain form: loading typer takes longer than one prediction."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STDIN = Path("-")
 
 @dataclass(frozen=True)
 class Asked:
-    """What a prediction was asked for; see the verb's options."""
+    """The arguments of `predict`; see the verb's options."""
 
     file: Path
     images: tuple[Path, ...]
@@ -39,9 +39,9 @@ class Asked:
 
 
 def plainly_asked(arguments: Sequence[str]) -> Asked | None:
-    """What `predict FILE IMAGE... [--top N] [--threads N] [--json]` asks for.
+    """The arguments of `predict FILE IMAGE... [--top N] [--threads N] [--json]`.
 
-    None for all else, mistakes and help included: typer understands the same words alike, and more.
+    None for anything else, also for mistakes and --help: typer parses that.
     """
     if arguments[:1] != ["predict"]:
         return None
@@ -71,14 +71,14 @@ def predict(asked: Asked) -> None:
     """Classify images and print what they show.
 
     Raises:
-        InputError: where the file, or any of the images, cannot be used; the others are answered.
+        InputError: if the file, or any of the images, cannot be used; the others are answered.
     """
     from squeezekit.cli.opened import opened
 
     stdin = asked.stdin or asked.images == (_STDIN,)
     named = bool(asked.images) and asked.images != (_STDIN,)
     if named + stdin + (asked.camera is not None) != 1:
-        raise InputError("name images or folders, or - for paths from stdin, or a --camera")
+        raise InputError("name images or folders, - for paths from stdin, or --camera N")
     paths = _images_in(asked.images) if named else []
     classifier = opened(
         asked.file, asked.threads, asked.backend, asked.precision, asked.preprocessing
@@ -149,7 +149,7 @@ def _all_classified(failed: int, total: int) -> None:
 
 
 def _answer_lines(answers: _Answers) -> None:
-    """A line of JSON for each image, as soon as it is known; a broken one gets its reason."""
+    """A line of JSON for each image, as soon as it is answered; or the reason why it is broken."""
     for image, answer in answers:
         if isinstance(answer, InputError):
             line: dict[str, Any] = {"image": str(image), "error": shown(str(answer))}

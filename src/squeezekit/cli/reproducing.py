@@ -26,10 +26,10 @@ def reproduce(
     data: OptionalData = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for results and trained networks; WHAT if absent."),
+        typer.Option(help="Folder for results and trained networks. Default: WHAT."),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="table1: the network; han-2016 if absent.")
+        Path | None, typer.Option(help="table1: the network. Default: han-2016.")
     ] = None,
     alexnet: Annotated[
         Path | None, typer.Option(help="table2: WEIGHTS trained on DIR, taken as they are.")
@@ -43,21 +43,25 @@ def reproduce(
     init_squeezenet: Annotated[
         Path | None, typer.Option(help="table2: WEIGHTS to fine-tune on DIR.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of the float32 networks.", min=0)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of the float32 networks.", min=0)
+    ] = None,
     retrain_epochs: Annotated[
-        int | None, typer.Option(help="table2: of every retraining.", min=0)
+        int | None, typer.Option(help="table2: epochs of each retraining.", min=0)
     ] = None,
     input_size: Annotated[
-        int | None, typer.Option(help="Pixels a side, of networks from scratch.")
+        int | None, typer.Option(help="Pixels per side, for networks trained from scratch.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="table3: how many; 3 if absent.", min=1)] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="table3: how many seeds; default 3.", min=1)
+    ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value; changes the recipes.")
+        list[str] | None, typer.Option("--set", help="Change the recipes: key=value.")
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Measure a table of the paper, its values beside ours; run it again to go on after Ctrl-C."""
+    """Measure a table of the paper, with the paper's values beside ours. Run it again to go on."""
     from squeezekit.reproduction.page import PAGE
     from squeezekit.reproduction.run import ReproduceConfig, reproduce
     from squeezekit.reproduction.text import reproduction_table

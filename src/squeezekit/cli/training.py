@@ -61,20 +61,21 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A name from `squeezekit models`: squeezenet-1.1 if absent, or what INIT is."
+            help="A name from `squeezekit models`. Default: that of --init, or squeezenet-1.1."
         ),
     ] = None,
     init: Annotated[
-        Path | None, typer.Option(help="WEIGHTS to start from; the last layer is made anew.")
+        Path | None, typer.Option(help="WEIGHTS to start from; they get a new last layer.")
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="plain (if absent), finetune (with --init), modern, paper, distill or dsd."
+            help="plain (the default), finetune (the default with --init), modern, paper, distill "
+            "or dsd."
         ),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value; changes the recipe.")
+        list[str] | None, typer.Option("--set", help="Change the recipe: key=value.")
     ] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="WEIGHTS with the same classes, to learn from as well.")
@@ -83,7 +84,7 @@ def train(
         bool, typer.Option("--resume", help="Go on with the interrupted run in OUT.")
     ] = False,
     name: Annotated[
-        str, typer.Option(help="What people call it, on its pages; DIR's name if absent.")
+        str, typer.Option(help="The network's name on pages. Default: the name of DIR.")
     ] = "",
     seed: Seed = 0,
     as_json: Json = False,
@@ -144,17 +145,17 @@ def evaluate(
     part: Annotated[
         str,
         typer.Option(
-            help="train, val, test or all; auto: val if DIR is split, else all. Photos that it was "
-            "trained on are left out, but for train and all."
+            help="val, test or auto leave out photos that it was trained on; train or all keep "
+            "them. auto: val if DIR is split, else all."
         ),
     ] = "auto",
     labels: Labels = None,
     backend: Annotated[
         str | None,
-        typer.Option(help="onnxruntime, openvino (quicker for int8) or torch."),
+        typer.Option(help="onnxruntime, openvino (faster for int8) or torch."),
     ] = None,
     precision: Precision = None,
-    limit: Annotated[int | None, typer.Option(help="Evaluate this many images.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Evaluate only this many images.")] = None,
     threads: Threads = None,
     as_json: Json = False,
     preprocessing: Stated | None = None,

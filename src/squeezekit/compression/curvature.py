@@ -39,7 +39,7 @@ def weight_fisher(
             distillation.
         batch: images at a time.
         seed: of the drawn classes.
-        progress: told of each batch.
+        progress: called for each batch.
 
     Returns:
         H (B, K + 1, K + 1) by output name; its last row and column are the bias's.

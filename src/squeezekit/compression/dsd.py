@@ -67,7 +67,7 @@ class Phase:
     Attributes:
         name: "dense", "sparse" or "re-dense".
         network: as it is then.
-        top1, top5: percent; None where nothing was measured.
+        top1, top5: percent; None if nothing was measured.
         nonzero: weights of convolutions and matrix products that are not 0.
     """
 
@@ -95,13 +95,13 @@ def dsd(
         config: how.
         data: training images.
         measure: evaluates a phase.
-        progress: told of the iterations of each phase, under its name.
+        progress: called for the iterations of each phase, under its name.
 
     Returns:
         Three phases; the last one's network is the result.
 
     Raises:
-        InputError: where the density is not in (0, 1], or training diverges.
+        InputError: if the density is not in (0, 1], or training diverges.
     """
 
     def named(task: str) -> Progress:
@@ -150,8 +150,8 @@ def dsd_run(
         out: gets the folders "sparse" and "re-dense".
         recipe: of the sparse phase.
         resume: go on where this was interrupted, in either phase.
-        progress: told of decoding, training and evaluation.
-        note: told of skipped images and of warnings.
+        progress: called during decoding, training and evaluation.
+        note: called with a sentence about skipped images, and with warnings.
         title: what people call it.
 
     Returns:

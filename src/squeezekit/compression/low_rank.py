@@ -93,7 +93,7 @@ def ranks_by_energy(layers: Iterable[Spectrum], energy: float) -> dict[str, int]
         energy: in (0, 1]; 1 - energy is the squared relative error of each layer's weight.
 
     Raises:
-        InputError: where it is not.
+        InputError: if it is not.
     """
     share_of_all("the energy to keep", energy)
     ranks = {}
@@ -118,7 +118,7 @@ def ranks_by_bytes(
         target_bytes: of all weights and biases as float32.
 
     Raises:
-        InputError: where not even rank 1 everywhere is as small as that.
+        InputError: if not even rank 1 everywhere is as small as that.
     """
     layers = list(layers)
     most = network.parameters - target_bytes // BYTES_A_WEIGHT

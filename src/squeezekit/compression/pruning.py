@@ -104,7 +104,7 @@ class Prune(Method):
             only_with_photos(self.changed() & {"epochs", "rounds"})
         how = self.fitting(network, retrains=task is not None)
         if how.density is None:
-            raise InputError("pruning needs either photos to retrain on or a density")
+            raise InputError("pruning needs photos to retrain on, or a density")
         stages = Stages(measure_of(task))
         stages.add("float32", fold_batch_norm(network), "dense")
         network = pruned(network, how, None if task is None else task.data, work, progress)

@@ -65,13 +65,13 @@ def recovered(
         seed: of their order and crops.
         work: keeps the state of every minute, and what minutes were turned into; the same
             training goes on from them.
-        progress: told of training.
+        progress: called during training.
 
     Returns:
         The trained network, and what was done, in a few words.
 
     Raises:
-        InputError: where no image can be read.
+        InputError: if no image can be read.
     """
     work = work or Work()
     recipe = dataclasses.replace(recipes.recover(), seed=seed)

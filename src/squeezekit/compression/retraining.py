@@ -44,7 +44,7 @@ def retrained(
         original: the network as it was before compression, which this one should give the same
             answers as; None trains on the labels alone.
         checkpoints: where to resume from and to save to; None does neither.
-        progress: told of each iteration.
+        progress: called for each iteration.
 
     Returns:
         The trained network; its graph is that of `network`.

@@ -92,11 +92,11 @@ class Rounder:
             network: batch norms are folded, and shared weights taken apart.
             images: (N, C, H, W), prepared; a few hundred, of the kind that the network is for.
             config: how to round.
-            progress: told of the images and layers done.
+            progress: called for the images and layers done.
             work: keeps each rounding, and has those that an interrupted compression made.
 
         Raises:
-            InputError: where the network has no layer that can be rounded.
+            InputError: if the network has no layer that can be rounded.
         """
         keep_freed_memory()
         self.config = config or Best()

@@ -32,7 +32,7 @@ def to_size(
         start: the price to try first; the usual one where None.
 
     Raises:
-        InputError: where no price leads there; it says what does.
+        InputError: if no price leads there; it says what does.
     """
     tried: list[Point] = []
     price = start or rounder.usual_price
@@ -66,7 +66,7 @@ def to_divergence(
         start: the price to try first; the usual one where None.
 
     Raises:
-        InputError: where no price leads there; it says what does.
+        InputError: if no price leads there; it says what does.
     """
     tried: list[Point] = []
     price = start or rounder.usual_price
@@ -105,7 +105,7 @@ def to_quality(
         start: the price to try first; the usual one where None.
 
     Raises:
-        InputError: where even the lowest price tried is too high.
+        InputError: if even the lowest price tried is too high.
     """
     price = start or rounder.usual_price
     found: Point | None = None

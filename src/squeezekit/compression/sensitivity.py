@@ -45,7 +45,7 @@ class Sensitivity:
         dense if it is that sensitive; no density is below the lowest that was measured.
 
         Raises:
-            InputError: where `max_drop` is negative.
+            InputError: if `max_drop` is negative.
         """
         if max_drop < 0:
             raise InputError(f"the allowed drop must not be negative, not {max_drop:g}")
@@ -93,10 +93,10 @@ def sensitivity(
         network: to look at; it stays as it is.
         measure: evaluates a network.
         densities: each in (0, 1).
-        progress: told of each measurement, as task "sensitivity".
+        progress: called for each measurement, as task "sensitivity".
 
     Raises:
-        InputError: where a density is out of range, or no layer is large enough to prune.
+        InputError: if a density is out of range, or no layer is large enough to prune.
     """
     falling = sorted(set(densities), reverse=True)
     if not falling or not 0.0 < falling[-1] <= falling[0] < 1.0:

@@ -28,7 +28,7 @@ class Stage:
         network: as it is then.
         file_bytes: of the whole `.sqz`: "float32" stores 4 bytes a weight; "pruned" leaves out
             zeros; "shared" is Huffman coded; "coded" is the final file.
-        top1, top5: percent; None where nothing was measured.
+        top1, top5: percent; None if nothing was measured.
         seconds: that the step took, measuring included.
     """
 
@@ -55,7 +55,7 @@ class Stages:
         """No stage yet.
 
         Args:
-            measure: evaluates a stage: the number to tell; None where nothing can.
+            measure: evaluates a stage: the number to tell; None if nothing can.
             choose: evaluates a network that may become one, on other photos.
         """
         self.list: list[Stage] = []
@@ -68,7 +68,7 @@ class Stages:
         self._start = time.perf_counter()
 
     def measured(self, network: Network) -> Evaluation | None:
-        """How well a network does, measured once; None where nothing can tell."""
+        """How well a network does, measured once; None if nothing can tell."""
         if self._measure is None:
             return None
         if network not in self._measured:

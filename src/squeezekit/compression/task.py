@@ -45,8 +45,8 @@ class Task:
             training: see above.
             held_out: to measure with; no choice may have been made by them.
             preprocessing: of the network.
-            progress: told of decoding and measuring.
-            note: told of images that cannot be read.
+            progress: called during decoding and measuring.
+            note: called with a sentence about images that cannot be read.
             labelled: see above.
             choosing: to choose by; None takes `held_out` where nothing is chosen.
             digests: of the images to train on, and of those held out; taken where None.
@@ -66,7 +66,7 @@ class Task:
         """Any images as the network takes them; those that cannot be read are noted.
 
         Raises:
-            InputError: where none can be read.
+            InputError: if none can be read.
         """
         data = TrainingData(images, self._preprocessing, progress=self._progress)
         for sentence in data.skipped:
@@ -80,7 +80,7 @@ class Task:
             float32 (N, C, H, W); images that are broken are left out, labels play no part.
 
         Raises:
-            InputError: where none can be read.
+            InputError: if none can be read.
         """
         return calibration_images(self.training.paths, self._preprocessing, count)
 
@@ -127,15 +127,15 @@ def folder_task(
             is held out of the measure.
         folder: class folders, split or not; a fifth is held out of an unsplit one.
         seed: of that split.
-        progress: told of decoding and measuring.
-        note: told of images that cannot be read.
+        progress: called during decoding and measuring.
+        note: called with a sentence about images that cannot be read.
         memory: of the network, where a list of its photos is at hand too.
         by_class: each class is trained on; else labels do not matter, and of classes with a single
             image some are held out.
         chooses: whether something will be chosen by `Task.choose`.
 
     Raises:
-        InputError: where there are no images, or the classes do not fit the labels.
+        InputError: if there are no images, or the classes do not fit the labels.
     """
     parts = split_once(
         folder, seed,

@@ -37,7 +37,7 @@ class Work:
         return Checkpoints(self._made() / f"training-{digest(*depends_on)}.pt", resume=True)
 
     def read(self, key: str, kind: str) -> bytes | None:
-        """What was kept under a key; None where nothing was.
+        """What was kept under a key; None if nothing was.
 
         Args:
             key: of `digest`.
@@ -59,7 +59,7 @@ class Work:
         """No other process compresses with this folder while the `with` lasts.
 
         Raises:
-            InputError: where one does already, or the folder's own one is missing.
+            InputError: if one does already, or the folder's own one is missing.
         """
         if self.folder is None:
             return nullcontext()

@@ -59,7 +59,7 @@ class Split:
         """Leave the list of the photos in the folder of a run.
 
         Raises:
-            InputError: where it cannot be written.
+            InputError: if it cannot be written.
         """
         parts = [("train", self.training, self.prints[0]), ("val", self.choosing, self.prints[1])]
         if self.chooses:
@@ -85,7 +85,7 @@ def is_split(data: Data) -> bool:
     """Whether a data set says itself which images are for training and which are not.
 
     Raises:
-        InputError: where there is none.
+        InputError: if there is none.
     """
     if isinstance(data, ImageSet):
         return False
@@ -108,10 +108,10 @@ def images_of(
         data: see `split`.
         part: "train", "val", "test" or "all"; "auto" is val where the data is split by itself,
             else all.
-        note: told of class folders that hold no image.
+        note: called with a sentence about class folders that hold no image.
 
     Raises:
-        InputError: where there is no such data, no image, or no such part.
+        InputError: if there is no such data, no image, or no such part.
     """
     parts = ("train", "val", "test", "all")
     if part == "auto":
@@ -131,10 +131,10 @@ def unlabelled(data: Path | str, progress: Progress = silent) -> ImageSet:
     Args:
         data: a folder with images at any depth, class folders or not; or tar files, with classes
             or without (see `shards.find_shards`). Of what is split, the images for training.
-        progress: told of each shard, as task "scan".
+        progress: called for each shard, as task "scan".
 
     Raises:
-        InputError: where there is no such data, or no image in it.
+        InputError: if there is no such data, or no image in it.
     """
     if found := find_shards(data):
         shards = found.get("train") or [path for paths in found.values() for path in paths]
@@ -154,10 +154,10 @@ def split(data: Data, part: Part, seed: int = 0, progress: Progress = silent) ->
         data: class folders, shards, or images, which count as not split.
         part: "all" is every image.
         seed: of the split of what is not split.
-        progress: told of each class folder or shard, as task "scan".
+        progress: called for each class folder or shard, as task "scan".
 
     Raises:
-        InputError: where there is no such data, no image, or no such part.
+        InputError: if there is no such data, no image, or no such part.
     """
     read, found = _parts(data, progress)
     if part == "all":
@@ -196,10 +196,10 @@ def split_once(
             trained (`memory.chose`); then others tell the accuracy: val and test where the data has
             both, else two halves of what is held out, which are the same each time.
         whole: see `held_out.held_out`.
-        progress: told of scanning ("scan") and of reading the photos ("recognise").
+        progress: called during scanning ("scan") and reading the photos ("recognise").
 
     Raises:
-        InputError: where there is no such data, no image, or nothing can be held out.
+        InputError: if there is no such data, no image, or nothing can be held out.
     """
     read, found = _parts(data, progress)
     notes: list[str] = []

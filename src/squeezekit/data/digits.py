@@ -29,7 +29,7 @@ def write_digits(directory: Path | str, seed: int = 0) -> None:
         seed: of the split.
 
     Raises:
-        InputError: where scikit-learn is not installed, or the folder cannot be written.
+        InputError: if scikit-learn is not installed, or the folder cannot be written.
     """
     try:
         from sklearn.datasets import load_digits

@@ -78,7 +78,7 @@ def fingerprints(
 
     Args:
         files: paths, or members of shards. One that cannot be read has the digest of its name.
-        progress: told of the photos done, as task "recognise".
+        progress: called with the number of photos done, as task "recognise".
         root: where they are; what is found is remembered for the next time under it.
     """
     if root is not None and not _seen.keys() & set(map(_place, files)):
@@ -248,7 +248,7 @@ def _digest(data: bytes) -> int:
 
 
 def _place(file: ImageFile) -> _FilePlace | None:
-    """What changes when the photo may have; None where that cannot be told."""
+    """What changes when the photo may have; None if that cannot be told."""
     path = getattr(file, "shard", file)
     if not isinstance(path, Path):
         return None

@@ -80,13 +80,13 @@ def scan(directory: Path | str, progress: Progress = silent) -> ImageSet:
 
     Args:
         directory: the folder.
-        progress: told of each class folder, as task "scan".
+        progress: called for each class folder, as task "scan".
 
     Returns:
         The images, sorted by class and then by path.
 
     Raises:
-        InputError: where there is no such folder, or no class folder with an image in it.
+        InputError: if there is no such folder, or no class folder with an image in it.
     """
     root = _existing(directory)
     listings = Listings(root)
@@ -115,7 +115,7 @@ def images_below(directory: Path | str) -> list[Path]:
     """Every image of a folder, at any depth, sorted by path; what counts as one, `scan` tells.
 
     Raises:
-        InputError: where there is no such folder, or no image in it.
+        InputError: if there is no such folder, or no image in it.
     """
     root = _existing(directory)
     listings = Listings(root)
@@ -139,10 +139,10 @@ def split_folders(directory: Path | str) -> dict[str, Path]:
     may well be called "train").
 
     Returns:
-        An empty dict where the folder is not split.
+        An empty dict if the folder is not split.
 
     Raises:
-        InputError: where there is no such folder, or two of its folders mean the same part.
+        InputError: if there is no such folder, or two of its folders mean the same part.
     """
     root = _existing(directory)
     folders = _subfolders(root)
@@ -168,7 +168,7 @@ def require_classes(image_set: ImageSet) -> None:
     """Check that there is something to tell apart, as training needs.
 
     Raises:
-        InputError: where the set has one class only.
+        InputError: if the set has one class only.
     """
     if len(image_set.classes) > 1:
         return
@@ -212,14 +212,14 @@ def match(image_set: ImageSet, labels: Sequence[str], label_ids: Sequence[str] =
 
     Args:
         image_set: as `scan` or `dataset.split` gives it.
-        labels: the network's, in the order of its outputs; may be empty where there are ids.
+        labels: the network's, in the order of its outputs; may be empty if there are ids.
         label_ids: the network's, or none.
 
     Returns:
         The set with `targets` and `classes` those of the network.
 
     Raises:
-        InputError: where the network has no labels, or a folder fits none or several of them.
+        InputError: if the network has no labels, or a folder fits none or several of them.
     """
     if not labels and not label_ids:
         raise InputError(

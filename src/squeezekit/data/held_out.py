@@ -40,7 +40,7 @@ class Memory:
     Attributes:
         marks: as its metadata has them.
         trained: the fingerprints of all that its last training saw, as the folder of a run lists
-            them; None where there is no such list.
+            them; None if there is no such list.
         held_out: digests of those that were kept apart then.
         chose: whether some of these chose the epoch to keep, and others told the accuracy.
     """
@@ -106,10 +106,10 @@ def memory_of(marks: tuple[TrainedOn, ...], run: Path | None = None) -> Memory:
 
     Args:
         marks: `Metadata.trained_on`.
-        run: the folder (see `interop.weights.run_folder`); None where there is none.
+        run: the folder (see `interop.weights.run_folder`); None if there is none.
 
     Raises:
-        InputError: where the list is damaged.
+        InputError: if the list is damaged.
     """
     if run is None or not (run / PHOTO_LIST).is_file():
         return Memory(marks)
@@ -207,7 +207,7 @@ def write_list(path: Path, parts: Iterable[tuple[str, ImageSet, Fingerprints]]) 
     """Write a line for each photo: its part, class, name, digest and look (hexadecimal).
 
     Raises:
-        InputError: where it cannot be written.
+        InputError: if it cannot be written.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -54,13 +54,13 @@ def with_labels(
         image_set: class folders.
         data_dir: where a labels file may lie.
         judge: runs the network on some of the images; without it, class folders name nothing.
-        note: told where class folders gave the labels.
+        note: called with a sentence if class folders gave the labels.
 
     Returns:
         The metadata, as it was where no labels are found.
 
     Raises:
-        InputError: where the labels file cannot be read or does not have `outputs` names, or the
+        InputError: if the labels file cannot be read or does not have `outputs` names, or the
             network does not agree with the class folders.
     """
     if labels_file is not None:
@@ -142,7 +142,7 @@ def _is_number(name: str) -> bool:
 def _doubt(
     targets: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64], *, numbered: bool
 ) -> str:
-    """Why these predictions do not confirm what the outputs stand for; empty where they do.
+    """Why these predictions do not confirm what the outputs stand for; empty if they do.
 
     Numbers say themselves what they stand for, so that a network may be poor; an order must have
     been right far more often than chance, and neither may another order be clearly better.
@@ -198,6 +198,6 @@ def matched(image_set: ImageSet, metadata: Metadata) -> ImageSet:
     """Images whose targets are the outputs of the network that the metadata describes.
 
     Raises:
-        InputError: where its labels do not fit the class folders, or there are none.
+        InputError: if its labels do not fit the class folders, or there are none.
     """
     return match(image_set, metadata.labels, metadata.label_ids)

@@ -37,7 +37,7 @@ class Measured:
 
     @property
     def sentence(self) -> str:
-        """What must stand beside the accuracy; empty where there is nothing to say."""
+        """What must stand beside the accuracy; empty if there is nothing to say."""
         seen = "may have been trained on" if self.by_chance else "was trained on"
         doubt = (
             " (the marks in its file are wrong of one new photo in 16)" if self.by_chance else ""
@@ -68,11 +68,11 @@ def photos_to_measure(
             that the network was trained on. "train" and "all": with them, and they are counted.
         memory: of the network.
         seed: of the split of what is not split.
-        progress: told of scanning and of reading the photos.
-        note: told of class folders that hold no photo.
+        progress: called during scanning and reading the photos.
+        note: called with a sentence about class folders that hold no photo.
 
     Raises:
-        InputError: where there is no such data or part, or the network has seen all of it.
+        InputError: if there is no such data or part, or the network has seen all of it.
     """
     if part != "auto" and part not in PARTS:
         raise InputError(f"there is no part {part!r}: use {', '.join(PARTS)} or auto")

@@ -48,7 +48,7 @@ def scores_of(
     Args:
         classifier: one that was not trained on these photos: it would repeat their errors.
         photos: those that cannot be read are left out.
-        progress: told of the photos done, as task "look".
+        progress: called with the number of photos done, as task "look".
 
     Returns:
         int64 (M,), the photos that could be read; float32 (M, outputs), their logits.

@@ -43,7 +43,7 @@ class Stamp:
         """Of a file or a folder, behind links.
 
         Raises:
-            OSError: where it cannot be reached.
+            OSError: if it cannot be reached.
         """
         status = place.stat()
         return cls(status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
@@ -80,7 +80,7 @@ class Listings:
         """List one folder.
 
         Raises:
-            OSError: where it cannot be listed.
+            OSError: if it cannot be listed.
         """
         stamp = Stamp.of(folder)  # before the entries, so that a change meanwhile makes a new one
         place = os.path.relpath(folder, self._root)
@@ -111,7 +111,7 @@ def listed(folder: Path) -> tuple[Listing, bool]:
     """The entries of a folder, and whether they stay what they are while the folder does.
 
     Raises:
-        OSError: where it cannot be listed.
+        OSError: if it cannot be listed.
     """
     folders: list[str] = []
     files: list[str] = []
@@ -124,7 +124,7 @@ def listed(folder: Path) -> tuple[Listing, bool]:
 
 
 def load(kind: str, place: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """What was stored about a place; None where nothing is, or nothing that can be read."""
+    """What was stored about a place; None if nothing is, or nothing that can be read."""
     with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
         content = json.loads(_path(kind, place).read_bytes())
         if content["format"] == _FORMAT and content["place"] == str(place.absolute()):

@@ -72,7 +72,7 @@ class ShardMember:
         """Open the image's bytes for reading.
 
         Raises:
-            OSError: where the tar file cannot be read.
+            OSError: if the tar file cannot be read.
         """
         with self.shard.open(mode) as file:
             file.seek(self.offset)
@@ -99,7 +99,7 @@ def find_shards(data: Path | str) -> dict[str, list[Path]]:
         The paths, sorted; an empty dict where `data` is no such thing.
 
     Raises:
-        InputError: where a file that a pattern stands for is missing, or only some of the names
+        InputError: if a file that a pattern stands for is missing, or only some of the names
             tell a part.
     """
     path = Path(data)
@@ -141,14 +141,14 @@ def scan_shards(shards: Sequence[Path], root: Path, progress: Progress = silent)
     Args:
         shards: tar files, not compressed.
         root: where the set is said to be.
-        progress: told of each shard, as task "scan".
+        progress: called for each shard, as task "scan".
 
     Returns:
         The images in the order of the shards; their paths are `ShardMember`. Classes given by index
         are in their order, those given by name are sorted; labels without an image are `empty`.
 
     Raises:
-        InputError: where a shard cannot be read or holds no sample, a sample has no class, or an
+        InputError: if a shard cannot be read or holds no sample, a sample has no class, or an
             index has no label.
     """
     contents = _contents(shards, progress)
@@ -182,7 +182,7 @@ def images_in(shards: Sequence[Path], progress: Progress = silent) -> list[Shard
     """The images of shards, whether or not anything tells their classes.
 
     Raises:
-        InputError: where a shard cannot be read, or none of them holds an image.
+        InputError: if a shard cannot be read, or none of them holds an image.
     """
     images: list[ShardMember] = []
     for done, shard in enumerate(shards, 1):

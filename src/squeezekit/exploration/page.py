@@ -43,7 +43,7 @@ def write_page(exploration: Exploration, path: Path, *, command: str) -> None:
         command: that was typed, without a password.
 
     Raises:
-        InputError: where the file cannot be written.
+        InputError: if the file cannot be written.
     """
     if exploration.finished:
         write_whole(path, page(exploration, command=command).encode())
@@ -93,7 +93,7 @@ def _small(results: Sequence[Result], best: Result) -> Result:
 
 
 def _figures(exploration: Exploration, results: Sequence[Result]) -> dict[str, str]:
-    """SVG by name; empty where there is nothing to draw."""
+    """SVG by name; empty if there is nothing to draw."""
     is_grid = exploration.space.is_grid
     varied = next(iter(exploration.space.ranges))
     return {

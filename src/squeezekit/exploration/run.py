@@ -157,7 +157,7 @@ class Exploration:
         """Refuse a study in which trials failed; trials that were stopped early count as done.
 
         Raises:
-            InputError: where any failed, with the first one's reason.
+            InputError: if any failed, with the first one's reason.
         """
         if failed := self.failed:
             number, reason = next(iter(failed.items()))

@@ -62,7 +62,7 @@ def designed(base: Design, values: Values) -> Design:
     and 2. Those behind the last layer are left out.
 
     Raises:
-        InputError: where there is no such network.
+        InputError: if there is no such network.
     """
     changes = dict(values)
     own = {name: changes.pop(name) for name in ("density", "bits") if name in changes}
@@ -135,7 +135,7 @@ def named(name: str, base: SqueezeNetConfig) -> Space:
     """The space of that name around a network.
 
     Raises:
-        InputError: where there is none.
+        InputError: if there is none.
     """
     if name not in SPACES:
         raise InputError(f"there is no space {name!r}: use {', '.join(SPACES)}")

@@ -109,7 +109,7 @@ class SharedStudy:
         pulse: of its workers.
 
     Raises:
-        InputError: where the database cannot be used, or the study there has other settings.
+        InputError: if the database cannot be used, or the study there has other settings.
     """
 
     def __init__(
@@ -181,8 +181,8 @@ class SharedStudy:
 
         Raises:
             KeyboardInterrupt: and whatever else the objective raises; the ticket is free again.
-            WriteError: where a file of the trial cannot be written; the same.
-            InputError: where the database is out of reach; the same.
+            WriteError: if a file of the trial cannot be written; the same.
+            InputError: if the database is out of reach; the same.
         """
         with _database_errors(self._url):
             while True:

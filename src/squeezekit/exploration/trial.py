@@ -72,7 +72,7 @@ class StoppingRule:
     def verdict(
         self, top1: float, file_bytes: int, macs: int, epoch: int, finished: Sequence[FrozenTrial]
     ) -> str:
-        """Why a trial is to be stopped after an epoch, in words; empty where it is not.
+        """Why a trial is to be stopped after an epoch, in words; empty if it is not.
 
         Args:
             top1: of the network then, in percent.
@@ -136,7 +136,7 @@ class Images:
     Attributes:
         train: to train on.
         val: decides which designs are good.
-        test: has no part in that, and tells the accuracy; None where there are too few images.
+        test: has no part in that, and tells the accuracy; None if there are too few images.
         digests: of the images to train on, and of all others.
     """
 
@@ -165,7 +165,7 @@ class Trials:
         images: of the study.
         folder: where the files go, `trial-0007.sqz`.
         study: whose finished trials a trial is judged by.
-        progress: told of what a trial is doing.
+        progress: called for the tasks of a trial.
     """
 
     space: Space
@@ -180,7 +180,7 @@ class Trials:
 
         Raises:
             TrialPruned: where there is no such network, or it is hopelessly behind.
-            InputError: where training fails.
+            InputError: if training fails.
         """
         values = {name: _suggest(trial, name, among) for name, among in self.space.ranges.items()}
         try:

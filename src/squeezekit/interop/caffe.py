@@ -47,8 +47,8 @@ def read(path: Path | str, prototxt: Path | str | None = None) -> Network:
         final Softmax is left out; the class names are not in these files.
 
     Raises:
-        InputError: where a file is missing, damaged, or they do not fit each other.
-        UnsupportedError: where a layer is not supported, naming it.
+        InputError: if a file is missing, damaged, or they do not fit each other.
+        UnsupportedError: if a layer is not supported, naming it.
     """
     path = Path(path)
     model = NetParameter()

@@ -32,7 +32,7 @@ class _Transform:
 
     Attributes:
         scale: factor on a pixel, after the mean is taken off.
-        mean: one a channel, or one for all; empty where none is stated.
+        mean: one a channel, or one for all; empty if none is stated.
         mean_file: name of a mean image, or empty.
         crop_size: pixels a side, or 0.
         resize: pixels a side that images are warped to before, or 0.
@@ -90,7 +90,7 @@ def prepared(
         want of any statement.
 
     Raises:
-        InputError: where what is stated cannot be.
+        InputError: if what is stated cannot be.
     """
     found = _transform(layers)
     count, size = shape[0], shape[2]

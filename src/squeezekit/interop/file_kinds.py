@@ -23,10 +23,10 @@ _PICKLE = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 
 
 def foreign_kind(path: Path | str) -> str | None:
-    """What a file is instead of a network: "a Git LFS pointer: ..."; None where it may be one.
+    """What a file is instead of a network: "a Git LFS pointer: ..."; None if it may be one.
 
     Raises:
-        InputError: where it cannot be read.
+        InputError: if it cannot be read.
     """
     path = Path(path)
     try:

@@ -44,7 +44,7 @@ class StoredLayer:
         """The layer's weight of `shape` (out, in, kh, kw).
 
         Raises:
-            ValueError: where the gaps reach past its end.
+            ValueError: if the gaps reach past its end.
         """
         values = np.zeros(int(np.prod(shape)), np.float32)
         positions = np.cumsum(self.gaps.astype(np.int64) + 1) - 1
@@ -60,7 +60,7 @@ def read(path: Path | str) -> Network:
     The file holds no labels; ImageNet's 1000 classes are in the order of their WordNet ids.
 
     Raises:
-        InputError: where the file is not one of these: every count must add up.
+        InputError: if the file is not one of these: every count must add up.
     """
     config = dataclasses.replace(v1_0(input_size=CAFFE.crop), conv10_pad=1)
     network = squeezenet(config, preprocessing=CAFFE)
@@ -86,7 +86,7 @@ def parse(data: bytes, outs: list[int]) -> list[StoredLayer]:
     the biases, one code an entry, and the 4-bit gaps, two a byte, low half first.
 
     Raises:
-        ValueError: where the file is shorter or longer than its counts say.
+        ValueError: if the file is shorter or longer than its counts say.
     """
     if len(data) < 4 * len(outs):
         raise ValueError(f"it has only {len(data)} bytes")

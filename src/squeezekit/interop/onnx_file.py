@@ -51,9 +51,9 @@ def read(
         quantised: let a model that computes in integers through. It can be run, and that is all.
 
     Raises:
-        InputError: where the file is no ONNX model, its external data is missing or outside of its
+        InputError: if the file is no ONNX model, its external data is missing or outside of its
             folder, the input size is needed, or not the one given, or there is no such output.
-        UnsupportedError: where the model is no classifier of one image, its weights are not
+        UnsupportedError: if the model is no classifier of one image, its weights are not
             float32, or it cannot be brought in right; names the node and the reason.
     """
     asked = Asked(input_size, output, labels, quantised)
@@ -82,7 +82,7 @@ def file_bytes(path: Path | str) -> int:
     """Size on disk of a model, with that of the files beside it that have its weights, in bytes.
 
     Raises:
-        InputError: where the file is no ONNX model.
+        InputError: if the file is no ONNX model.
     """
     return sum(file.stat().st_size for file in (Path(path), *files_beside(path)))
 
@@ -97,8 +97,8 @@ def write(network: Network, path: Path | str, *, int8: bool = False) -> None:
             ranges in `metadata.activations`: runtimes that know the pattern compute in integers.
 
     Raises:
-        InputError: where the file cannot be written, or the network has no ranges for int8.
-        UnsupportedError: where its operator set is too old for int8.
+        InputError: if the file cannot be written, or the network has no ranges for int8.
+        UnsupportedError: if its operator set is too old for int8.
     """
     metadata = network.metadata.uncalibrated() if int8 else network.metadata
     whole = int8_model(network) if int8 else attach(network.graph, network.values())

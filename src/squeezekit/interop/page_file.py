@@ -31,8 +31,8 @@ def write(network: Network, path: Path | str, coder: container.CoderName = "entr
     """Write a network as a page; the `.sqz` that `container.write` would write is inside.
 
     Raises:
-        UnsupportedError: where the page's runtime lacks an operator of the graph; it is named.
-        InputError: where the file cannot be written.
+        UnsupportedError: if the page's runtime lacks an operator of the graph; it is named.
+        InputError: if the file cannot be written.
     """
     write_whole(path, page(container.encode(network, coder)).encode())
 
@@ -42,7 +42,7 @@ def page(sqz: bytes) -> str:
 
     Raises:
         UnsupportedError: see `write`.
-        FormatError: where the bytes are no `.sqz`.
+        FormatError: if the bytes are no `.sqz`.
     """
     PageRuntime(sqz)  # refuses what the page could not run
     metadata = container.read_head(sqz).metadata
@@ -66,14 +66,14 @@ def page(sqz: bytes) -> str:
 
 
 def page_for(file: Path, preprocessing: Preprocessing) -> str | None:
-    """The page for a .sqz or .onnx file; None where the page's runtime cannot run its network.
+    """The page for a .sqz or .onnx file; None if the page's runtime cannot run its network.
 
     Args:
         file: of the network.
         preprocessing: of its images, which may be another one than the file has.
 
     Raises:
-        FormatError: where a .sqz is damaged.
+        FormatError: if a .sqz is damaged.
     """
     is_sqz = file.suffix.lower() == ".sqz"
     try:
@@ -90,7 +90,7 @@ def page_for(file: Path, preprocessing: Preprocessing) -> str | None:
 
 
 def page_of(network: Network, preprocessing: Preprocessing) -> str | None:
-    """The page for a network whose images are prepared so; None where its runtime cannot run it."""
+    """The page for a network whose images are prepared so; None if its runtime cannot run it."""
     metadata = dataclasses.replace(network.metadata, preprocessing=preprocessing)
     network = fold_batch_norm(dataclasses.replace(network, metadata=metadata))
     try:

@@ -79,8 +79,8 @@ class PageRuntime:
         data: the bytes of the file.
 
     Raises:
-        UnsupportedError: where the graph has an operator that the runtime lacks; it is named.
-        FormatError: where the runtime cannot read the file.
+        UnsupportedError: if the graph has an operator that the runtime lacks; it is named.
+        FormatError: if the runtime cannot read the file.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -132,7 +132,7 @@ class PageRuntime:
             float32 (C, H, W).
 
         Raises:
-            InputError: where the image is too large, or too long and thin.
+            InputError: if the image is too large, or too long and thin.
         """
         height, width, _ = pixels.shape
         strip = self._call("page_image", width, height)

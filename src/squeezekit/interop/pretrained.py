@@ -91,13 +91,13 @@ def fetch(name: str, cache_dir: Path | None = None, progress: Progress = silent)
     Args:
         name: one of `PRETRAINED`.
         cache_dir: where they are kept; `pretrained` in the cache folder where None.
-        progress: told of the bytes downloaded.
+        progress: called for the bytes downloaded.
 
     Returns:
         The file, its checksum verified just now.
 
     Raises:
-        InputError: where there is no such name; the file in the cache is another one; it is not
+        InputError: if there is no such name; the file in the cache is another one; it is not
             there and cannot be downloaded (the sentence says where to put it by hand); or what the
             server sent is not the published file.
     """

@@ -28,7 +28,7 @@ def write(network: Network, path: Path | str) -> None:
     """Write a network; shared weights are written as plain floats, and shared again by `read`.
 
     Raises:
-        InputError: where the file cannot be written, or the package safetensors is missing.
+        InputError: if the file cannot be written, or the package safetensors is missing.
     """
     _require_package()
     from safetensors.numpy import save
@@ -58,8 +58,8 @@ def read(path: Path | str) -> Network:
     """Read a network that `write` wrote, or a state dict that `interop.torchvision` knows.
 
     Raises:
-        InputError: where the file is damaged, or the package safetensors is missing.
-        UnsupportedError: where it holds weights of a network that is not known.
+        InputError: if the file is damaged, or the package safetensors is missing.
+        UnsupportedError: if it holds weights of a network that is not known.
     """
     _require_package()
     from safetensors import SafetensorError, safe_open

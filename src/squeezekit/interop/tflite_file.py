@@ -51,8 +51,8 @@ def read(path: Path | str) -> Network:
         path: of the `.tflite`; no other file is read.
 
     Raises:
-        InputError: where the file is none, or damaged, or the package tflite is missing.
-        UnsupportedError: where it is no classifier of one image, or has an operator that is not
+        InputError: if the file is none, or damaged, or the package tflite is missing.
+        UnsupportedError: if it is no classifier of one image, or has an operator that is not
             supported, naming it.
     """
     require_network(path)

@@ -94,8 +94,8 @@ def main_graph(tflite: Any, model: Any) -> TfliteGraph:  # noqa: ANN401 - genera
         model: its `Model`.
 
     Raises:
-        InputError: where numbers of the file contradict one another.
-        UnsupportedError: where it has what no classifier here has, naming it.
+        InputError: if numbers of the file contradict one another.
+        UnsupportedError: if it has what no classifier here has, naming it.
         Exception: of any other kind, where an offset in a damaged file leads astray.
     """
     kinds = _names(tflite.TensorType)

@@ -44,9 +44,9 @@ def read(path: Path | str) -> Network:
     """Read a `.pth`: a state dict, perhaps under "state_dict" and with "module." before its names.
 
     Raises:
-        InputError: where the file is none, holds more than tensors, or shapes do not fit; or
+        InputError: if the file is none, holds more than tensors, or shapes do not fit; or
             where torch is missing.
-        UnsupportedError: where it holds another network.
+        UnsupportedError: if it holds another network.
     """
     try:
         import torch
@@ -95,8 +95,8 @@ def from_state_dict(state: Mapping[str, Floats], source: Path | str) -> Network:
         source: what the weights came from, for messages and provenance.
 
     Raises:
-        InputError: where a tensor has another shape than in torchvision's network.
-        UnsupportedError: where the names are not those of a network that is known.
+        InputError: if a tensor has another shape than in torchvision's network.
+        UnsupportedError: if the names are not those of a network that is known.
     """
     for architecture in _ARCHITECTURES:
         if architecture.keys() == set(state):

@@ -57,7 +57,7 @@ def alexnet(
         seed: of the first weights.
 
     Raises:
-        InputError: where the image is too small for the layers, or labels or preprocessing do not
+        InputError: if the image is too small for the layers, or labels or preprocessing do not
             fit the configuration.
     """
     c = config

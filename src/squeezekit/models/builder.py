@@ -97,7 +97,7 @@ class GraphBuilder:
         """Convolve with `filters` kernels of `kernel` x `kernel`; `bias` None leaves it out.
 
         Raises:
-            InputError: where the groups do not divide the channels, or nothing is left.
+            InputError: if the groups do not divide the channels, or nothing is left.
         """
         channels, height, width = self.shape(x)
         if filters < 1 or filters % groups or channels % groups:

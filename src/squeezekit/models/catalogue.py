@@ -115,7 +115,7 @@ def find(name: str) -> Model:
     """The catalogue's entry of that name.
 
     Raises:
-        InputError: where there is none; it names the nearest.
+        InputError: if there is none; it names the nearest.
     """
     if name in MODELS:
         return MODELS[name]

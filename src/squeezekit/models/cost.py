@@ -88,7 +88,7 @@ def cost(network: Network) -> Cost:
     """Count parameters and multiply-accumulates for one image.
 
     Raises:
-        UnsupportedError: where the shapes in the graph cannot be known.
+        UnsupportedError: if the shapes in the graph cannot be known.
     """
     values = network.values()
     model = parse(network.graph)

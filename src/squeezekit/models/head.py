@@ -33,7 +33,7 @@ def with_new_head(
             keep their weights.
 
     Raises:
-        UnsupportedError: where the network does not end in a layer of its own: a convolution or a
+        UnsupportedError: if the network does not end in a layer of its own: a convolution or a
             fully connected one, and behind it nothing that fixes the number of classes.
     """
     model = parse(network.graph)

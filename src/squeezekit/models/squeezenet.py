@@ -168,7 +168,7 @@ def squeezenet(
         seed: of the first weights.
 
     Raises:
-        InputError: where the image is too small for the layers, or labels or preprocessing do not
+        InputError: if the image is too small for the layers, or labels or preprocessing do not
             fit the configuration.
     """
     c = config
@@ -248,7 +248,7 @@ def check_fit(
     """Check that labels and preprocessing are those of such a network.
 
     Raises:
-        InputError: where they are not.
+        InputError: if they are not.
     """
     if labels and len(labels) != classes:
         raise InputError(f"{len(labels)} labels do not fit {classes} classes")

@@ -20,7 +20,7 @@ MOST_SHOWN = 60
 
 @dataclass(frozen=True)
 class _Shown:
-    """A photo on the page: its small copy, None where it cannot be opened, and words below."""
+    """A photo on the page: its small copy, None if it cannot be opened, and words below."""
 
     small: Thumbnail | None
     file: str
@@ -33,7 +33,7 @@ def write_check_report(
     """Write the page.
 
     Raises:
-        WriteError: where it cannot be written.
+        WriteError: if it cannot be written.
     """
     html = render(
         "check.html.jinja",

@@ -30,7 +30,7 @@ class ClassResult:
 
     @property
     def accuracy(self) -> float | None:
-        """Percent right; None where no image of it was held out."""
+        """Percent right; None if no image of it was held out."""
         return 100 * self.right / self.images if self.images else None
 
 

@@ -36,14 +36,14 @@ def write_compress_report(
         page: where to.
         sqz: the compressed file.
         stages: of the compression, float32 first.
-        evaluation: of the file; None where there were no images.
+        evaluation: of the file; None if there were no images.
         command: that was typed.
         seconds: that it took.
         before: evaluation of the network before, on the same images.
         unseen: whether it is known that the network was not trained on these.
 
     Raises:
-        InputError: where the page cannot be written.
+        InputError: if the page cannot be written.
     """
     file = contents(read_bytes(sqz))
     images = "" if evaluation is None else f"{numbers.count(evaluation.images)} held out"

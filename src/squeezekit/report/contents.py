@@ -21,7 +21,7 @@ class TensorContents:
         name, shape: as in the graph.
         coder: how it is stored.
         nonzero: weights that are not exactly zero.
-        centroids: size of its table of shared values, zero included; None where it has none.
+        centroids: size of its table of shared values, zero included; None if it has none.
         record_bytes: of its table or other parameters, within the head before deflating.
         payload_bytes: of its coded values.
     """

@@ -43,7 +43,7 @@ def write_curve_report(
         seconds: that it took.
 
     Raises:
-        InputError: where they cannot be written.
+        InputError: if they cannot be written.
     """
     points = sorted(points, key=lambda point: -point.file_bytes)
     before = original.top1

@@ -21,7 +21,7 @@ class Mistake:
         path: of the image.
         truth, predicted: labels.
         confidence: probability given to `predicted`, 0 to 1.
-        image: a small copy as a data URI; empty where the image can no longer be read.
+        image: a small copy as a data URI; empty if the image can no longer be read.
         pixelated: whether it is so small that its pixels should stay sharp when enlarged.
     """
 

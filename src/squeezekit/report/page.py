@@ -41,7 +41,7 @@ class Report:
         file_name: of the `.sqz`.
         file: where its bytes went.
         evaluation: of the file, on held-out images; None without any.
-        before: of the network before compression, on the same images; None where it is not known.
+        before: of the network before compression, on the same images; None if it is not known.
         unseen: whether it is known that the network was not trained on those images.
         labels: a name a class.
         stages: of the compression, float32 first.
@@ -74,7 +74,7 @@ def write_page(report: Report, path: Path | str) -> None:
     """Write the page of a report, whole or not at all.
 
     Raises:
-        InputError: where the file cannot be written.
+        InputError: if the file cannot be written.
     """
     write_whole(path, page(report).encode())
 

@@ -55,7 +55,7 @@ def write_run_report(run: Run, out: Path, *, data: Path, command: str) -> Path:
         The page.
 
     Raises:
-        InputError: where the folder cannot be written.
+        InputError: if the folder cannot be written.
     """
     name = data.resolve().name
     write_whole(out / CARD, model_card(run, name).encode())

@@ -40,7 +40,7 @@ def write_sensitivity_report(
     """Write the page.
 
     Raises:
-        InputError: where it cannot be written.
+        InputError: if it cannot be written.
     """
     chosen = found.densities(max_drop)
     layers = [

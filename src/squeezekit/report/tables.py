@@ -35,7 +35,7 @@ class StageFigures(Protocol):
 
     @property
     def top1(self) -> float | None:
-        """Percent right after it, None where there were no images to tell."""
+        """Percent right after it, None if there were no images to tell."""
 
     @property
     def top5(self) -> float | None:
@@ -160,7 +160,7 @@ def stage_table(stages: Sequence[StageFigures], float_bytes: int) -> Table:
 
 
 def top1_change(stages: Sequence[StageFigures], stage: StageFigures) -> float | None:
-    """Points of top-1 gained (or lost) since the first stage; None where either is not known."""
+    """Points of top-1 gained (or lost) since the first stage; None if either is not known."""
     before = stages[0].top1
     return None if before is None or stage.top1 is None else stage.top1 - before
 

@@ -54,7 +54,7 @@ def reproduce_figure3(
     """Train every point of both sweeps by the same recipe; the sweeps share one.
 
     Raises:
-        InputError: where the data cannot be used.
+        InputError: if the data cannot be used.
     """
     rows = []
     for sweep, points in SWEEPS.items():

@@ -48,7 +48,7 @@ def write_results(result: Reproduction, out: Path, command: str) -> Path:
         The page.
 
     Raises:
-        InputError: where it cannot be written.
+        InputError: if it cannot be written.
     """
     make_folder(out)
     text = json.dumps({"command": command, **result.as_json()}, indent=2, allow_nan=False)
@@ -59,7 +59,7 @@ def write_results(result: Reproduction, out: Path, command: str) -> Path:
 
 @dataclass(frozen=True)
 class _Cell:
-    """Our value, the paper's, and what ours deviates by; empty where there is none."""
+    """Our value, the paper's, and what ours deviates by; empty if there is none."""
 
     ours: str
     paper: str

@@ -30,8 +30,8 @@ class Value:
     """A cell.
 
     Attributes:
-        ours: measured; None where it could not be.
-        paper: printed in the paper; None where it prints none.
+        ours: measured; None if it could not be.
+        paper: printed in the paper; None if it prints none.
         spread: standard deviation over several seeds, where there were any.
     """
 

@@ -60,7 +60,7 @@ class ReproduceConfig:
         """Refuse what has no part in this table.
 
         Raises:
-            InputError: where there is no such table, or a setting is for others.
+            InputError: if there is no such table, or a setting is for others.
         """
         if what not in WHAT:
             raise InputError(f"there is no {what!r} to reproduce: use {', '.join(WHAT)}")

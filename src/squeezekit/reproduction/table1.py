@@ -43,7 +43,7 @@ def reproduce_table1(network: Network) -> Reproduction:
     codebook, and is not stored; "together" are both.
 
     Raises:
-        InputError: where the network is no SqueezeNet v1.0 with 1000 classes.
+        InputError: if the network is no SqueezeNet v1.0 with 1000 classes.
     """
     densities = table1()
     modules = {module.name: module for module in cost(network).modules if module.parameters}

@@ -209,7 +209,7 @@ def reproduce_table2(shop: Workshop, config: Table2, given: Given) -> Reproducti
     """Make the seven rows, or those that are missing yet.
 
     Raises:
-        InputError: where the data or the given weights cannot be used.
+        InputError: if the data or the given weights cannot be used.
     """
     config = _with_seed(config)
     rows = [*_alexnet_rows(shop, config, given), *_squeezenet_rows(shop, config, given)]

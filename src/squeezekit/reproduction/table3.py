@@ -45,7 +45,7 @@ def reproduce_table3(
     """Train the three networks by the same recipe with each seed: mean and standard deviation.
 
     Raises:
-        InputError: where there are no seeds, or the data cannot be used.
+        InputError: if there are no seeds, or the data cannot be used.
     """
     if not seeds:
         raise InputError("Table 3 needs at least one seed")

@@ -46,7 +46,7 @@ def ours(value: Value, unit: Unit) -> str:
 
 
 def deviation(value: Value, unit: Unit) -> str:
-    """Of ours from the paper's: points, or percent; empty where nothing can be compared."""
+    """Of ours from the paper's: points, or percent; empty if nothing can be compared."""
     found = value.deviation(unit)
     if found is None:
         return ""

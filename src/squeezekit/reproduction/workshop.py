@@ -70,11 +70,11 @@ class Workshop:
             out: new, empty, or left by a run with the same settings.
             data: the folder of images.
             settings: everything that the results depend on: dataclasses, paths, numbers, texts.
-            progress: told of every task.
-            note: told what the user should read.
+            progress: called for every task.
+            note: called with what the user should read.
 
         Raises:
-            InputError: where the folder cannot be made, or holds results of other settings.
+            InputError: if the folder cannot be made, or holds results of other settings.
         """
         self.out, self.data = out, data
         self._progress, self._note = progress, note
@@ -94,7 +94,7 @@ class Workshop:
         """No other process works here while the `with` lasts.
 
         Raises:
-            InputError: where one does already.
+            InputError: if one does already.
         """
         return alone_in(self.out)
 

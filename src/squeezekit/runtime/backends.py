@@ -24,7 +24,7 @@ class Port:
     Attributes:
         name: in the graph.
         type: of its numbers, as numpy calls it ("float32"), or as the backend does.
-        shape: a size for each axis; None where the graph leaves it open, or where no axis is known.
+        shape: a size for each axis; None if the graph leaves it open, or where no axis is known.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Backend(Protocol):
         """The first output for a batch.
 
         Raises:
-            GraphError: where the backend fails.
+            GraphError: if the backend fails.
         """
 
 
@@ -68,11 +68,11 @@ def start(name: str, model: bytes, threads: int | None) -> Backend:
     Args:
         name: of the backend.
         model: an ONNX model.
-        threads: that one batch may use; all cores where None.
+        threads: that one batch may use; None is all cores.
 
     Raises:
-        InputError: where there is no such backend, or it is not installed.
-        GraphError: where it does not take the graph.
+        InputError: if there is no such backend, or it is not installed.
+        GraphError: if it does not take the graph.
     """
     if name not in get_args(BackendName):
         raise InputError(f"there is no backend {name!r}: use {' or '.join(get_args(BackendName))}")

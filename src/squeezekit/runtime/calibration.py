@@ -38,7 +38,7 @@ def calibration_images(
         float32 (N, C, H, W); images that are broken are left out, labels play no part.
 
     Raises:
-        InputError: where none can be read.
+        InputError: if none can be read.
     """
     paths = paths[:: max(len(paths) // count, 1)][:count]
 
@@ -64,12 +64,12 @@ def calibrated(network: Network, images: Floats, progress: Progress = silent) ->
     Args:
         network: any, with batch norms folded (`models.fold`).
         images: float32 (N, C, H, W), prepared; a hundred are plenty, and labels play no part.
-        progress: told of each image, as task "calibrate".
+        progress: called for each image, as task "calibrate".
 
     Raises:
-        InputError: where there are no images, the network has no layer to run in int8, or its
+        InputError: if there are no images, the network has no layer to run in int8, or its
             activations are not finite.
-        GraphError: where ONNX Runtime does not take the graph.
+        GraphError: if ONNX Runtime does not take the graph.
     """
     if not len(images):
         raise InputError("calibration needs at least one image")

@@ -16,7 +16,7 @@ def frames(camera: int) -> Iterator[Image.Image]:
         camera: its number; 0 is the first.
 
     Raises:
-        InputError: where OpenCV is not installed, or the camera gives nothing.
+        InputError: if OpenCV is not installed, or the camera gives nothing.
     """
     try:
         import cv2

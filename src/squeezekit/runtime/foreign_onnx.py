@@ -49,10 +49,10 @@ def check(path: Path, data: bytes) -> list[Path]:
         The files beside it in which its weights lie.
 
     Raises:
-        InputError: where the bytes are no model; where weights are said to lie outside of the
+        InputError: if the bytes are no model; where weights are said to lie outside of the
             model's folder, behind a link, or in what is no file; where functions call each other
             without end.
-        UnsupportedError: where an operator runs a graph again and again.
+        UnsupportedError: if an operator runs a graph again and again.
     """
     scan = _Scan()
     try:

@@ -60,7 +60,7 @@ class PreparedImage:
         """The values, for a network that takes such.
 
         Raises:
-            InputError: where that network wants its images prepared in another way.
+            InputError: if that network wants its images prepared in another way.
         """
         if preprocessing != self.preprocessing:
             raise InputError(f"{self.name} was prepared for a network with another preprocessing")

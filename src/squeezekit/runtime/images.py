@@ -88,7 +88,7 @@ def open_image(source: ImageSource | Image.Image) -> Image.Image:
         The decoded image, in mode "L" or "RGB". Opening that again changes nothing.
 
     Raises:
-        TooManyPixelsError: where it is larger than Pillow's decompression bomb limit (179 million
+        TooManyPixelsError: if it is larger than Pillow's decompression bomb limit (179 million
             pixels, unless `Image.MAX_IMAGE_PIXELS` is set: it is half of that).
         InputError: one sentence that names the file, where it is missing, empty, no image,
             damaged, cut short, or has floating-point or 32-bit pixels.
@@ -109,7 +109,7 @@ def image_size(source: ImageSource) -> tuple[int, int]:
     """Width and height that a stored image states; it is not decoded.
 
     Raises:
-        InputError: where it is missing, empty or no image.
+        InputError: if it is missing, empty or no image.
     """
     if isinstance(source, (PilImage, PreparedImage)):
         return source.image.size
@@ -290,7 +290,7 @@ def resized(
         `preprocessing.crop`.
 
     Raises:
-        InputError: where the image is so long and thin that the result would not fit in memory.
+        InputError: if the image is so long and thin that the result would not fit in memory.
     """
     image = image.convert("L" if preprocessing.color == "L" else "RGB")
     size = preprocessing.resize
@@ -398,7 +398,7 @@ def default_preprocessing(crop: int, channels: int) -> Preprocessing:
         channels: 3 for colour, 1 for grey.
 
     Raises:
-        UnsupportedError: where `channels` is neither 1 nor 3.
+        UnsupportedError: if `channels` is neither 1 nor 3.
     """
     ratio = TORCHVISION.resize / TORCHVISION.crop
     resize = crop if crop < NOTHING_TO_SPARE else round(crop * ratio)

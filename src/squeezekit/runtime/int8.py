@@ -61,7 +61,7 @@ def require_layers(network: Network) -> None:
     """Find out before any work whether there is anything to run in int8.
 
     Raises:
-        InputError: where there is not.
+        InputError: if there is not.
     """
     if not needed_ranges(network):
         raise InputError("the network has no convolution or matrix product to run in int8")
@@ -74,9 +74,9 @@ def int8_model(network: Network) -> bytes:
         network: has the ranges in `metadata.activations` (see `calibration.calibrated`).
 
     Raises:
-        InputError: where the network has no ranges.
-        GraphError: where it has some, but not those that its graph needs.
-        UnsupportedError: where the graph's operator set is too old.
+        InputError: if the network has no ranges.
+        GraphError: if it has some, but not those that its graph needs.
+        UnsupportedError: if the graph's operator set is too old.
     """
     ranges = network.metadata.activations
     if not ranges:
@@ -164,7 +164,7 @@ class _Scale:
         """The scale whose codes span a range that holds 0; 0 gets a code of its own.
 
         Raises:
-            GraphError: where float32 has no such step.
+            GraphError: if float32 has no such step.
         """
         width = high - low
         if not _LEAST_RANGE <= width <= _LARGEST_RANGE:

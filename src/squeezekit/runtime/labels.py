@@ -27,7 +27,7 @@ def read_labels(path: Path | str) -> Labels:
     - `.json`: a list of names, or an object from the index to a name or to [id, name] (Keras).
 
     Raises:
-        InputError: where the file is missing, no text, empty, or none of these forms.
+        InputError: if the file is missing, no text, empty, or none of these forms.
     """
     path = Path(path)
     try:
@@ -53,7 +53,7 @@ def read_labels(path: Path | str) -> Labels:
 
 
 def fitted(labels: Labels, classes: int) -> Labels | None:
-    """Labels for a network of so many outputs; None where there are not as many.
+    """Labels for a network of so many outputs; None if there are not as many.
 
     TensorFlow's networks for ImageNet have an output more, before all others, for none of its
     classes: where WordNet ids say that these are ImageNet's 1,000, it is called "background".
@@ -74,7 +74,7 @@ def find_labels(data_dir: Path | str, classes: int) -> Labels | None:
         The first labels that are `fitted` to `classes`, or None.
 
     Raises:
-        InputError: where a file with such a name cannot be read.
+        InputError: if a file with such a name cannot be read.
     """
     for path in labels_files(data_dir):
         if (found := fitted(read_labels(path), classes)) is not None:

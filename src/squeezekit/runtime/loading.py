@@ -26,17 +26,17 @@ def load(
 
     Args:
         path: the file.
-        threads: how many threads one batch may use; all cores where None.
+        threads: how many threads one batch may use; None is all cores.
         backend: "onnxruntime" or "openvino". Where None, the one that will answer quickest once it
             has started: OpenVINO for int8, if it is installed, else ONNX Runtime.
         precision: "int8" or "float"; where None, int8 if the file was calibrated for it.
         preprocessing: what is known of it, or all of it; comes before what the file says.
 
     Raises:
-        InputError: where the file is missing or is none, the backend is not installed, or int8
+        InputError: if the file is missing or is none, the backend is not installed, or int8
             is asked of a file that was not calibrated.
-        FormatError: where it is damaged.
-        UnsupportedError: where its input is not one batch of square images.
+        FormatError: if it is damaged.
+        UnsupportedError: if its input is not one batch of square images.
     """
     path = Path(path)
     if path.is_dir():

@@ -25,7 +25,7 @@ def as_stated(given: Given) -> Stated | None:
     """What a caller gave.
 
     Raises:
-        InputError: where a name is no field of `Stated`, or a value is impossible.
+        InputError: if a name is no field of `Stated`, or a value is impossible.
     """
     if isinstance(given, Preprocessing):
         return Stated.of(given)
@@ -61,7 +61,7 @@ def size_asked(path: Path | str, stated: Stated | None) -> int | None:
         stated: by the caller, who is asked first.
 
     Raises:
-        InputError: where a config beside the weights cannot be used.
+        InputError: if a config beside the weights cannot be used.
     """
     if stated is not None and stated.size is not None:
         return stated.size
@@ -87,11 +87,11 @@ def settled(
         metadata: as the reader of the file gave it; `with_assumption` where the file says nothing.
         path: of the weights.
         stated: by the caller.
-        note: told a line where anything was assumed, or found beside the file.
+        note: called with a line where anything was assumed, or found beside the file.
         foreign: whether there may be a config beside the file, and an assumption is news.
 
     Raises:
-        InputError: where what is stated does not fit the network, or cannot be expressed.
+        InputError: if what is stated does not fit the network, or cannot be expressed.
     """
     guessed = assumed(metadata)
     preprocessing, sources = metadata.preprocessing, []

@@ -53,10 +53,10 @@ def beside(path: Path) -> tuple[dict[str, Any], Path] | None:
             repositories of Hugging Face have it.
 
     Returns:
-        The fields, and the file that states them; None where there is no such file.
+        The fields, and the file that states them; None if there is no such file.
 
     Raises:
-        InputError: where it cannot be read, or states what `Preprocessing` cannot express, naming
+        InputError: if it cannot be read, or states what `Preprocessing` cannot express, naming
             it.
     """
     folders = [path.parent]
@@ -96,7 +96,7 @@ def _content(where: Path) -> dict[str, Any]:
 
 
 def _timm_part(where: Path) -> dict[str, Any] | None:
-    """The part of a config.json that is timm's; None where that is somebody else's, as most are."""
+    """The part of a config.json that is timm's; None if that is somebody else's, as most are."""
     try:
         content = _content(where)
     except InputError:

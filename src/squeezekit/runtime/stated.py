@@ -38,20 +38,20 @@ class Stated:
     """
 
     color: Literal["RGB", "BGR", "L"] | None = _stated("Order of the channels; L is grey.", _COLORS)
-    resize: int | None = _stated("Pixels that images are resized to, before the crop.")
+    resize: int | None = _stated("Pixels to resize images to, before the crop.")
     resize_mode: Literal["short_side", "warp"] | None = _stated(
-        "What gets --resize pixels: the short side, or both (warp).", _MODES
+        "What becomes `resize` pixels long: the short side, or both sides (warp).", _MODES
     )
-    crop: int | None = _stated("Pixels a side that are cut out of the middle: the network's input.")
+    crop: int | None = _stated("Pixels per side to cut out of the middle: the network's input.")
     scale: float | None = _stated("x = (pixel * scale - mean) / std, with pixels from 0 to 255.")
-    mean: tuple[float, ...] | None = _stated("One value, or one a channel: 0.485,0.456,0.406.")
-    std: tuple[float, ...] | None = _stated("One value, or one a channel: 0.229,0.224,0.225.")
+    mean: tuple[float, ...] | None = _stated("One value, or one per channel: 0.485,0.456,0.406.")
+    std: tuple[float, ...] | None = _stated("One value, or one per channel: 0.229,0.224,0.225.")
     interpolation: Literal["nearest", "bilinear", "bicubic"] | None = _stated(
         "How images are resized.", _INTERPOLATIONS
     )
-    input_size: int | None = _stated("Pixels a side of a network that leaves them open.")
+    input_size: int | None = _stated("Pixels per side, if the network leaves them open.")
     output: str | None = _stated(
-        "Name of the output that scores classes, of an .onnx with several."
+        "Name of the output that scores classes, for an .onnx with several."
     )
 
     def __post_init__(self) -> None:
@@ -92,7 +92,7 @@ class Stated:
 
     @property
     def says(self) -> str:
-        """What is stated about the images, for people; empty where nothing is."""
+        """What is stated about the images, for people; empty if nothing is."""
         return ", ".join(f"{name} {_number(value)}" for name, value in self._stated().items())
 
     def _stated(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Access:
                 raise InputError(f"{host!r} is no host: write one as example.org, without a path")
 
     def answers_to(self, host: str | None) -> bool:
-        """Whether a Host header, None where there is none, names this server."""
+        """Whether a Host header, None if there is none, names this server."""
         if host is None or ANY in self.hosts:  # browsers always send one
             return True
         match = _HOST.fullmatch(host)
@@ -67,7 +67,7 @@ class Access:
         return ANY in self.origins or origin in self.origins
 
     def refusal(self, request: web.Request) -> str:
-        """Why a request is not answered, in a sentence; empty where it is."""
+        """Why a request is not answered, in a sentence; empty if it is."""
         host = request.headers.get("Host")
         if not self.answers_to(host):
             return (

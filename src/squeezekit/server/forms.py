@@ -29,7 +29,7 @@ class Upload:
     """An image that came.
 
     Attributes:
-        name: of the file, as its sender calls it; empty where the image is the body itself.
+        name: of the file, as its sender calls it; empty if the image is the body itself.
         data: its bytes.
     """
 
@@ -48,7 +48,7 @@ async def uploads(request: web.Request, chunks: AsyncIterator[bytes]) -> list[Up
         chunks: of its body.
 
     Raises:
-        FormError: where a form has no file, more than 16 parts, or cannot be read.
+        FormError: if a form has no file, more than 16 parts, or cannot be read.
     """
     if request.content_type != _FORM:
         whole = Upload("", bytearray())

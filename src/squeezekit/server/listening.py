@@ -61,8 +61,8 @@ def serve(
             clients can make it use.
 
     Raises:
-        InputError: where host and port cannot be listened at.
-        GraphError: where the network cannot be run.
+        InputError: if host and port cannot be listened at.
+        GraphError: if the network cannot be run.
     """
     preprocessing = classifier.metadata.preprocessing
     shape = (1, preprocessing.channels, preprocessing.crop, preprocessing.crop)

@@ -16,7 +16,7 @@ def install_bytes(packages: Iterable[str]) -> int:
     Optional requirements (extras) do not count, nor do compiled `.pyc` files, nor Python itself.
 
     Raises:
-        metadata.PackageNotFoundError: where one is not installed.
+        metadata.PackageNotFoundError: if one is not installed.
     """
     return sum(map(_own_bytes, closure(packages).values()))
 

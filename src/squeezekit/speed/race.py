@@ -89,7 +89,7 @@ class Figures:
         top1: the index of its first answer.
         file_bytes, install_bytes: of its file; of its packages and all that they require.
         cold_start_seconds: from the start of a process to its first answer on stdout.
-        peak_bytes: the most memory that such a process had resident; empty where that cannot be
+        peak_bytes: the most memory that such a process had resident; empty if that cannot be
             told.
         load_seconds: from a file to a network that can run, its libraries loaded before.
         latency_seconds: of each single image, of all rounds together; without preprocessing.
@@ -149,13 +149,13 @@ def race(
         config: see RaceConfig.
         image: what they classify; a made one where None.
         contestants: who runs; ours must be among them.
-        progress: told of every turn.
+        progress: called for every turn.
 
     Returns:
         Figures in the order of the contestants; a peer that fails has its reason there.
 
     Raises:
-        InputError: where the weights or the image cannot be read, or ours fails.
+        InputError: if the weights or the image cannot be read, or ours fails.
     """
     config = config or RaceConfig()
     with tempfile.TemporaryDirectory(prefix="squeezekit-bench-") as temporary:

@@ -31,9 +31,9 @@ def admit(
         limits: of whoever opens it.
 
     Raises:
-        GraphError: where the graph is not closed, or parts of the file do not fit each other.
-        OperatorError: where it has an operator that no `.sqz` may have.
-        LimitError: where it asks for more than the limits allow.
+        GraphError: if the graph is not closed, or parts of the file do not fit each other.
+        OperatorError: if it has an operator that no `.sqz` may have.
+        LimitError: if it asks for more than the limits allow.
     """
     limits.check("tensors", len(tensors), file_bytes)
     weights = sum(map(math.prod, tensors.values()))

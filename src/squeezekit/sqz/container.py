@@ -113,8 +113,8 @@ def encode(network: Network, coder: CoderName = "entropy") -> bytes:
             "dense" stores float32, or float16 where that loses nothing.
 
     Raises:
-        GraphError: where the graph is not one that a `.sqz` may have, or does not fit the rest.
-        OperatorError: where it has an operator that none may have.
+        GraphError: if the graph is not one that a `.sqz` may have, or does not fit the rest.
+        OperatorError: if it has an operator that none may have.
     """
     shapes = {name: tensor.shape for name, tensor in network.tensors.items()}
     admit(network.graph, network.metadata, shapes, 0, TRUSTED)
@@ -167,7 +167,7 @@ def decode(data: bytes, limits: Limits | None = DEFAULT) -> Network:
 
     Args:
         data: the whole file.
-        limits: that it is held to; None where its maker is trusted.
+        limits: that it is held to; None if its maker is trusted.
 
     Raises:
         FormatError: one of its subclasses for each way in which the bytes can be broken.
@@ -203,8 +203,8 @@ def decode_tensor(record: TensorRecord, data: memoryview) -> Tensor:
     """Decode one tensor alone.
 
     Raises:
-        ChecksumError: where the payload is not what was written.
-        CoderError: where it does not decode to its shape.
+        ChecksumError: if the payload is not what was written.
+        CoderError: if it does not decode to its shape.
     """
     payload = _checked_payload(record, data)
     decoder = next(decoder for name, decoder in _CODERS.values() if name == record.coder)
@@ -229,7 +229,7 @@ def read_head(data: bytes, limits: Limits | None = DEFAULT) -> Head:
 
     Args:
         data: the whole file.
-        limits: that it is held to; None where its maker is trusted.
+        limits: that it is held to; None if its maker is trusted.
 
     Raises:
         FormatError: one of its subclasses.
@@ -384,11 +384,11 @@ def read(path: Path | str, limits: Limits | None = DEFAULT) -> Network:
 
     Args:
         path: of the file.
-        limits: that it is held to; None where its maker is trusted.
+        limits: that it is held to; None if its maker is trusted.
 
     Raises:
-        InputError: where the file cannot be opened.
-        FormatError: where it is damaged; the message names the file.
+        InputError: if the file cannot be opened.
+        FormatError: if it is damaged; the message names the file.
     """
     data = read_bytes(path)
     try:

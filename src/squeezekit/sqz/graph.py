@@ -90,7 +90,7 @@ def parse(graph: bytes) -> onnx.ModelProto:
     """Read a serialized ONNX model.
 
     Raises:
-        GraphError: where the bytes are none.
+        GraphError: if the bytes are none.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -109,10 +109,10 @@ def stated_outputs(graph: bytes) -> int | None:
     """The number of classes by the shape that a graph states for its first output.
 
     Returns:
-        The product of all axes but the batch's; None where the graph leaves one open.
+        The product of all axes but the batch's; None if the graph leaves one open.
 
     Raises:
-        GraphError: where the bytes are no graph.
+        GraphError: if the bytes are no graph.
     """
     (output, *_) = parse(graph).graph.output
     if not output.type.tensor_type.HasField("shape"):

@@ -46,7 +46,7 @@ class Value:
 
     Attributes:
         name: in the graph.
-        shape: as stated, None where an axis is left open; None as a whole where none is stated.
+        shape: as stated, None if an axis is left open; None as a whole where none is stated.
     """
 
     name: str
@@ -79,8 +79,8 @@ def read_graph(data: bytes, tensors: Mapping[str, object]) -> Graph:
         tensors: by the names of the weights that lie outside of it.
 
     Raises:
-        GraphError: where the bytes are no graph that a `.sqz` may have.
-        OperatorError: where an operator, or an attribute of one, is not in the closed list.
+        GraphError: if the bytes are no graph that a `.sqz` may have.
+        OperatorError: if an operator, or an attribute of one, is not in the closed list.
     """
     try:
         graph = _model(Message.whole(data))

@@ -41,7 +41,7 @@ def from_json(text: str) -> Metadata:
     `preprocessing` must be there: a guessed preprocessing would give wrong answers in silence.
 
     Raises:
-        HeadError: where the text is not JSON, a key is missing, or a value has the wrong type or
+        HeadError: if the text is not JSON, a key is missing, or a value has the wrong type or
             is impossible.
     """
     try:

@@ -61,7 +61,7 @@ def read_nodes(model: onnx.ModelProto) -> list[Node]:
     """The nodes of a model, in its order.
 
     Raises:
-        UnsupportedError: where one is of another domain than ONNX's own.
+        UnsupportedError: if one is of another domain than ONNX's own.
     """
     from onnx import helper
 

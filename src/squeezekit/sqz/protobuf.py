@@ -41,7 +41,7 @@ class Message:
         """The fields in their order.
 
         Raises:
-            MessageError: where one is broken or reaches past the end.
+            MessageError: if one is broken or reaches past the end.
         """
         data, at, end = self.data, self.start, self.end
         while at < end:
@@ -74,7 +74,7 @@ def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
     """A varint of at most 64 bits, and where it ends.
 
     Raises:
-        MessageError: where it has no end, or more bits.
+        MessageError: if it has no end, or more bits.
     """
     value = 0
     for shift in range(0, 70, 7):

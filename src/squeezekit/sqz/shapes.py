@@ -512,9 +512,9 @@ def cost(graph: Graph, tensors: Mapping[str, Shape], image: Shape) -> Cost:
         image: shape of the input, (N, C, H, W).
 
     Raises:
-        GraphError: where shapes do not fit each other.
-        LengthError: where a value is larger than any may be.
-        OperatorError: where they cannot be known before the graph runs.
+        GraphError: if shapes do not fit each other.
+        LengthError: if a value is larger than any may be.
+        OperatorError: if they cannot be known before the graph runs.
     """
     values = {graph.input.name: _Value(image)}
     values |= {name: _Value(shape, stored=True) for name, shape in tensors.items()}

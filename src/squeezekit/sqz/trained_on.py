@@ -108,7 +108,7 @@ class TrainedOn:
         """Read what `as_json` gave.
 
         Raises:
-            ValueError: where it is not that.
+            ValueError: if it is not that.
         """
         counts = [fields.get("photos"), fields.get("held_out"), fields.get("every", 1)]
         texts = [fields.get("marks"), fields.get("exceptions")]
@@ -158,7 +158,7 @@ def _unpacked(data: bytes) -> tuple[_Places, int, int]:
     """The values in rising order, and the count and bits that they are made with.
 
     Raises:
-        ValueError: where it is not what `_packed` makes.
+        ValueError: if it is not what `_packed` makes.
     """
     if not data:
         return np.zeros(0, np.int64), 0, _BITS

@@ -38,7 +38,7 @@ class TrainableNetwork(nn.Module):
         input_name, output_name: of the images and of the result, among the nodes' values.
 
     Raises:
-        UnsupportedError: where the graph has an operator that is not supported, naming it.
+        UnsupportedError: if the graph has an operator that is not supported, naming it.
     """
 
     def __init__(self, network: Network) -> None:
@@ -94,8 +94,8 @@ class TrainableNetwork(nn.Module):
         """Replace how a tensor may change: `Free`, `Masked` or `Shared`.
 
         Raises:
-            KeyError: where the network has no tensor of that name.
-            ValueError: where the shape differs.
+            KeyError: if the network has no tensor of that name.
+            ValueError: if the shape differs.
         """
         old = self.weights[name]()
         if weight().shape != old.shape:

@@ -381,7 +381,7 @@ def supported(model: onnx.ModelProto) -> list[Node]:
     """The nodes of a graph, each with one output and an operator that is among `OPERATORS`.
 
     Raises:
-        UnsupportedError: where one is not, naming it.
+        UnsupportedError: if one is not, naming it.
     """
     found = read_nodes(model)
     used = {name for node in found for name in node.inputs}

@@ -12,7 +12,7 @@ def without_softmax(nodes: list[Node], output: str) -> list[Node]:
     """Turn the Softmax that the graph ends in into nothing; there may be reshapes behind it.
 
     Raises:
-        UnsupportedError: where it gives probabilities in another way.
+        UnsupportedError: if it gives probabilities in another way.
     """
     makers = {node.output: i for i, node in enumerate(nodes)}
     i = makers[output]

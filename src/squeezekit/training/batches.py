@@ -72,10 +72,10 @@ class TrainingData:
             cache_bytes: most memory for decoded pixels; 0 decodes in each epoch.
             quick_decoding: decode large JPEGs at reduced size (see `images.resized_quickly`).
             threads: that decode and prepare batches; one a core where None.
-            progress: told of each decoded image.
+            progress: called for each decoded image.
 
         Raises:
-            InputError: where none of the images can be read, or none of a class.
+            InputError: if none of the images can be read, or none of a class.
         """
         self._preprocessing = preprocessing
         self._quick_decoding = quick_decoding
@@ -264,7 +264,7 @@ def decoded(source: ImageFile, preprocessing: Preprocessing, *, quick: bool) -> 
     """An image as it is before the crop: uint8 (H, W, 3) in RGB order, or (H, W) for "L".
 
     Raises:
-        InputError: where it cannot be read.
+        InputError: if it cannot be read.
     """
     if isinstance(source, PreparedImage):  # cropped already
         return np.asarray(source.image)

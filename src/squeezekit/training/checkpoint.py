@@ -46,13 +46,13 @@ class Checkpoints:
         self._saved = time.monotonic()
 
     def load(self, fingerprint: str) -> State | None:
-        """The saved state, or None where there is none or resuming is not asked for.
+        """The saved state, or None if there is none or resuming is not asked for.
 
         Args:
             fingerprint: of the run that wants it.
 
         Raises:
-            InputError: where the file cannot be read, or is of a run with another recipe, other
+            InputError: if the file cannot be read, or is of a run with another recipe, other
                 data or another number of processes.
         """
         if not self.resume or not self.path.exists():

@@ -52,7 +52,7 @@ class EpochResult:
         train_top1: percent of the training images that were classified right, as augmented.
         val_top1: percent on the validation images; None without validation.
         seconds: that it took, validation included.
-        warning: what seems wrong and what to try; empty where all is well.
+        warning: what seems wrong and what to try; empty if all is well.
     """
 
     epoch: int
@@ -92,14 +92,14 @@ def fit(
         validate: evaluates the network after each epoch.
         teacher: whose outputs the network learns as well (`recipe.distillation`).
         checkpoints: where to resume from and to save to; None does neither.
-        progress: told of each iteration.
+        progress: called for each iteration.
         on_epoch: told of each result as soon as there is one, those before a resume included.
 
     Returns:
         One result an epoch.
 
     Raises:
-        InputError: where the network has fewer outputs than the data has classes, the loss stops
+        InputError: if the network has fewer outputs than the data has classes, the loss stops
             being a finite number, the recipe keeps the best weights without validation, or the
             checkpoint is of another run.
     """
@@ -399,7 +399,7 @@ def stuck_warning(losses: Sequence[float], classes: int, warmup_epochs: int = 0)
         warmup_epochs: the first ones, in which little learning is no sign.
 
     Returns:
-        A sentence, or an empty string where it is too early to tell or all is well.
+        A sentence, or an empty string if it is too early to tell or all is well.
     """
     chance = math.log(classes)
     if len(losses) < warmup_epochs + STUCK_EPOCHS or min(losses) < 0.98 * chance:

@@ -98,11 +98,11 @@ def train_run(
         resume: go on where the run in `out` was interrupted; the arguments must be the same.
         validates: measure the network after each epoch; it is at the end in any case.
         title: what people call it, on pages and in its file; the data folder's name where empty.
-        progress: told of decoding, training and evaluation.
-        note: told of skipped images and of warnings.
+        progress: called during decoding, training and evaluation.
+        note: called with a sentence about skipped images, and with warnings.
 
     Raises:
-        InputError: where the data cannot be used, `out` holds a run already, or another process
+        InputError: if the data cannot be used, `out` holds a run already, or another process
             trains there.
     """
     if teacher is not None:

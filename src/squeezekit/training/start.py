@@ -59,7 +59,7 @@ def start_of(
         teacher: a network with the same classes, to learn from.
 
     Raises:
-        InputError: where nothing fits, or there is only one class.
+        InputError: if nothing fits, or there is only one class.
     """
     images = split(data, "train", recipe.seed)
     require_classes(images)

@@ -27,8 +27,8 @@ def branch_of(node: NodeProto, condition: bool, draft: Draft) -> tuple[list[Node
         draft: gets the branch's constants.
 
     Raises:
-        UnsupportedError: where the branch is missing.
-        InputError: where its nodes cannot be put in order.
+        UnsupportedError: if the branch is missing.
+        InputError: if its nodes cannot be put in order.
     """
     graph = attributes(node).get("then_branch" if condition else "else_branch")
     if not isinstance(graph, GraphProto):

@@ -46,7 +46,7 @@ class Original:
         """The output for images in batches of its own size, (N, scores).
 
         Raises:
-            GraphError: where ONNX Runtime does not run it.
+            GraphError: if ONNX Runtime does not run it.
         """
         try:
             output = self.run(images)[self.output]
@@ -60,10 +60,10 @@ class Original:
         return output
 
     def run(self, images: Floats, also: Iterable[str] = ()) -> dict[str, Array | None]:
-        """The output, and other values: one row an image, or None where there is none for each.
+        """The output, and other values: one row an image, or None if there is none for each.
 
         Raises:
-            GraphError: where ONNX Runtime does not run it.
+            GraphError: if ONNX Runtime does not run it.
         """
         names = [self.output, *(name for name in also if name != self.output)]
         size = self.batch or len(images)

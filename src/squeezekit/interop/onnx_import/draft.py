@@ -123,8 +123,8 @@ def draft_of(model: ModelProto, image: str) -> Draft:
         image: the input that stays one.
 
     Raises:
-        InputError: where a node uses what nothing makes, two make the same, or a tensor is damaged.
-        UnsupportedError: where a constant is not of numbers.
+        InputError: if a node uses what nothing makes, two make the same, or a tensor is damaged.
+        UnsupportedError: if a constant is not of numbers.
     """
     graph = model.graph
     constants = stored_constants(graph)
@@ -180,8 +180,8 @@ def constant_value(node: NodeProto) -> Array:
     """What a Constant node gives.
 
     Raises:
-        UnsupportedError: where that is no array of numbers.
-        InputError: where it is damaged.
+        UnsupportedError: if that is no array of numbers.
+        InputError: if it is damaged.
     """
     kinds = {
         "value_float": np.float32, "value_floats": np.float32,
@@ -217,7 +217,7 @@ def sort_nodes(nodes: list[NodeProto], known: set[str]) -> list[NodeProto]:
     """Nodes so that each comes behind those that make its inputs; as they are where they do.
 
     Raises:
-        InputError: where an input is made by none, or nodes wait for each other.
+        InputError: if an input is made by none, or nodes wait for each other.
     """
     made = known | {""}
     makers = {name for node in nodes for name in node.output}

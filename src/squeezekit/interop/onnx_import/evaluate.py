@@ -40,7 +40,7 @@ def type_of(array: Array) -> TypeProto:
 
 
 def shape_in(kind: TypeProto) -> tuple[int, ...] | None:
-    """The sizes in a type, or None where one is not known."""
+    """The sizes in a type, or None if one is not known."""
     tensor = kind.tensor_type
     if not tensor.HasField("shape") or not all(d.HasField("dim_value") for d in tensor.shape.dim):
         return None
@@ -53,8 +53,8 @@ def inferred(
     """The types of a node's outputs, where those of its inputs are known; else none.
 
     Raises:
-        InferenceError: where its inputs do not fit each other.
-        SchemaError: where there is no such operator, or no longer.
+        InferenceError: if its inputs do not fit each other.
+        SchemaError: if there is no such operator, or no longer.
     """
     schema = onnx.defs.get_schema(node.op_type, OPSET, node.domain)
     if schema.deprecated:
@@ -88,7 +88,7 @@ def inferred(
 def computed(
     node: NodeProto, inputs: Sequence[Array | None], most: int = MOST_NUMBERS
 ) -> list[Array] | None:
-    """What a node gives for known inputs; None where that is not computed, or would be too large.
+    """What a node gives for known inputs; None if that is not computed, or would be too large.
 
     Args:
         node: in operator set OPSET.

@@ -225,7 +225,7 @@ def _answers(original: Original, takes: _Takes) -> tuple[Floats, Floats]:
     """Random images, and what the model says to each: (N, C, H, W) and (N, scores).
 
     Raises:
-        UnsupportedError: where the model does not run, or gives no numbers.
+        UnsupportedError: if the model does not run, or gives no numbers.
     """
     for wide in (True, False):  # a model of small inputs may overflow at large ones
         images = random_images(_MOST_CHECKED, takes.channels, takes.size, wide=wide)

@@ -24,7 +24,7 @@ def raised(node: NodeProto, draft: Draft, shape_of: Callable[[str], Shape]) -> l
         shape_of: tells the shape of a value at this place of the graph.
 
     Raises:
-        UnsupportedError: where the older operator did what no newer one does.
+        UnsupportedError: if the older operator did what no newer one does.
     """
     raiser = _RAISERS.get(node.op_type)
     if raiser is None or node.domain:

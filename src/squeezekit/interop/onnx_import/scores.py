@@ -39,8 +39,8 @@ def choose(draft: Draft, types: Mapping[str, TypeProto], batch: int, name: str |
         name: of the output that the user chose, if they did.
 
     Raises:
-        InputError: where there is no output of that name.
-        UnsupportedError: where none scores classes, or several do.
+        InputError: if there is no output of that name.
+        UnsupportedError: if none scores classes, or several do.
     """
     if name is not None:
         if name not in draft.outputs:
@@ -146,7 +146,7 @@ def meaning_of(draft: Draft, value: str, scores: Array) -> Meaning:
         scores: (N, classes) for different images.
 
     Raises:
-        UnsupportedError: where they are no scores of classes that exclude each other.
+        UnsupportedError: if they are no scores of classes that exclude each other.
     """
     end = _end(draft, value)
     if scores.shape[1] == 1:

@@ -35,9 +35,9 @@ def load(path: Path | str) -> ModelProto:
     lead out of it. Layers that behave otherwise in training are set to inference.
 
     Raises:
-        InputError: where the file is no ONNX model, or the files with its weights are missing, too
+        InputError: if the file is no ONNX model, or the files with its weights are missing, too
             short, or elsewhere.
-        UnsupportedError: where its operator set is too old, or it is larger than any network here.
+        UnsupportedError: if its operator set is too old, or it is larger than any network here.
     """
     model = _parsed(path)
     external_bytes = 0
@@ -63,7 +63,7 @@ def files_beside(path: Path | str) -> list[Path]:
     """The files in which a model's weights lie, beside itself.
 
     Raises:
-        InputError: where the file is no ONNX model.
+        InputError: if the file is no ONNX model.
     """
     return foreign_onnx.check(Path(path), read_bytes(path))
 
@@ -193,7 +193,7 @@ def to_array(tensor: TensorProto) -> Array:
     """A tensor's numbers.
 
     Raises:
-        ValueError: where it has other numbers than its shape says.
+        ValueError: if it has other numbers than its shape says.
     """
     try:
         return np.asarray(onnx.numpy_helper.to_array(tensor))

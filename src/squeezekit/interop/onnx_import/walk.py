@@ -71,7 +71,7 @@ class Walk:
     _walked: list[NodeProto] = field(default_factory=list)
 
     def shape(self, name: str) -> Shape | None:
-        """The sizes of a value, or None where one is not known."""
+        """The sizes of a value, or None if one is not known."""
         if name in self.draft.constants:
             return self.draft.constants[name].shape
         return shape_in(self.types[name]) if name in self.types else None
@@ -243,7 +243,7 @@ class Walk:
         """Have the types of a node's inputs at hand.
 
         Raises:
-            UnsupportedError: where one has none.
+            UnsupportedError: if one has none.
         """
         for name in node.input:
             if name in self.draft.constants and name not in self.types:
@@ -268,7 +268,7 @@ class Walk:
         """Make integers that were computed from shapes constants, where nodes still use them.
 
         Raises:
-            UnsupportedError: where they hang on the number of images.
+            UnsupportedError: if they hang on the number of images.
         """
         for node in self.draft.nodes:
             for name in node.input:

@@ -31,7 +31,7 @@ def compiled() -> ctypes.CDLL | tuple[wasmtime.Engine, wasmtime.Module]:
 
 
 def library() -> ctypes.CDLL | None:
-    """The machine code, or None where there is none for this machine, or it is not wanted."""
+    """The machine code, or None if there is none for this machine, or it is not wanted."""
     fits = sys.platform == "linux" and sys.maxsize > 1 << 32 and os.uname().machine == "x86_64"
     if not fits or os.environ.get("SQUEEZEKIT_SANDBOX", "0") != "0":
         return None

@@ -19,7 +19,7 @@ def decode(shape: tuple[int, ...], parameters: bytes, payload: memoryview) -> Fl
     """The values in their shape.
 
     Raises:
-        CoderError: where the payload does not have 4 bytes a value.
+        CoderError: if the payload does not have 4 bytes a value.
     """
     if parameters or len(payload) != 4 * math.prod(shape):
         raise CoderError(f"a dense payload of {len(payload)} bytes does not fill shape {shape}")

@@ -54,7 +54,7 @@ class Coders(Protocol):
             Its result, a size of at least 0.
 
         Raises:
-            CoderError: where the function reports an error.
+            CoderError: if the function reports an error.
         """
 
 

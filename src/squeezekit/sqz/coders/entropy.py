@@ -58,7 +58,7 @@ def decode_shared(shape: tuple[int, ...], parameters: bytes, payload: memoryview
     """The shared tensor.
 
     Raises:
-        CoderError: where the parameters or the payload cannot be.
+        CoderError: if the parameters or the payload cannot be.
     """
     if len(parameters) != _SHARED.size:
         raise CoderError(f"{len(parameters)} bytes of parameters where {_SHARED.size} belong")
@@ -76,7 +76,7 @@ def shared_tensor(levels: npt.NDArray[np.int32], table: Floats) -> SharedTensor:
     """A shared tensor from its levels and its centroids other than zero, ascending.
 
     Raises:
-        CoderError: where they are not finite and ascending, or a level has no centroid.
+        CoderError: if they are not finite and ascending, or a level has no centroid.
     """
     if not np.all(np.isfinite(table)):
         raise CoderError("a centroid is not a finite number")
@@ -99,7 +99,7 @@ def decode_floats(shape: tuple[int, ...], parameters: bytes, payload: memoryview
     """The values in their shape.
 
     Raises:
-        CoderError: where the parameters or the payload cannot be.
+        CoderError: if the parameters or the payload cannot be.
     """
     if len(parameters) != 1 or parameters[0] > _MANTISSA_BITS:
         raise CoderError("the parameters of coded floats must be one byte of at most 23")

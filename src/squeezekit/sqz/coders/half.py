@@ -27,7 +27,7 @@ def decode(shape: tuple[int, ...], parameters: bytes, payload: memoryview) -> Fl
     """The values in their shape, as float32.
 
     Raises:
-        CoderError: where the payload does not have 2 bytes a value.
+        CoderError: if the payload does not have 2 bytes a value.
     """
     if parameters or len(payload) != 2 * math.prod(shape):
         raise CoderError(f"a half payload of {len(payload)} bytes does not fill shape {shape}")

@@ -133,7 +133,7 @@ def decode(shape: tuple[int, ...], parameters: bytes, payload: memoryview) -> Sh
     """The shared tensor.
 
     Raises:
-        CoderError: where the parameters or the payload cannot be.
+        CoderError: if the parameters or the payload cannot be.
     """
     if len(parameters) != _PARAMETERS.size:
         raise CoderError(f"{len(parameters)} bytes of parameters where {_PARAMETERS.size} belong")
