@@ -185,3 +185,58 @@ def shared(payload, dimensions, centroids, drop):
                 levels.append(-size if negative else size)
     decoder.finish()
     return values, levels
+
+
+def logarithm(value):
+    n = value.bit_length() - 1
+    return n << 4 | (value << 4 >> n) & 15
+
+
+def clamped(value, most):
+    return max(0, min(most, value))
+
+
+def whole(payload, dimensions):
+    """The flat list of whole numbers of a grid."""
+    decoder = Decoder(payload)
+    rows, columns, height, width = dimensions
+    area = height * width
+    row_size = columns * area
+    column_loud, column_sum = [0] * row_size, [0] * row_size  # of less than 65,536 columns
+    levels: list[int] = []
+    for row in range(rows):
+        for i in range(row_size):
+            k = i % area
+            place, at = min(k, 31), len(levels)
+            left = levels[at - 1] if k % width else 0
+            up = levels[at - width] if k >= width else 0
+            beside = levels[at - area] if i >= area else 0
+            before = levels[at - row_size] if row else 0
+            mean = (16 * sum(map(abs, levels)) + 32) // (at + 1)
+            this_row = levels[row * row_size :]
+            row_mean = (16 * sum(map(abs, this_row)) + 2 * mean) // (i + 2)
+            column_total = 16 * column_loud[i] + 2 * mean
+            column_mean = column_total // (row + 2)
+            loud = logarithm(row_mean + 1) + logarithm(column_mean + 1) - logarithm(mean + 1)
+            bucket = clamped((loud - 48) >> 2, 31)
+            near = sum(map(abs, (left, up, beside, before)))
+            near = clamped(logarithm(near + 1) >> 2, 63)
+            value = 0
+            if decoder.mixed(place, ("zp", place, bucket), ("zb", near)):
+                signs = [sign(levels[at - b * row_size]) if row >= b else 0 for b in (1, 2, 3, 4)]
+                lean = 256 * abs(column_sum[i]) // (column_total + 1)
+                lean = clamped((lean if column_sum[i] > 0 else -lean) + 8, 15)
+                negative = decoder.mixed(
+                    32,
+                    ("sm", place, lean),
+                    ("sf", place, sign(left), sign(up)),
+                    ("sb", *signs),
+                )
+                value = magnitude(decoder, negative, bucket)
+                assert value <= 1 << 22
+                value = -value if negative else value
+            column_loud[i] += abs(value)
+            column_sum[i] += value
+            levels.append(value)
+    decoder.finish()
+    return levels

@@ -57,10 +57,10 @@ def spread(network: Network) -> Network:
 
 
 def shared(network: Network) -> Network:
-    """With few distinct weights, as Deep Compression leaves them."""
+    """With few distinct weights, as Deep Compression leaves them: on no uniform grid."""
     return network.with_tensors(
         {
-            name: SharedTensor.from_values((tensor * 16).round() / 16)
+            name: SharedTensor.from_values(np.sinh((tensor * 16).round() / 16))
             for name, tensor in network.tensors.items()
         }
     )
@@ -75,3 +75,12 @@ def small_networks() -> dict[str, Network]:
         "alexnet": small_alexnet(),
         "softmax": with_softmax(small_squeezenet(final_relu=False)),
     }
+
+
+def on_grids(network: Network) -> Network:
+    """With weights and biases of 8 bits, as quantised networks have them."""
+    tensors = {}
+    for name, tensor in network.tensors.items():
+        scale = np.float32(max(np.abs(tensor).max() / 127, 2.0**-20))
+        tensors[name] = scale * np.rint(tensor / scale).astype(np.float32) + np.float32(0)
+    return network.with_tensors(tensors)

@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_networks import LABELS, shared, small_alexnet, small_networks, small_squeezenet
+from small_networks import (
+    LABELS,
+    on_grids,
+    shared,
+    small_alexnet,
+    small_networks,
+    small_squeezenet,
+)
 from test_c_operators import KINDS, Graph
 
 from squeezekit.runtime.classifier import from_network
@@ -101,6 +108,7 @@ def test_forged_files(photo, tmp_path):
     corpus.mkdir()
     for coder in ("entropy", "huffman", "dense"):
         (corpus / coder).write_bytes(b"\0" + container.encode(shared(small_alexnet()), coder))
+    (corpus / "grids").write_bytes(b"\0" + container.encode(on_grids(small_alexnet())))
     for kind in KINDS:
         graph = Graph(np.random.default_rng(1))
         kind(graph)

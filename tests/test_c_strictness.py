@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from small_networks import shared, small_alexnet, small_squeezenet
+from small_networks import on_grids, shared, small_alexnet, small_squeezenet
 from test_c_operators import KINDS, Graph
 from test_closed_graph import OTHERS, SPOILED, forged, loop, model, other_operator, reading, spoiled
 
@@ -74,6 +74,7 @@ def files():
         shared(tiny),
         shared(small_alexnet(35)),
         shared(small_squeezenet()),
+        on_grids(small_squeezenet()),
     ]
     return [container.encode(n, c) for n in networks for c in ("entropy", "huffman", "dense")]
 

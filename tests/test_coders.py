@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from squeezekit.errors import CoderError
-from squeezekit.sqz.coders import compiled, dense, engine, entropy, half, huffman
-from squeezekit.sqz.network import SharedTensor
+from squeezekit.sqz.coders import compiled, dense, engine, entropy, grid, half, huffman
+from squeezekit.sqz.network import SharedTensor, tensor_values
 
 NATIVE = Path(__file__).parent.parent / "native"
 
@@ -137,6 +137,93 @@ def test_float_coder_is_what_the_format_says():
         assert (parameters[0] >= 13) == (array is not values)
 
 
+@st.composite
+def grids(draw):
+    """A tensor as a quantised network has it, plain or shared: scale times whole numbers."""
+    shape = draw(npst.array_shapes(min_dims=1, max_dims=5, max_side=7))
+    most = draw(st.sampled_from([1, 7, 127, 255, 70_000]))
+    whole = draw(npst.arrays(np.int32, shape, elements=st.integers(-most, most)))
+    scale = np.float32(draw(st.floats(2.0**-40, 2.0**20, width=32)))
+    values = scale * whole.astype(np.float32)
+    return SharedTensor.from_values(values) if draw(st.booleans()) else values
+
+
+def bits(tensor):
+    return tensor_values(tensor).view(np.uint32)
+
+
+@given(grids())
+@settings(deadline=None)
+def test_grids_are_lossless(tensor):
+    found = grid.find(tensor)
+    if found is None:  # where its smallest number is large, or it is no larger than chance
+        return
+    parameters, payload = grid.encode(tensor, *found)
+    back = grid.decode(tensor.shape, parameters, memoryview(payload))
+    assert type(back) is type(tensor)
+    assert np.array_equal(bits(back), bits(tensor))
+    if isinstance(tensor, SharedTensor):
+        assert same(back, tensor)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 100, 255]), st.floats(2.0**-20, 10, width=32))
+@settings(deadline=None, max_examples=30)
+def test_grids_of_eight_bits_are_found(seed, most, scale):
+    """As tflite's reader makes them: a float32 product of a float32 scale and q - zero."""
+    whole = np.random.default_rng(seed).integers(-most, most + 1, (20, 10, 3, 3))
+    values = np.float32(scale) * whole.astype(np.float32) + np.float32(0)
+    for tensor in (values, SharedTensor.from_values(values)):
+        found = grid.find(tensor)
+        assert found is not None
+        assert np.array_equal(found[1], whole // max(np.gcd.reduce(whole, axis=None), 1))
+
+
+def test_what_is_no_grid_is_none():
+    rng = np.random.default_rng(0)
+    for values in (rng.normal(size=300), rng.uniform(size=(9, 9)), [0.5, -0.0], [np.nan], [np.inf]):
+        assert grid.find(np.array(values, np.float32)) is None
+    spare = SharedTensor(np.array([0, 1], np.int32), np.array([0, 1, 2], np.float32), 0)
+    assert grid.find(spare) is None  # its centroid 2 would be lost
+
+
+@pytest.mark.parametrize(
+    ("shape", "most"), [((7,), 60_000), ((50, 30), 255), ((20, 1, 3, 3), 127), ((3, 2, 2, 3, 3), 9)]
+)
+def test_grid_coder_is_what_the_format_says(shape, most):
+    rng = np.random.default_rng(len(shape))
+    whole = np.rint(np.clip(rng.normal(scale=most / 4, size=shape), -most, most)).astype(np.int32)
+    whole[rng.random(shape) < 0.1] = 0
+    _, payload = grid.encode(np.zeros(shape, np.float32), np.float32(1), whole)
+    decoded = reference_decoder.whole(payload, entropy.as_matrix_of_kernels(shape))
+    assert decoded == whole.reshape(-1).tolist()
+
+
+def test_grid_of_many_places_is_what_the_format_says():
+    """Beyond 65,536 columns, places share their column's means."""
+    whole = np.random.default_rng(3).integers(-3, 4, (2, 70_000), dtype=np.int32)
+    parameters, payload = grid.encode(np.zeros_like(whole, np.float32), np.float32(0.5), whole)
+    back = grid.decode(whole.shape, parameters, memoryview(payload))
+    assert np.array_equal(tensor_values(back), whole * np.float32(0.5))
+
+
+def test_forged_grids_are_refused():
+    whole = np.arange(-4, 5, dtype=np.int32)
+    plain = np.zeros(9, np.float32)
+    parameters, payload = grid.encode(plain, np.float32(0.25), whole)
+    assert parameters == bytes.fromhex("0000803e00")
+    for wrong in (
+        parameters[:4], parameters + b"\0", parameters[:4] + b"\2",
+        np.float32(np.nan).tobytes() + b"\0", np.float32(-1).tobytes() + b"\0",
+        np.float32(1e-40).tobytes() + b"\0", np.float32(1e32).tobytes() + b"\0",
+    ):  # fmt: skip
+        with pytest.raises(CoderError):
+            grid.decode((9,), wrong, memoryview(payload))
+    with pytest.raises(CoderError, match="cannot be"):
+        grid.encode(plain, np.float32(1), whole << 21)  # up to 2^23
+    for shared_or_not in (b"\0", b"\1"):
+        assert grid.decode((0, 3), parameters[:4] + shared_or_not, memoryview(b"\x80")).size == 0
+
+
 def test_golden_streams():
     """Files in the world hold these very bytes: a change here is a new format version."""
     levels = np.array([[[[0, 1, 0], [-2, 0, 0], [1, 1, 0]]], [[[0, 0, 3], [0, -1, 0], [0, 0, 1]]]])
@@ -147,6 +234,9 @@ def test_golden_streams():
     assert huffman.encode(tensor) == GOLDEN_HUFFMAN
     values = np.array([1.0, 0.0, -2.5, np.inf, -0.0, 1e-40], np.float32)
     assert entropy.encode_floats(values) == GOLDEN_FLOATS
+    whole = np.array([[3, -100, 7, 0], [5, -90, 7, 1], [0, -128, 255, -70_000]], np.int32)
+    found = grid.find(np.float32(0.1) * whole.astype(np.float32))
+    assert grid.encode(tensor, *found) == GOLDEN_GRID
 
 
 GOLDEN_ENTROPY = (
@@ -160,6 +250,11 @@ GOLDEN_HUFFMAN = (
 GOLDEN_FLOATS = (
     bytes.fromhex("01"),
     bytes.fromhex("603fffff8e5aeca1e726cbd99876c2cace7ad260"),
+)
+
+GOLDEN_GRID = (
+    bytes.fromhex("cdcccc3d01"),
+    bytes.fromhex("500429b3b6a9b39866e1da2998c41741"),
 )
 
 
@@ -235,6 +330,7 @@ def test_damaged_payloads_give_an_error_or_a_valid_tensor(tensor, data):
     for coder, decode in (
         (entropy.encode_shared, entropy.decode_shared),
         (huffman.encode, huffman.decode),
+        (lambda t: grid.encode(t, np.float32(0.5), t.levels), grid.decode),
     ):
         parameters, payload = coder(tensor)
         forged = bytearray(payload)

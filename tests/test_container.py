@@ -74,6 +74,16 @@ def test_sections_tile_the_file(coder):
     assert at == len(data)
 
 
+def test_version_is_the_least_that_will_do():
+    """So that readers of version 1 go on to read what they can."""
+    net = network()
+    assert container.encode(net)[4:6] == b"\x01\x00"
+    whole = np.random.default_rng(1).integers(-99, 99, (4, 3, 3, 3)).astype(np.float32)
+    on_grid = container.encode(net.with_tensors({"c.weight": whole * np.float32(0.1)}))
+    assert on_grid[4:6] == b"\x02\x00"
+    assert container.read_head(on_grid).version == (2, 0)
+
+
 def test_file_by_hand():
     """A file put together from docs/format.md, byte by byte."""
     net = network()
@@ -156,7 +166,7 @@ ATTACKS = {
     "header cut": (lambda d: d[:20], errors.TruncatedError),
     "last byte cut": (lambda d: d[:-1], errors.TruncatedError),
     "trailing byte": (lambda d: d + b"\x00", errors.TrailingBytesError),
-    "version of the future": (lambda d: restamp(header(d, 4, 2, 1)), errors.VersionError),
+    "version of the future": (lambda d: restamp(header(d, 4, 3, 1)), errors.VersionError),
     "version 0": (lambda d: restamp(header(d, 4, 0, 1)), errors.HeadError),
     "unknown head codec": (lambda d: restamp(header(d, 6, 9, 1)), errors.HeadError),
     "file of 4 GiB": (lambda d: restamp(header(d, 8, 2**32 - 1)), errors.TruncatedError),

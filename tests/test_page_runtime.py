@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from small_networks import shared, small_networks, small_squeezenet
+from small_networks import on_grids, shared, small_networks, small_squeezenet
 
 from squeezekit.errors import FormatError, InputError, UnsupportedError
 from squeezekit.interop import page_runtime
@@ -247,3 +247,16 @@ def test_committed_packed_runtime_is_what_the_build_packs_to(tmp_path):
     pack = [sys.executable, NATIVE / "pack.py", packed, folder / "runtime.wasm"]
     subprocess.run(pack, check=True)
     assert packed.read_bytes() == (folder / "runtime.packed").read_bytes()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_grids_are_what_python_says(name):
+    """The scale times whole numbers, in C and in Python: the same to the last bit."""
+    network = on_grids(SMALL[name])
+    data = container.encode(network)
+    coders = [record.coder for record in container.read_head(data).records]
+    assert coders.count("entropy-grid") > len(coders) / 2
+    image = noise(network)
+    plain = PageRuntime(container.encode(network, "dense")).logits(image)
+    assert np.array_equal(PageRuntime(data).logits(image), plain)
+    assert_same(network, data)

@@ -1,5 +1,6 @@
 """TensorFlow Lite files: built by their schema, computed by their own rules, and broken."""
 
+import lzma
 import math
 
 import flatbuffers
@@ -17,6 +18,7 @@ from squeezekit.interop import safetensors_file, tflite_file
 from squeezekit.interop.weights import read
 from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.preprocessing import assumed
+from squeezekit.sqz import container
 from squeezekit.sqz.network import SharedTensor
 
 KINDS = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int8": 9}
@@ -384,3 +386,17 @@ def test_the_real_accuracy(shared_data):
     assert metadata.labels[0] == "background"
     found = evaluate(classifier, matched(images, metadata))
     assert (round(found.top1, 1), round(found.top5, 1)) == (44.8, 70.6)
+
+
+@pytest.mark.parametrize(("name", "most"), [("0.25_128", 364_000), ("0.5_160", 955_000)])
+def test_quantised_networks_are_stored_as_grids(shared_data, name, most):
+    """Every weight and bias is a whole number times a scale, and smaller than in xz's .tflite."""
+    path = shared_data / "networks" / f"mobilenet_v1_{name}_quant.tflite"
+    network = read(path)
+    data = container.encode(network)
+    assert {record.coder for record in container.read_head(data).records} == {"entropy-grid"}
+    assert len(data) < most
+    assert len(data) < 0.97 * len(lzma.compress(path.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
+    back = container.decode(data)
+    for key, values in network.values().items():
+        assert np.array_equal(values.view(np.uint32), back.values()[key].view(np.uint32))

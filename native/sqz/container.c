@@ -5,7 +5,7 @@
 #include "tensors.h"
 #include "text.h"
 
-enum { VERSION = 1, DEFLATE = 1 };
+enum { FIRST_VERSION = 1, VERSION = 2, DEFLATE = 1 };
 
 static u32 crc32(u32 crc, const u8 *at, const u8 *end) { /* of zlib, four bits at a time */
     static const u32 table[16] = {
@@ -54,7 +54,7 @@ sqz_error sqz_read_header(Span file, u32 *stored, u32 *raw) {
     if (*stored > size_of(file) - HEADER_BYTES) return SQZ_LENGTH;
     u32 crc = crc32(crc32(0, at, at + 20), at + HEADER_BYTES, at + HEADER_BYTES + *stored);
     if (!same_crc(crc, little32(at + 20))) return SQZ_CHECKSUM;
-    if (at[4] < VERSION || at[6] != DEFLATE || at[7]) return SQZ_HEAD;
+    if (at[4] < FIRST_VERSION || at[6] != DEFLATE || at[7]) return SQZ_HEAD;
     if (*raw > MOST_HEAD_BYTES) return SQZ_LENGTH;
     return within(*raw, MOST_TEXT_BYTES + 2048 * MOST_TENSORS, 0, 0);
 }

@@ -2,8 +2,10 @@
 #include "entropy.h"
 
 #define EXPORT static __attribute__((unused))
+#define ENCODING(coder) 0
 #ifdef __OPTIMIZE_SIZE__ /* a call for each decision */
 #define INLINE static __attribute__((noinline))
+#define OUTLINE INLINE
 #endif
 #include "entropy_coder.h"
 
@@ -18,4 +20,8 @@ i32 sqz_entropy_floats(void *state, Span bytes, u32 *values, u32 count, u32 drop
 i32 sqz_entropy_shared(void *state, Span bytes, i32 *levels, const u32 *shape, u32 *table,
                        u32 centroids, u32 drop) {
     return shared(state, 0, (u8 *)bytes.at, size_of(bytes), levels, shape, table, centroids, drop);
+}
+
+i32 sqz_entropy_whole(void *state, Span bytes, i32 *levels, const u32 *shape) {
+    return whole(state, 0, (u8 *)bytes.at, size_of(bytes), levels, shape);
 }

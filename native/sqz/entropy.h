@@ -12,5 +12,6 @@ void sqz_entropy_start(void *state);
 i32 sqz_entropy_floats(void *state, Span bytes, u32 *values, u32 count, u32 drop);
 i32 sqz_entropy_shared(void *state, Span bytes, i32 *levels, const u32 *shape, u32 *table,
                        u32 centroids, u32 drop);
+i32 sqz_entropy_whole(void *state, Span bytes, i32 *levels, const u32 *shape);
 
 #endif

@@ -22,6 +22,14 @@ typedef long long i64;
 #define INLINE static inline __attribute__((always_inline))
 #endif
 
+#ifndef ENCODING /* where only decoding is wanted, it is 0: nothing is left of the rest */
+#define ENCODING(coder) (coder)->encoding
+#endif
+
+#ifndef OUTLINE /* where size matters, what is called from many places is called */
+#define OUTLINE static
+#endif
+
 /* ---- errors: negative results of the exported functions ---- */
 enum { OUT_OF_SPACE = -1, OUT_OF_INPUT = -2, OUT_OF_RANGE = -3 };
 
@@ -40,7 +48,7 @@ static u32 squash(i32 x) { /* 16-bit probability at x / 256, linear between the 
 typedef u32 Slot;
 
 enum { INPUTS = 4, SETS = 128, RATE = 24, COUNT_LIMIT = 1000 };
-enum { COLUMNS = 1 << 16, NODES = 4096, LOUDNESS = 24 };
+enum { COLUMNS = 1 << 16, NODES = 4096, LOUDNESS = 32, MOST_WHOLE = 1 << 22 };
 
 /* The caller's memory, all zero before its first use; threads need one each. */
 typedef struct {
@@ -49,12 +57,15 @@ typedef struct {
     u16 share[COUNT_LIMIT + 1]; /* of the way to the new bit, by count: 65536 / (count + 2) */
     i16 trust[COUNT_LIMIT + 1]; /* in a probability, by count: towards 256 */
     i32 mixer[SETS][INPUTS];
-    struct {
-        Slot zero_column[COLUMNS], zero_near[32 * 64];
-        Slot sign_near[9], sign_far[32 * 9], sign_column[COLUMNS];
-        Slot node_signed[2 * NODES], node_near[NODES * LOUDNESS], node_low[NODES], node_bit[256];
-        Slot zero_row, sign_row;
+    struct { /* of which only what a tensor can come to is made fresh */
+        Slot zero_column[COLUMNS], sign_column[COLUMNS];
+        Slot node_signed[2 * NODES], node_near[NODES * LOUDNESS], node_low[NODES];
     } levels;
+    struct {
+        Slot zero_near[32 * 64], sign_near[9], sign_far[32 * 9], node_bit[256];
+        Slot zero_around[64], sign_mean[32 * 16], sign_before[81];
+    } few;
+    Slot zero_row, sign_row;
     struct {
         Slot zero[2], sign, exponent[256], mantissa[16 * 16];
         Slot step[33 * 64], step_top[32 * 4];
@@ -75,11 +86,11 @@ static void fill_tables(Model *model) {
     }
 }
 
-static void fresh(Slot *slots, u32 count) {
+OUTLINE void fresh(Slot *slots, u32 count) {
     for (u32 i = 0; i < count; i++) slots[i] = 1u << 31; /* probability 1/2, never seen */
 }
 
-#define FRESH(slots) fresh(slots, sizeof(slots) / sizeof(Slot))
+#define FRESH(slots) fresh((Slot *)&(slots), sizeof(slots) / sizeof(Slot))
 
 static void reset_mixer(Model *model) {
     for (u32 set = 0; set < SETS; set++)
@@ -104,12 +115,12 @@ static Coder start(Model *model, u8 *bytes, u32 size, i32 encoding) {
     if (!model->share[0]) fill_tables(model);
     reset_mixer(model);
     Coder coder = {model, 0, 0xffffffffu, 0, bytes, bytes + size, encoding, 0, 0};
-    if (!encoding)
+    if (!ENCODING(&coder))
         for (i32 i = 0; i < 4; i++) coder.code = coder.code << 8 | take(&coder);
     return coder;
 }
 
-INLINE void put(Coder *coder, u32 byte) {
+static inline void put(Coder *coder, u32 byte) {
     if (coder->at < coder->end) *coder->at++ = (u8)byte;
     else coder->error = OUT_OF_SPACE;
 }
@@ -117,11 +128,11 @@ INLINE void put(Coder *coder, u32 byte) {
 /* Codes one decision whose probability of being 1 is p / 65536, 0 < p < 65536. */
 INLINE u32 code_bit(Coder *coder, u32 bit, u32 p) {
     u32 middle = coder->low + (u32)(((u64)(coder->high - coder->low) * p) >> 16);
-    if (!coder->encoding) bit = coder->code <= middle;
+    if (!ENCODING(coder)) bit = coder->code <= middle;
     if (bit) coder->high = middle;
     else coder->low = middle + 1;
     while (!((coder->low ^ coder->high) >> 24)) {
-        if (coder->encoding) put(coder, coder->high >> 24);
+        if (ENCODING(coder)) put(coder, coder->high >> 24);
         else coder->code = coder->code << 8 | take(coder);
         coder->low <<= 8;
         coder->high = coder->high << 8 | 255;
@@ -165,7 +176,7 @@ INLINE u32 code_mixed(Coder *coder, u32 bit, Slot *const *slots, u32 count, u32 
     return bit;
 }
 
-static u32 code_with(Coder *coder, u32 bit, Slot *slot, u32 set) {
+OUTLINE u32 code_with(Coder *coder, u32 bit, Slot *slot, u32 set) {
     return code_mixed(coder, bit, &slot, 1, set);
 }
 
@@ -177,7 +188,7 @@ static u32 code_raw(Coder *coder, u32 value, u32 bits) {
 }
 
 /* Highest bit first. */
-static u32 code_tree(Coder *coder, u32 value, u32 bits, Slot *nodes, u32 set) {
+OUTLINE u32 code_tree(Coder *coder, u32 value, u32 bits, Slot *nodes, u32 set) {
     u32 node = 1;
     while (bits--) node = node << 1 | code_with(coder, value >> bits & 1, nodes + node, set);
     return node;
@@ -201,10 +212,7 @@ static void fresh_levels(Model *model, u32 columns, u32 most) {
     u32 places = columns < COLUMNS ? columns : COLUMNS, nodes = 32 + 128 * bit_length(most);
     fresh(model->levels.zero_column, places);
     fresh(model->levels.sign_column, places);
-    FRESH(model->levels.zero_near);
-    FRESH(model->levels.sign_near);
-    FRESH(model->levels.sign_far);
-    FRESH(model->levels.node_bit);
+    FRESH(model->few);
     fresh(model->levels.node_signed, nodes);
     fresh(model->levels.node_signed + NODES, nodes);
     fresh(model->levels.node_near, nodes * LOUDNESS);
@@ -217,11 +225,11 @@ static u32 loudness(u32 a, u32 b) {
     if (!count) return 0;
     u32 mean = ((a + b) * 8 + count / 2) / count, n = bit_length(mean);
     u32 half = 2 * n + (mean >> (n - 2) & 1) - 1; /* a magnitude is at least 1, so n >= 4 */
-    return half > LOUDNESS - 1 ? LOUDNESS - 1 : half;
+    return half > 23 ? 23 : half;
 }
 
 static u32 magnitude_of(i32 level) { return level < 0 ? 0u - (u32)level : (u32)level; }
-static u32 sign_of(i32 level) { return level > 0 ? 1 : level < 0 ? 2 : 0; }
+OUTLINE u32 sign_of(i32 level) { return level > 0 ? 1 : level < 0 ? 2 : 0; }
 
 INLINE u32 code_node(Coder *coder, u32 bit, u32 node, u32 negative, u32 loud, u32 set) {
     Slot *const slots[] = {&coder->model->levels.node_signed[negative * NODES + node],
@@ -231,7 +239,7 @@ INLINE u32 code_node(Coder *coder, u32 bit, u32 node, u32 negative, u32 loud, u3
 
 /* A magnitude of at least 1 as its bit length in unary, then the bits below the first. */
 INLINE u32 code_magnitude(Coder *coder, u32 magnitude, u32 negative, u32 loud) {
-    u32 length = coder->encoding ? bit_length(magnitude) - 1 : 0, n = 0, set = SET_LENGTH;
+    u32 length = ENCODING(coder) ? bit_length(magnitude) - 1 : 0, n = 0, set = SET_LENGTH;
     while (n < 30 && code_node(coder, n < length, n, negative, loud, set)) set += ++n <= 15;
     u32 value = 1;
     for (u32 left = n; left-- > 0;) {
@@ -240,7 +248,7 @@ INLINE u32 code_magnitude(Coder *coder, u32 magnitude, u32 negative, u32 loud) {
         else if (value < 128) {
             Slot *const slots[] = {&coder->model->levels.node_signed[negative * NODES + node],
                                    &coder->model->levels.node_low[node],
-                                   &coder->model->levels.node_bit[n * 8 + (left < 7 ? left : 7)]};
+                                   &coder->model->few.node_bit[n * 8 + (left < 7 ? left : 7)]};
             bit = code_mixed(coder, bit, slots, 3, SET_LOW + (left < 7 ? left : 7));
         } else bit = code_bit(coder, bit, 32768);
         value = value << 1 | bit;
@@ -248,46 +256,99 @@ INLINE u32 code_magnitude(Coder *coder, u32 magnitude, u32 negative, u32 loud) {
     return value;
 }
 
-/* Codes levels of shape (rows, columns, height, width), each in -negatives .. positives. */
-static void code_levels(Coder *state, i32 *level, u32 rows, u32 columns, u32 height, u32 width,
-                        u32 negatives, u32 positives) {
+/* Logarithm to base 2 in sixteenths, linear between the powers of 2; of at least 1. */
+OUTLINE i32 logarithm(u32 value) {
+    u32 n = bit_length(value) - 1;
+    return (i32)(n << 4 | ((n < 4 ? value << (4 - n) : value >> (n - 4)) & 15));
+}
+
+static u32 clamped(i64 value, u32 most) { return value < 0 ? 0 : value > most ? most : (u32)value; }
+
+/* Codes levels of shape (rows, columns, height, width), each in -negatives .. positives: either
+ * few that are not zero, or whole numbers on a uniform grid, most of them not zero. */
+INLINE void code_levels(Coder *state, i32 *level, const u32 *shape, u32 negatives, u32 positives,
+                        i32 grid) {
     Coder coder = *state; /* of which no address leaves here */
     Model *model = coder.model;
-    u32 area = height * width, row_size = columns * area;
-    fresh_levels(model, columns, negatives > positives ? negatives : positives);
+    u32 rows = shape[0], columns = shape[1], width = shape[3], area = shape[2] * width;
+    u32 row_size = columns * area, most = negatives > positives ? negatives : positives;
+    fresh_levels(model, columns, most);
+    u32 *column_loud = model->levels.zero_column, *column_sum = model->levels.sign_column;
+    u64 loud_all = 0, count = 0;
+    if (grid)
+        for (u32 i = 0; i < COLUMNS; i++) column_loud[i] = column_sum[i] = 0;
     for (u32 row = 0; row < rows && !coder.error; row++) {
-        fresh(&model->levels.zero_row, 1);
-        fresh(&model->levels.sign_row, 1);
+        u64 row_loud = 0;
+        u32 i = 0;
+        fresh(&model->zero_row, 1);
+        fresh(&model->sign_row, 1);
         for (u32 column = 0; column < columns && !coder.error; column++) {
-            u32 at = column & (COLUMNS - 1), present = 0, x = 0, y = 0;
-            for (u32 k = 0; k < area; k++, level++) {
-                u32 place = k < 31 ? k : 31;
+            u32 present = 0, x = 0, y = 0;
+            for (u32 k = 0; k < area; k++, i++, level++) {
+                u32 place = k < 31 ? k : 31, at = (grid ? i : column) & (COLUMNS - 1), bucket = 0;
                 i32 left = x ? level[-1] : 0, up = y ? level[-(i32)width] : 0;
                 i32 corner = x && y ? level[-(i32)width - 1] : 0;
-                u32 near = (present < 7 ? present : 7) << 3 | (corner != 0) << 2 | (up != 0) << 1 |
-                           (left != 0);
-                if (++x == width) x = 0, y++;
-                Slot *const zero[] = {&model->levels.zero_column[at], &model->levels.zero_row,
-                                      &model->levels.zero_near[place << 6 | near]};
-                if (!code_mixed(&coder, *level != 0, zero, 3, SET_ZERO + place)) {
-                    *level = 0;
-                    continue;
-                }
-                present++;
                 i32 before = row ? level[-(i32)row_size] : 0;
                 i32 beside = column ? level[-(i32)area] : 0;
-                Slot *const sign[] = {
-                    &model->levels.sign_near[sign_of(left) * 3 + sign_of(up)],
-                    &model->levels.sign_far[place * 9 + sign_of(before) * 3 + sign_of(beside)],
-                    &model->levels.sign_row, &model->levels.sign_column[at]};
-                u32 negative = code_mixed(&coder, *level < 0, sign, 4, SET_SIGN);
-                u32 loud = loudness(magnitude_of(left), magnitude_of(up));
-                u32 magnitude = code_magnitude(&coder, magnitude_of(*level), negative, loud);
-                if (magnitude > (negative ? negatives : positives)) {
-                    coder.error = OUT_OF_RANGE;
-                    magnitude = 1; /* nothing that follows may overflow */
+                Slot *slots[INPUTS];
+                u32 here, far;
+                u64 loud = 0;
+                if (grid) {
+                    /* Sixteen times mean magnitudes; the row's and the column's begin at that of all. */
+                    u32 mean = (u32)((loud_all * 16 + 32) / (count + 1));
+                    u32 row_mean = (u32)((row_loud * 16 + 2 * mean) / (i + 2));
+                    loud = (u64)column_loud[at] * 16 + 2 * mean;
+                    i32 expected = logarithm(row_mean + 1) + logarithm((u32)(loud / (row + 2)) + 1) -
+                                   logarithm(mean + 1);
+                    here = bucket = clamped((expected - 48) >> 2, LOUDNESS - 1);
+                    u32 around = magnitude_of(left) + magnitude_of(up) + magnitude_of(before) +
+                                 magnitude_of(beside);
+                    slots[1] = &model->few.zero_around[clamped(logarithm(around + 1) >> 2, 63)];
+                } else {
+                    here = (present < 7 ? present : 7) << 3 | (corner != 0) << 2 | (up != 0) << 1 |
+                           (left != 0);
+                    slots[1] = &model->levels.zero_column[at];
+                    slots[2] = &model->zero_row;
                 }
-                *level = negative ? -(i32)magnitude : (i32)magnitude;
+                slots[0] = &model->few.zero_near[place << 6 | here];
+                if (++x == width) x = 0, y++;
+                i32 value = *level;
+                if (code_mixed(&coder, value != 0, slots, grid ? 2 : 3, SET_ZERO + place)) {
+                    u32 near = sign_of(left) * 3 + sign_of(up);
+                    present++;
+                    if (grid) {
+                        u32 signs = 0, lean;
+                        for (u32 back = 1; back <= 4; back++)
+                            signs = signs * 3 +
+                                    (row < back ? 0 : sign_of(level[-(i64)back * row_size]));
+                        lean = clamped((i32)column_sum[at] * (i64)256 / (i64)(loud + 1) + 8, 15);
+                        slots[1] = &model->few.sign_mean[place * 16 + lean];
+                        slots[2] = &model->few.sign_before[signs];
+                        far = near;
+                    } else {
+                        far = sign_of(before) * 3 + sign_of(beside);
+                        slots[1] = &model->few.sign_near[near];
+                        slots[2] = &model->sign_row;
+                        slots[3] = &model->levels.sign_column[at];
+                        bucket = loudness(magnitude_of(left), magnitude_of(up));
+                    }
+                    slots[0] = &model->few.sign_far[place * 9 + far];
+                    u32 negative = code_mixed(&coder, value < 0, slots, grid ? 3 : 4, SET_SIGN);
+                    u32 magnitude = code_magnitude(&coder, magnitude_of(value), negative, bucket);
+                    if (magnitude > (negative ? negatives : positives)) {
+                        coder.error = OUT_OF_RANGE;
+                        magnitude = 1; /* nothing that follows may overflow */
+                    }
+                    value = negative ? -(i32)magnitude : (i32)magnitude;
+                } else value = 0;
+                *level = value;
+                if (grid) {
+                    row_loud += magnitude_of(value);
+                    loud_all += magnitude_of(value);
+                    column_loud[at] += magnitude_of(value);
+                    column_sum[at] += (u32)value;
+                    count++;
+                }
             }
         }
     }
@@ -298,7 +359,7 @@ static void code_levels(Coder *state, i32 *level, u32 rows, u32 columns, u32 hei
 /* Codes float32 values whose lowest `drop` bits are all zero. */
 static void code_floats(Coder *coder, u32 *value, u32 count, u32 drop) {
     Model *model = coder->model;
-    fresh((Slot *)&model->floats, sizeof model->floats / sizeof(Slot));
+    FRESH(model->floats);
     u32 before = 0, rest = drop < 19 ? 19 - drop : 0;
     for (u32 i = 0; i < count && !coder->error; i++) {
         u32 v = value[i];
@@ -324,7 +385,7 @@ static u32 from_ordered(u32 bits) { return bits >> 31 ? bits & ~(1u << 31) : ~bi
 /* Codes strictly ascending float32 values, none zero, whose lowest `drop` bits are all zero. */
 static void code_table(Coder *coder, u32 *value, u32 count, u32 drop) {
     Model *model = coder->model;
-    fresh((Slot *)&model->floats, sizeof model->floats / sizeof(Slot));
+    FRESH(model->floats);
     u32 before = 0, length = 0;
     for (u32 i = 0; i < count && !coder->error; i++) {
         u32 ordered = to_ordered(value[i]) >> drop, step = ordered - before;
@@ -357,7 +418,7 @@ EXPORT i32 model_bytes(void) { return sizeof(Model); }
 static i32 result(Coder *coder, const u8 *bytes) {
     u32 value;
     i32 last = final_bytes(coder, &value);
-    if (coder->encoding)
+    if (ENCODING(coder))
         for (i32 i = 0; i < last; i++) put(coder, value >> (24 - 8 * i));
     else if (!coder->error && (coder->at != coder->end || coder->missing != 4 - last))
         coder->error = OUT_OF_RANGE; /* the payload is not as long as this tensor's would be */
@@ -379,7 +440,13 @@ EXPORT i32 shared(Model *model, i32 encoding, u8 *bytes, u32 size, i32 *levels, 
     u32 negatives = 0;
     for (u32 i = 0; i < centroids; i++) negatives += table[i] >> 31;
     if (!coder.error)
-        code_levels(&coder, levels, shape[0], shape[1], shape[2], shape[3], negatives,
-                    centroids - negatives);
+        code_levels(&coder, levels, shape, negatives, centroids - negatives, 0);
+    return result(&coder, bytes);
+}
+
+/* The same of whole numbers, up to MOST_WHOLE on either side of zero. */
+EXPORT i32 whole(Model *model, i32 encoding, u8 *bytes, u32 size, i32 *levels, const u32 *shape) {
+    Coder coder = start(model, bytes, size, encoding);
+    code_levels(&coder, levels, shape, MOST_WHOLE, MOST_WHOLE, 1);
     return result(&coder, bytes);
 }

@@ -98,7 +98,6 @@ static int deep_compression(const Record *r, float *values, void *state, void *s
     if (count_negatives(table, centroids) < 0) return 0;
 
     /* A weight that is placed becomes 1 at first, and its centroid when the codes are known. */
-    for (u32 i = 0; i < r->weights; i++) values[i] = 0.0f;
     if (bitmap) {
         u32 bytes = (r->weights + 7) / 8;
         if (bitmap != 1 || gap_count || size_of(rest) < bytes) return 0;
@@ -127,32 +126,31 @@ static int deep_compression(const Record *r, float *values, void *state, void *s
     return 1;
 }
 
-/* ---- coders 3 and 4: context mixing ---- */
+/* ---- coders 3 to 5: context mixing ---- */
 
-enum { MANTISSA_BITS = 23 };
-
-/* coder.c works both ways, and looks at what it is about to write over. */
-static void clear(u32 *words, u32 count) {
-    for (u32 i = 0; i < count; i++) words[i] = 0;
-}
+enum { MANTISSA_BITS = 23, LEAST_SCALE = 1 << 23, MOST_SCALE = 231 << 23 }; /* 2^-126, 2^104 */
 
 static u64 shared_scratch(const Record *r) { return 4 * (u64)first_u16(r); }
 
-static int shared(const Record *r, float *values, void *state, void *scratch) {
-    if (size_of(r->parameters) != 3 || r->parameters.at[2] > MANTISSA_BITS) return 0;
-    u32 centroids = first_u16(r), drop = r->parameters.at[2];
-    u32 shape[4] = {1, 1, 1, 1}; /* rows, columns, height, width; see docs/format.md */
+/* Rows, columns, height, width; see docs/format.md. */
+static void as_kernels(const Record *r, u32 shape[4]) {
+    for (u32 i = 0; i < 4; i++) shape[i] = 1;
     for (u32 i = 0; i < r->axes; i++) {
         if (i < 2) shape[i] = r->shape[i];
         else if (i + 1 < r->axes) shape[2] *= r->shape[i];
         else shape[3] = r->shape[i];
     }
+    if (!r->weights) shape[0] = 0; /* other axes may be large */
+}
+
+static int shared(const Record *r, float *values, void *state, void *scratch) {
+    if (size_of(r->parameters) != 3 || r->parameters.at[2] > MANTISSA_BITS) return 0;
+    u32 centroids = first_u16(r), drop = r->parameters.at[2], shape[4];
+    as_kernels(r, shape);
     i32 *levels = (i32 *)(void *)values; /* these become values where they lie */
     u32 *bits = scratch;
     float *table = scratch;
-    if (!r->weights) shape[0] = 0; /* other axes may be large */
-    clear((u32 *)levels, r->weights);
-    clear(bits, centroids);
+    for (u32 i = 0; i < centroids; i++) bits[i] = 0;
     if (sqz_entropy_shared(state, r->payload, levels, shape, bits, centroids,
                            drop) < 0)
         return 0;
@@ -170,11 +168,27 @@ static int entropy_floats(const Record *r, float *values, void *state, void *scr
     (void)scratch;
     u32 *bits = (u32 *)(void *)values;
     if (size_of(r->parameters) != 1 || r->parameters.at[0] > MANTISSA_BITS) return 0;
-    clear(bits, r->weights);
     if (sqz_entropy_floats(state, r->payload, bits, r->weights,
                            r->parameters.at[0]) < 0)
         return 0;
     for (u32 i = 0; i < r->weights; i++) put_bits(values + i, bits[i]);
+    return 1;
+}
+
+/* ---- coder 5: whole numbers times a scale ---- */
+
+static int grid(const Record *r, float *values, void *state, void *scratch) {
+    i32 *levels = (i32 *)(void *)values; /* these become values where they lie */
+    u32 shape[4];
+    float scale;
+    (void)scratch;
+    if (size_of(r->parameters) != 5 || r->parameters.at[4] > 1) return 0;
+    u32 bits = little32(r->parameters.at);
+    if (bits - LEAST_SCALE > MOST_SCALE - LEAST_SCALE) return 0;
+    put_bits(&scale, bits);
+    as_kernels(r, shape);
+    if (sqz_entropy_whole(state, r->payload, levels, shape) < 0) return 0;
+    for (u32 i = 0; i < r->weights; i++) values[i] = scale * (float)levels[i];
     return 1;
 }
 
@@ -192,6 +206,7 @@ static const struct {
     {sqz_huffman_bytes, huffman_scratch, deep_compression},
     {sqz_entropy_bytes, shared_scratch, shared},
     {sqz_entropy_bytes, no_scratch, entropy_floats},
+    {sqz_entropy_bytes, no_scratch, grid},
 };
 
 int sqz_has_coder(u32 number) { return number < sizeof coders / sizeof *coders; }
@@ -212,5 +227,6 @@ sqz_error sqz_tensor_decode(const Record *record, float *values, void *state, vo
         sqz_setting_floats(record, values);
         return SQZ_OK;
     }
+    for (u32 i = 0; i < record->weights; i++) values[i] = 0.0f; /* some look at what they write over */
     return coders[record->coder].decode(record, values, state, scratch) ? SQZ_OK : SQZ_CODER;
 }

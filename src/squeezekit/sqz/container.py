@@ -29,14 +29,17 @@ from squeezekit.errors import (
 from squeezekit.files import read_bytes, write_whole
 from squeezekit.sqz import metadata_json
 from squeezekit.sqz.admission import admit
-from squeezekit.sqz.coders import dense, entropy, half, huffman
+from squeezekit.sqz.coders import dense, entropy, grid, half, huffman
 from squeezekit.sqz.limits import DEFAULT, TRUSTED, Limits
 from squeezekit.sqz.network import Metadata, Network, SharedTensor, Tensor
 from squeezekit.sqz.varint import varint
 
 MAGIC = b"\x89SQZ"
-VERSION = (1, 0)
+VERSION = (2, 0)
 """Readers refuse a higher major; a higher minor only adds what they may ignore."""
+
+_FIRST_VERSION = (1, 0)
+"""Of files that a reader of version 1 can read, which stay that."""
 
 MOST_WEIGHTS = 1 << 28
 MOST_TENSORS = 100_000
@@ -55,13 +58,14 @@ _Encode = Callable[..., tuple[bytes, bytes]]
 _Decode = Callable[[tuple[int, ...], bytes, memoryview], Tensor]
 
 # The number of a coder in a tensor's record, its name, and how it decodes.
-_DENSE, _HALF, _HUFFMAN, _SHARED, _FLOATS = range(5)
+_DENSE, _HALF, _HUFFMAN, _SHARED, _FLOATS, _GRID = range(6)
 _CODERS: dict[int, tuple[str, _Decode]] = {
     _DENSE: ("dense", dense.decode),
     _HALF: ("half", half.decode),
     _HUFFMAN: ("huffman", huffman.decode),
     _SHARED: ("entropy", entropy.decode_shared),
     _FLOATS: ("entropy-float", entropy.decode_floats),
+    _GRID: ("entropy-grid", grid.decode),
 }
 
 
@@ -119,8 +123,10 @@ def encode(network: Network, coder: CoderName = "entropy") -> bytes:
     shapes = {name: tensor.shape for name, tensor in network.tensors.items()}
     admit(network.graph, network.metadata, shapes, 0, TRUSTED)
     records, payloads = [], []
+    version = _FIRST_VERSION
     for name, tensor in network.tensors.items():
         number, (parameters, payload) = _encode_tensor(tensor, coder)
+        version = VERSION if number == _GRID else version
         records.append(
             _sized(name.encode())
             + bytes([number])
@@ -144,22 +150,38 @@ def encode(network: Network, coder: CoderName = "entropy") -> bytes:
     size = _HEADER.size + len(stored) + sum(map(len, payloads))
     if len(raw) > MOST_HEAD_BYTES or size >= 1 << 32:
         raise InputError("the network is too large for a .sqz file (4 GiB, 64 MiB of graph)")
-    header = _HEADER.pack(MAGIC, *VERSION, _DEFLATE, 0, size, len(stored), len(raw), 0)
+    header = _HEADER.pack(MAGIC, *version, _DEFLATE, 0, size, len(stored), len(raw), 0)
     checksum = zlib.crc32(stored, zlib.crc32(header[:-4]))
     return b"".join([header[:-4], struct.pack("<I", checksum), stored, *payloads])
 
 
 def _encode_tensor(tensor: Tensor, coder: CoderName) -> tuple[int, tuple[bytes, bytes]]:
-    if isinstance(tensor, SharedTensor) and len(tensor.centroids) <= huffman.MOST_CENTROIDS:
-        if coder == "huffman":
-            return _HUFFMAN, huffman.encode(tensor)
-        if coder == "entropy":
-            return _SHARED, entropy.encode_shared(tensor)
-    if coder == "entropy" and not isinstance(tensor, SharedTensor):
+    if coder == "entropy":
+        coded = _entropy_coded(tensor)
+        if (found := grid.find(tensor)) is not None:
+            coded = min(coded, (_GRID, grid.encode(tensor, *found)), key=_coded_bytes)
+        return coded
+    if coder == "huffman" and isinstance(tensor, SharedTensor) and _is_coded(tensor):
+        return _HUFFMAN, huffman.encode(tensor)
+    return _plain(tensor)
+
+
+def _entropy_coded(tensor: Tensor) -> tuple[int, tuple[bytes, bytes]]:
+    if not isinstance(tensor, SharedTensor):
         return _FLOATS, entropy.encode_floats(tensor)
-    if half.fits(tensor):
-        return _HALF, half.encode(tensor)
-    return _DENSE, dense.encode(tensor)
+    return (_SHARED, entropy.encode_shared(tensor)) if _is_coded(tensor) else _plain(tensor)
+
+
+def _is_coded(tensor: SharedTensor) -> bool:
+    return len(tensor.centroids) <= huffman.MOST_CENTROIDS
+
+
+def _plain(tensor: Tensor) -> tuple[int, tuple[bytes, bytes]]:
+    return (_HALF, half.encode(tensor)) if half.fits(tensor) else (_DENSE, dense.encode(tensor))
+
+
+def _coded_bytes(coded: tuple[int, tuple[bytes, bytes]]) -> int:
+    return len(coded[1][0]) + len(coded[1][1])
 
 
 def decode(data: bytes, limits: Limits | None = DEFAULT) -> Network:
