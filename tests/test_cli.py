@@ -283,7 +283,7 @@ def test_damaged_file_in_time(tiny, tmp_path):
         (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--coder", "morse"], "morse"),
         (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--int8"], "int8 needs photos"),
         (["export", "{tiny}", "{tmp}/out.pdf"], "must end in"),
-        (["export", "{tiny}", "{tmp}/out.onnx", "--int8"], "--int8 --data"),
+        (["export", "{tiny}", "{tmp}/out.onnx", "--int8"], "add --data DIR"),
         (["predict", "{tiny}"], "name images"),
         (["predict", "{tiny}", "-", "{tmp}/one/a/1.png"], "stands alone"),
         (["predict", "{tiny}", "{tmp}/one/a/1.png", "--stdin"], "name images"),

@@ -132,7 +132,7 @@ def test_targets_beyond_the_outputs_and_nan_are_refused(levels):
         evaluate(Brightness(), dataclasses.replace(image_set, targets=image_set.targets + 6))
     brightness = Brightness()
     brightness.logits = lambda batch: np.full((len(batch), CLASSES), np.nan, np.float32)
-    with pytest.raises(InputError, match="not numbers"):
+    with pytest.raises(InputError, match="NaN"):
         evaluate(brightness, image_set)
 
 

@@ -245,7 +245,7 @@ def test_small_classes_have_images_on_both_sides(make_images, seed):
 def test_nothing_to_hold_out(make_images):
     root = make_images({"a": 1, "b": 1})
     assert len(split(root, "train")) == 2
-    assert "none left to hold out" in sentence(split, root, "val")
+    assert "none can be held out" in sentence(split, root, "val")
 
 
 # --- match -----------------------------------------------------------------------------------

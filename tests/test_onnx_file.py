@@ -271,7 +271,7 @@ def ancient():
     ("make", "message"),
     [
         (two_inputs, "has input, second"),
-        (half_precision, "does not run itself"),
+        (half_precision, "the original does not run"),
         (quantised, "is quantised already"),
         (segmentation, r"is no classifier; its output .* has the shape \(N, 21, 30, 30\)"),
         (five_channels, "takes 5 channels"),

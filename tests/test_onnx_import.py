@@ -297,7 +297,7 @@ def labels_only(m):
     ("make", "message"),
     [
         (boxes, r"output '.*' has the shape \(N, 64, 9\)"),
-        (several_labels, r"scores each class by itself .*Sigmoid"),
+        (several_labels, r"scores each class on its own .*Sigmoid"),
         (unit_features, "features of length 1"),
         (percentages, "scores that sum to 100"),
         (bent, r"has one output .* a Tanh"),

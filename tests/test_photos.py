@@ -172,7 +172,7 @@ REFUSED = {
     "nothing": ([], "no photo"),
     "one number": (7, "int holds no photos"),
     "a dictionary": ({"image": 1}, "dict holds no photos"),
-    "no images": ([object()], "object is no photo"),
+    "no images": ([object()], "object is not a photo"),
     "too few labels": ((np.zeros((2, 3, 8, 8), np.float32), [1]), "2 photos, but 1 labels"),
     "a class too many": ((photos(2), [0, 3]), "a label is 3, but the network has the classes 0 to"),
     "a negative class": ((photos(2), [0, -1]), "a label is -1"),

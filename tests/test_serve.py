@@ -277,8 +277,8 @@ def test_pages_that_may_ask(sqz):
 
 
 def test_origins_and_hosts_that_are_none(sqz):
-    assert "is no origin" in failed("serve", sqz, "--cors", "example.org/x")
-    assert "is no host" in failed("serve", sqz, "--allow-host", "https://example.org/")
+    assert "is not an origin" in failed("serve", sqz, "--cors", "example.org/x")
+    assert "is not a host" in failed("serve", sqz, "--allow-host", "https://example.org/")
 
 
 def test_errors_repeat_nothing(running):

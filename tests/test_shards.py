@@ -235,7 +235,7 @@ def test_damaged_shards_are_named(tmp_path):
         assert sentence(read, path).startswith(f"{path} ")
     with tarfile.open(tmp_path / "z.tar", "w:gz") as tar:
         tar.add(path, "x")
-    assert "no plain tar file" in sentence(read, tmp_path / "z.tar")
+    assert "not an uncompressed tar file" in sentence(read, tmp_path / "z.tar")
     assert "cannot be read (No such file" in sentence(read, tmp_path / "gone.tar")
 
 

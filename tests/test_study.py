@@ -241,7 +241,7 @@ def test_workers_must_agree(open_study, database, tmp_path):
 
 @pytest.mark.parametrize("storage", ["mysql://host/x", "nonsense", "sqlite:///x.db", ""])
 def test_addresses_that_are_none(storage, tmp_path):
-    with pytest.raises(InputError, match="takes the address of a PostgreSQL database"):
+    with pytest.raises(InputError, match="the address of a PostgreSQL database"):
         database_url(storage, tmp_path / "study.db")
 
 

@@ -62,7 +62,7 @@ def test_a_network_is_whatever_holds_one(tmp_path, network):
 def test_what_is_no_network_is_one_sentence():
     with pytest.raises(InputError, match=r"Linear is a torch module: .*from_torch\(module, ex"):
         as_network(torch.nn.Linear(2, 2))
-    with pytest.raises(InputError, match="int is no network"):
+    with pytest.raises(InputError, match="int is not a network"):
         as_network(3)
     with pytest.raises(InputError, match="there is no such file"):
         as_network("no-such-file.sqz")

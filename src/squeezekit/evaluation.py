@@ -278,7 +278,7 @@ def _limited(image_set: ImageSet, limit: int | None) -> ImageSet:
 
 def _checked(logits: Floats, image_set: ImageSet) -> Floats:
     if np.isnan(logits).any():
-        raise InputError("the network gives values that are not numbers: its weights are unfit")
+        raise InputError("the network answers with NaN: its weights are unusable")
     needed = int(image_set.targets.max()) + 1
     if needed > logits.shape[1]:
         raise InputError(

@@ -173,7 +173,9 @@ def factored(network: Network, ranks: Mapping[str, int]) -> Network:
     tensors: dict[str, Tensor] = dict(network.tensors)
     for name, rank in ranks.items():
         if name not in layers:
-            raise InputError(f"cannot factor {name!r}: it is no layer of {network.metadata.name}")
+            raise InputError(
+                f"cannot factor {name!r}: it is not a layer of {network.metadata.name}"
+            )
         layer = layers[name]
         node = protos[layer.node.output]
         matrices = _matrices(layer, tensor_values(network.tensors[name]))

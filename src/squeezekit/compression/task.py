@@ -147,8 +147,8 @@ def folder_task(
         note(sentence)
     if parts.chooses:
         note(
-            f"{len(parts.choosing):,} held-out photos are to choose by, {len(parts.measuring):,} "
-            "others tell the accuracy"
+            f"{len(parts.choosing):,} held-out photos are used to choose, {len(parts.measuring):,} "
+            "others to measure the accuracy"
         )
     return Task(
         parts.training, parts.measuring, metadata.preprocessing, progress, note,

@@ -232,7 +232,7 @@ def split_once(
     first, second = held_out.halved(images, prints)
     if first.all():
         notes.append(
-            f"{images.root} has too few photos to hold out: the same choose and measure, which "
+            f"{images.root} has too few held-out photos: the same ones choose and measure, which "
             "flatters"
         )
         return Split(training, images, images, tuple(notes), parts)
@@ -330,7 +330,7 @@ def _photos(count: int) -> str:
 def _some_left(images: ImageSet) -> ImageSet:
     if not len(images):
         raise InputError(
-            f"every held-out photo in {images.root} is one that training sees too, and none is "
+            f"every held-out photo in {images.root} is also a training photo, so none is "
             "left to measure with"
         )
     return images
@@ -339,7 +339,7 @@ def _some_left(images: ImageSet) -> ImageSet:
 def _nothing_left(images: ImageSet, seen: int) -> str:
     if seen:
         return (
-            f"the network was trained on {seen:,} of the photos in {images.root}, and none is left "
+            f"the network was trained on {seen:,} of the photos in {images.root}, so none is left "
             "to measure with: add photos"
         )
-    return f"{images.root} has a single image in every class, and none left to hold out"
+    return f"{images.root} has a single image in every class, so none can be held out"

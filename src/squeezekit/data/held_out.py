@@ -243,8 +243,8 @@ def _read_list(path: Path) -> dict[str, Fingerprints]:
         }
     except (OSError, csv.Error, KeyError, ValueError, TypeError, OverflowError):
         raise InputError(
-            f"{path} is damaged: it tells which photos the network was trained on; "
-            "delete it to go by the marks in the weights alone"
+            f"{path} is damaged: it lists the photos that the network was trained on; "
+            "delete it to rely on the marks in the weights alone"
         ) from None
 
 

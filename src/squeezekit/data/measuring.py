@@ -94,7 +94,7 @@ def photos_to_measure(
         return Measured(images, trained_on=count, by_chance=by_chance)
     if seen.all():
         raise InputError(
-            f"the network was trained on all {len(images):,} photos in {images.root}: name others, "
-            "or measure on them all the same with part all"
+            f"the network was trained on all {len(images):,} photos in {images.root}: name "
+            "others, or measure on these anyway with part all"
         )
     return Measured(images.subset(np.flatnonzero(~seen)), left_out=count, by_chance=by_chance)

@@ -68,7 +68,7 @@ def folder_or_set(
         images.append(_held(image, len(images), metadata.preprocessing))
         labels.append(label)
     if not images:
-        raise InputError("there is no photo in what was given")
+        raise InputError("what was given holds no photo")
     classes, targets = _classes(labels, metadata, outputs)
     return ImageSet(MEMORY, tuple(images), targets, classes)
 
@@ -194,7 +194,7 @@ def _held(image: object, index: int, preprocessing: Preprocessing) -> ImageFile:
         return PreparedImage(_name(index, values.tobytes()), values, preprocessing)
     if hasattr(image, "open") and hasattr(image, "name"):
         return image
-    raise InputError(f"a {type(image).__name__} is no photo: give PIL images, paths or arrays")
+    raise InputError(f"a {type(image).__name__} is not a photo: give PIL images, paths or arrays")
 
 
 def _name(index: int, content: bytes) -> str:

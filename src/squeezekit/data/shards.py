@@ -231,7 +231,7 @@ def _by_name(shards: list[Path]) -> dict[str, list[Path]]:
         told = parts.keys() - {UNSPLIT}
         raise InputError(
             f"some shards are named for a part ({', '.join(sorted(told))}), but "
-            f"{parts[UNSPLIT][0]} is not: name all of them so, or none"
+            f"{parts[UNSPLIT][0]} is not: name all of them for a part, or none"
         )
     return parts
 
@@ -318,7 +318,9 @@ def _members(shard: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, bytes | N
                     yield key, kind, info, None
             _require_end(tar, shard)
     except tarfile.TarError as error:
-        raise InputError(f"{shard} is damaged, cut short, or no plain tar file ({error})") from None
+        raise InputError(
+            f"{shard} is damaged, cut short, or not an uncompressed tar file ({error})"
+        ) from None
     except OSError as error:
         raise InputError(f"{shard} cannot be read ({error.strerror or error})") from None
 

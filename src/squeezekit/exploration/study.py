@@ -299,8 +299,8 @@ def database_url(storage: str | None, file: Path) -> sqlalchemy.URL:
         url = None
     if url is None or url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise InputError(
-            "--storage takes the address of a PostgreSQL database, "
-            "postgresql://USER:PASSWORD@HOST/DATABASE; without it the study is a file in --out"
+            "the storage must be the address of a PostgreSQL database, "
+            "postgresql://USER:PASSWORD@HOST/DATABASE; without it the study is a file in the folder"
         )
     return url.set(drivername="postgresql+psycopg")
 
@@ -360,7 +360,7 @@ def _agree(study: optuna.Study, settings: dict[str, Any]) -> None:
         if there.get(name) != value:
             raise InputError(
                 f"the study {study.study_name!r} was begun with {name} {there.get(name)!r}, not "
-                f"{value!r}: take the same, or another name (--study) or folder (--out)"
+                f"{value!r}: use the same, or another name or folder for the study"
             )
 
 

@@ -75,12 +75,12 @@ def _prototxt_beside(path: Path) -> Path | None:
 def _parsed(path: Path) -> Message:
     data = read_bytes(path)
     if len(data) > MOST_PROTOTXT_BYTES:
-        raise InputError(f"{path}: is no prototxt (it has {len(data):,} bytes)")
+        raise InputError(f"{path}: is not a prototxt (it has {len(data):,} bytes)")
     try:
         return text_format.Parse(data.decode(), NetParameter(), allow_unknown_field=True)
     except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         first = str(error).strip().partition("\n")[0]
-        raise InputError(f"{path}: is no prototxt of a network ({first})") from None
+        raise InputError(f"{path}: is not the prototxt of a network ({first})") from None
 
 
 class _Importer:

@@ -106,11 +106,11 @@ def prepared(
         # Nothing is taken off where a data layer says what it does, and says no mean.
         mean = taken or (usual if assumed else (0.0,))
     if not all(map(math.isfinite, (scale, *mean))) or scale == 0.0:
-        raise InputError(f"{path}: scales its images by a number that cannot be")
+        raise InputError(f"{path}: scales its images by an impossible number")
     if len(mean) not in (1, count):
         raise InputError(f"{path}: takes {len(mean)} means off images of {count} channels")
     if resize < size:
-        raise InputError(f"{path}: resizes images to {resize} pixels and cuts {size} out of them")
+        raise InputError(f"{path}: resizes images to {resize} pixels and crops {size} out of them")
     # Caffe subtracts the mean before it scales.
     preprocessing = dataclasses.replace(
         CAFFE,
@@ -152,8 +152,8 @@ def _mean_image(path: Path, name: str, count: int) -> tuple[float, ...]:
     try:
         blob.ParseFromString(read_bytes(beside))
     except DecodeError:
-        raise InputError(f"{beside}: is no mean image, or damaged") from None
+        raise InputError(f"{beside}: is not a mean image, or damaged") from None
     values = np.array(blob.data, np.float64)
     if not len(values) or len(values) % count or not np.isfinite(values).all():
-        raise InputError(f"{beside}: is no mean image of {count} channels")
+        raise InputError(f"{beside}: is not a mean image of {count} channels")
     return tuple(values.reshape(count, -1).mean(axis=1).tolist())

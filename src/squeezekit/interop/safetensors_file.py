@@ -92,7 +92,7 @@ def _network(header: dict[str, str], state: dict[str, Floats]) -> Network:
     tensors: dict[str, Tensor] = {name: state[name] for name in dict.fromkeys(order) if name}
     shared = json.loads(header.get(SHARED_KEY, "[]"))
     if not isinstance(shared, list) or not all(name in tensors for name in map(str, shared)):
-        raise ValueError("the list of shared tensors is none")
+        raise ValueError("the list of shared tensors is not a list")
     for name in shared:
         tensors[name] = SharedTensor.from_values(state[name])
     metadata = from_json(header[METADATA_KEY])

@@ -286,7 +286,7 @@ class _Converter:
     def _pad(self, operator: TfliteOperator) -> str:
         around = np.array(self._integers(operator.inputs[1])).reshape(-1, 2)
         if around.shape != (4, 2) or around[0].any():
-            raise UnsupportedError("has a PAD of what is no image")
+            raise UnsupportedError("has a PAD of something that is not an image")
         order = around[[0, 3, 1, 2]]
         pads = np.concatenate([order[:, 0], order[:, 1]]).astype(np.int64)
         return self._node("Pad", [self.values[operator.inputs[0]], self._constant(pads)])
@@ -352,13 +352,13 @@ class _Converter:
 
     def _shape(self, number: int) -> tuple[int, ...]:
         if number not in self.values and self.graph.tensors[number].values is None:
-            raise InputError("uses a tensor before anything gives it")
+            raise InputError("uses a tensor before any operator computes it")
         return self.graph.tensors[number].shape
 
     def _image_shape(self, number: int) -> tuple[int, ...]:
         shape = self._shape(number)
         if len(shape) != 4 or min(shape[1:]) < 1:
-            raise UnsupportedError(f"has a layer on {shape}, which is no image")
+            raise UnsupportedError(f"has a layer on {shape}, which is not an image")
         return shape
 
     def _rows(self, number: int, x: str, name: str) -> str:
@@ -380,7 +380,7 @@ class _Converter:
     ) -> list[int]:
         """Above, before, below, behind: SAME gives the odd pixel to the end."""
         if min(*kernel, *stride) < 1:
-            raise InputError("has a kernel or a stride of nothing")
+            raise InputError("has a kernel or a stride of size 0")
         if padding == 1:  # VALID
             return [0, 0, 0, 0]
         needed = [

@@ -179,7 +179,7 @@ def as_network(
             "example), with a batch of its inputs as the example"
         )
     raise InputError(
-        f"{kind} is no network: give a Network, a path, or a name of published weights"
+        f"{kind} is not a network: give a Network, a path, or a name of published weights"
     )
 
 

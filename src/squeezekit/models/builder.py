@@ -102,7 +102,7 @@ class GraphBuilder:
         channels, height, width = self.shape(x)
         if filters < 1 or filters % groups or channels % groups:
             raise InputError(
-                f"{name}: {channels} channels and {filters} filters do not make {groups} groups"
+                f"{name}: {channels} and {filters} channels do not divide into {groups} groups"
             )
         out = [(size + 2 * pad - kernel) // stride + 1 for size in (height, width)]
         weights = [f"{name}.weight"]

@@ -106,7 +106,9 @@ def _varied(
         return dataclasses.replace(config, batch_norm=True, final_relu=False)
     if variant == "caffe":
         if config.channels != CAFFE.channels:
-            raise InputError(f"{config.name} takes grey images, and Caffe's networks colour ones")
+            raise InputError(
+                f"{config.name} takes grey images, but Caffe's preprocessing is for colour images"
+            )
         return dataclasses.replace(config, init="xavier")
     return config
 

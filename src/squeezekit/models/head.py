@@ -55,7 +55,7 @@ def with_new_head(
     behind = list(model.graph.node)[outputs.index(head.node.output) + 1 :]
     if any(node.op_type == "Reshape" for node in behind):
         raise UnsupportedError(
-            f"{network.metadata.name} reshapes its outputs, and so cannot get a new head"
+            f"{network.metadata.name} reshapes its outputs, so it cannot get a new last layer"
         )
     del model.graph.value_info[:]
     for dim in model.graph.output[0].type.tensor_type.shape.dim[1:2]:

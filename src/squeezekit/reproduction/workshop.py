@@ -86,7 +86,7 @@ class Workshop:
         known = out / SETTINGS
         if known.exists() and known.read_text(encoding="utf-8") != text:
             raise InputError(
-                f"{out} holds results of other settings or data (see {known}): name another --out"
+                f"{out} holds results of other settings or data (see {known}): name another folder"
             )
         write_whole(known, text.encode())
 

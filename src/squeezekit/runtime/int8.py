@@ -168,7 +168,7 @@ class _Scale:
         """
         width = high - low
         if not _LEAST_RANGE <= width <= _LARGEST_RANGE:
-            raise GraphError(f"the activation range from {low} to {high} is no use for int8")
+            raise GraphError(f"the activation range from {low} to {high} cannot be used for int8")
         step = np.float32(width / 255)
         return cls(step, np.uint8(np.rint(-low / float(step)).clip(0, 255)))
 

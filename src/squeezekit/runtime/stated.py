@@ -136,7 +136,7 @@ class Stated:
                 std=std,
             )
         except ValueError as error:
-            raise InputError(f"this preprocessing cannot be: {error}") from None
+            raise InputError(f"this preprocessing is impossible: {error}") from None
 
     def _numbers(
         self, base: Preprocessing, color: str, assumed: bool

@@ -38,12 +38,12 @@ class Access:
     def __post_init__(self) -> None:
         for origin in self.origins:
             if origin not in (ANY, "null") and not _ORIGIN.fullmatch(origin):
-                raise InputError(
-                    f"{origin!r} is no origin: write one as https://example.org, without a path"
-                )
+                raise InputError(f"{origin!r} is not an origin: write it like https://example.org")
         for host in self.hosts:
             if host != ANY and not _HOST.fullmatch(host):
-                raise InputError(f"{host!r} is no host: write one as example.org, without a path")
+                raise InputError(
+                    f"{host!r} is not a host: write it like example.org, without a path"
+                )
 
     def answers_to(self, host: str | None) -> bool:
         """Whether a Host header, None if there is none, names this server."""

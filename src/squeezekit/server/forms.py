@@ -67,7 +67,7 @@ class _Form:
     def __init__(self, request: web.Request) -> None:
         boundary = parse_options_header(request.headers["Content-Type"])[1].get("boundary", "")
         if not boundary or not boundary.isascii() or len(boundary) > 70:  # RFC 2046
-            raise FormError("the form names no boundary of 1 to 70 characters")
+            raise FormError("the form has no boundary of 1 to 70 characters")
         self._parser = PushMultipartParser(boundary, max_segment_count=MOST_PARTS)
         self._files: list[Upload] = []
         self._current: Upload | None = None
@@ -89,7 +89,7 @@ class _Form:
                 f"the form has more than {MOST_PARTS} parts, or too long a header"
             ) from None
         except MultipartError:
-            raise FormError("the form cannot be read: it is no multipart/form-data") from None
+            raise FormError("the form cannot be read: it is not multipart/form-data") from None
 
     def files(self) -> list[Upload]:
         try:

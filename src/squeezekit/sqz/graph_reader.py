@@ -394,7 +394,9 @@ def _tensor(message: Message) -> tuple[str, Setting]:
         try:
             values = np.array(numbers, dtype)
         except OverflowError:
-            raise GraphError(f"initializer {name!r} has a number that its type lacks") from None
+            raise GraphError(
+                f"initializer {name!r} has a number that its type cannot hold"
+            ) from None
     return name, values.reshape(dims)
 
 

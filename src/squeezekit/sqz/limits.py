@@ -68,7 +68,7 @@ class Limits:
         if asked > most:
             raise LimitError(
                 f"the file asks for {asked:,} {_UNITS[what]}, more than the {most:,} that its "
-                "reader allows (if you trust it: --limits none)"
+                "reader allows (for a file that you trust: squeezekit.Limits)"
             )
 
     @property

@@ -113,13 +113,13 @@ class TrainedOn:
         counts = [fields.get("photos"), fields.get("held_out"), fields.get("every", 1)]
         texts = [fields.get("marks"), fields.get("exceptions")]
         if not all(type(count) is int for count in counts):
-            raise ValueError("the count of photos trained on is no whole number")
+            raise ValueError("the count of photos trained on is not a whole number")
         if not all(isinstance(text, str) for text in texts):
-            raise ValueError("the marks of photos are no text")
+            raise ValueError("the marks of photos are not a text")
         try:
             marks, exceptions = (base64.b64decode(str(text), validate=True) for text in texts)
         except binascii.Error:
-            raise ValueError("the marks of photos are no base64") from None
+            raise ValueError("the marks of photos are not base64") from None
         photos, held_out, every = (int(str(count)) for count in counts)
         known = cls(photos, held_out, every, marks, exceptions)
         for packed in (marks, exceptions):

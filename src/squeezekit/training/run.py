@@ -227,7 +227,7 @@ def _told_of(parts: Split) -> list[str]:
         return []
     return [
         f"{len(parts.choosing):,} held-out photos choose the epoch to keep, "
-        f"{len(parts.measuring):,} others tell the accuracy"
+        f"{len(parts.measuring):,} others measure the accuracy"
     ]
 
 

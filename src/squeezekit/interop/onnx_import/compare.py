@@ -130,7 +130,7 @@ def require_same(
     try:
         session = _session(network)
     except GraphError as error:
-        raise UnsupportedError(f"cannot be run once it is rewritten ({error})") from None
+        raise UnsupportedError(f"cannot be run after it is rewritten ({error})") from None
     names = [port.name for port in session.get_outputs()]
     image = session.get_inputs()[0].name
     single: Array | None = None

@@ -224,7 +224,7 @@ def sort_nodes(nodes: list[NodeProto], known: set[str]) -> list[NodeProto]:
     for node in nodes:
         for name in wanted_by(node):
             if name not in made and name not in makers:
-                raise InputError(f"its node {node.name!r} uses {name!r}, which nothing makes")
+                raise InputError(f"its node {node.name!r} uses {name!r}, which no node makes")
     users: dict[str, list[int]] = {}
     waiting = []
     for i, node in enumerate(nodes):
@@ -243,7 +243,7 @@ def sort_nodes(nodes: list[NodeProto], known: set[str]) -> list[NodeProto]:
                 heapq.heappush(ready, user)
     if len(done) != len(nodes):
         stuck = next(node for node, count in zip(nodes, waiting, strict=True) if count)
-        raise InputError(f"its node {stuck.name!r} waits for its own output")
+        raise InputError(f"its node {stuck.name!r} depends on its own output")
     return done
 
 

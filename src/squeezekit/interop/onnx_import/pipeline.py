@@ -100,7 +100,7 @@ def brought_in(model: ModelProto, asked: Asked) -> Imported:
         UnsupportedError: as `imported`, without the name of a file.
     """
     if not asked.quantised and (node := is_quantised(model)) is not None:
-        raise UnsupportedError(f"is quantised already ({node.op_type}); hand in the float32 model")
+        raise UnsupportedError(f"is quantised already ({node.op_type}); give the float32 model")
     image = _image_of(model)
     takes = _Takes.of(model, image, asked.input_size)
     begun = draft_of(model, image.name)
@@ -234,7 +234,7 @@ def _answers(original: Original, takes: _Takes) -> tuple[Floats, Floats]:
             rows = [original.scores(images[i : i + 1]) for i in range(len(images))]
         except GraphError as error:
             raise UnsupportedError(
-                f"cannot be compared, since it does not run itself ({error})"
+                f"cannot be compared, because the original does not run ({error})"
             ) from None
         scored = np.concatenate([np.asarray(row, np.float32).reshape(1, -1) for row in rows])
         if np.isfinite(scored).all():

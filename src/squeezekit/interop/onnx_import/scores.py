@@ -163,7 +163,7 @@ def meaning_of(draft: Draft, value: str, scores: Array) -> Meaning:
             )
     if end is not None and end.op_type in ("Sigmoid", "HardSigmoid"):
         raise UnsupportedError(
-            f"scores each class by itself (node {end.name!r} is a {end.op_type}), so that several "
+            f"scores each class on its own (node {end.name!r} is a {end.op_type}), so that several "
             "or none may be true of an image: not supported"
         )
     lengths = np.square(scores, dtype=np.float64).sum(axis=1)

@@ -113,7 +113,7 @@ class Walk:
         while queue:
             steps += 1
             if steps > _MOST_STEPS:
-                raise UnsupportedError("it is larger than any network that is supported")
+                raise UnsupportedError("it is larger than any supported network")
             node = queue.popleft()
             node.input[:] = [self._now(name) for name in node.input]
             more = self._step(node)
@@ -276,7 +276,7 @@ class Walk:
                     raise refuse(node, "computes with the number of images: not supported")
         for name in self.draft.outputs.values():
             if name in self.known or name in self.draft.constants:
-                raise InputError(f"its output {name!r} does not hang on the images")
+                raise InputError(f"its output {name!r} does not depend on the images")
 
 
 def float_type(shape: tuple[int, ...], kind: int = TensorProto.FLOAT) -> TypeProto:

@@ -155,7 +155,7 @@ def decode(shape: tuple[int, ...], parameters: bytes, payload: memoryview) -> Sh
             raise CoderError("the bitmap is longer than the tensor")
         positions = np.flatnonzero(bits)
     else:
-        raise CoderError(f"{mode} is no way to code positions")
+        raise CoderError(f"{mode} is not a known way to code positions")
     codes = reader.symbols(len(positions), centroids).astype(np.int32)
     reader.finish()
     negatives = int(np.count_nonzero(table < 0))
