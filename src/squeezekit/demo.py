@@ -48,12 +48,12 @@ class DemoResult:
     Attributes:
         float_top1: percent of held-out digits that the float32 network gets right.
         sqz_top1: the same of the `.sqz` file, through ONNX Runtime.
-        float_bytes: of the parameters as float32.
-        file_bytes: of the `.sqz` file.
-        seconds: that everything took.
+        float_bytes: the size in bytes of the parameters as float32.
+        file_bytes: the size in bytes of the `.sqz` file.
+        seconds: how long everything took.
         page: the report, one HTML file.
         sqz: the compressed network.
-        stages: of the compression, float32 first.
+        stages: the stages of the compression, float32 first.
     """
 
     float_top1: float
@@ -79,7 +79,7 @@ def run_demo(
 
     Args:
         out: a folder; made where it does not exist, and what an earlier demo left is replaced.
-        seed: of the split, the first weights and the training.
+        seed: the seed of the split, the first weights and the training.
         progress: called for every task.
         console: where the tables and what to type next are printed; nothing is where None.
 

@@ -117,7 +117,7 @@ def alone(path: Path, busy: str | None = None) -> Iterator[None]:
     without locks everyone has it.
 
     Args:
-        path: of the lock file, in a folder that is there.
+        path: the path of the lock file, in a folder that is there.
         busy: the sentence for whoever comes second; None lets them wait.
 
     Raises:

@@ -38,7 +38,7 @@ def json_line(content: object, encoding: str | None = "utf-8") -> str:
 
     Args:
         content: whatever JSON takes; no NaN, no infinity.
-        encoding: of where it goes.
+        encoding: the encoding of where it goes.
     """
     plain = (encoding or "ascii").lower().replace("-", "").replace("_", "") == "utf8"
     line = json.dumps(content, ensure_ascii=not plain, allow_nan=False)

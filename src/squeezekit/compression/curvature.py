@@ -33,12 +33,12 @@ def weight_fisher(
 
     Args:
         net: in evaluation mode; its gradients are dropped.
-        layers: of `net`, by output name.
+        layers: the layers of `net`, by output name.
         images: (N, C, H, W), prepared.
-        temperature: that softens the outputs; the divergence is multiplied by its square, as in
-            distillation.
+        temperature: the temperature that softens the outputs; the divergence is multiplied by its
+            square, as in distillation.
         batch: images at a time.
-        seed: of the drawn classes.
+        seed: the seed of the drawn classes.
         progress: called for each batch.
 
     Returns:

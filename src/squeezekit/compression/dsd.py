@@ -91,7 +91,7 @@ def dsd(
     from zero and may take any value.
 
     Args:
-        network: to train; its weights must not be shared.
+        network: the network to train; its weights must not be shared.
         config: how.
         data: training images.
         measure: evaluates a phase.
@@ -148,7 +148,7 @@ def dsd_run(
         network: trained already.
         data: the folder of images.
         out: gets the folders "sparse" and "re-dense".
-        recipe: of the sparse phase.
+        recipe: the recipe of the sparse phase.
         resume: go on where this was interrupted, in either phase.
         progress: called during decoding, training and evaluation.
         note: called with a sentence about skipped images, and with warnings.

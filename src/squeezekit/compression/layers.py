@@ -27,8 +27,8 @@ class Layer:
 
     Attributes:
         source: its node, and the names of its tensors.
-        shape: of the weight as a convolution's, (O, C, kh, kw).
-        parts: that each filter is split into.
+        shape: the shape of the weight as a convolution's, (O, C, kh, kw).
+        parts: the number of parts that each filter is split into.
     """
 
     source: WeightedNode

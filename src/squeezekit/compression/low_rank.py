@@ -35,7 +35,7 @@ class Spectrum:
     the groups share a rank. A fully connected weight (out, in) is one group with a 1x1 kernel.
 
     Attributes:
-        name: of the weight.
+        name: the name of the weight.
         shape: (groups, rows, columns) of its matrices.
         singular_values: (rank,), the root of the sum of the groups' squares, descending.
     """
@@ -89,7 +89,7 @@ def ranks_by_energy(layers: Iterable[Spectrum], energy: float) -> dict[str, int]
     """The least rank that keeps a share of each weight's squares, where that saves anything.
 
     Args:
-        layers: of the network.
+        layers: the layers of the network.
         energy: in (0, 1]; 1 - energy is the squared relative error of each layer's weight.
 
     Raises:
@@ -113,9 +113,9 @@ def ranks_by_bytes(
     A rank stays where it holds more of it a byte than a common price, which is found by bisection.
 
     Args:
-        network: to shrink.
+        network: the network to shrink.
         layers: its spectra.
-        target_bytes: of all weights and biases as float32.
+        target_bytes: the size in bytes of all weights and biases as float32.
 
     Raises:
         InputError: if not even rank 1 everywhere is as small as that.

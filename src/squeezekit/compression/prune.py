@@ -136,7 +136,7 @@ def falling_densities(
     once. No density rises.
 
     Args:
-        network: to prune.
+        network: the network to prune.
         densities: in (0, 1], by tensor name.
         rounds: at least 1.
 

@@ -57,12 +57,12 @@ def recovered(
     """Distil the original into what is left of it, without labels (`recipes.recover`).
 
     Args:
-        network: to train; its zeros stay, and no weights may be shared.
+        network: the network to train; its zeros stay, and no weights may be shared.
         original: the network that it came from.
-        images: to train on; their classes play no part.
+        images: the images to train on; their classes play no part.
         effort: how long.
         decode: makes training data of images (`Task.decoded`).
-        seed: of their order and crops.
+        seed: the seed of their order and crops.
         work: keeps the state of every minute, and what minutes were turned into; the same
             training goes on from them.
         progress: called during training.

@@ -37,7 +37,7 @@ def retrained(
     none where all that is learned is what the original answers without it.
 
     Args:
-        network: to train.
+        network: the network to train.
         data: training images.
         recipe: how; its `distillation` says how much the original's outputs count, which tell
             more about a few hundred images than their labels do.

@@ -43,8 +43,8 @@ class Point:
 
     Attributes:
         network: rounded.
-        file_bytes: of its `.sqz`.
-        price: of a bit, in nats.
+        file_bytes: the size in bytes of its `.sqz`.
+        price: the price of a bit, in nats.
         divergence: from the original's outputs on the calibration images, in nats an image.
     """
 
@@ -142,7 +142,7 @@ class Rounder:
         """Round all layers.
 
         Args:
-            price: of a bit, in nats.
+            price: the price of a bit, in nats.
         """
         key = "" if self._work.folder is None else digest(self._digest, price)
         kept, divergence = (self._work.read(key, kind) for kind in ("sqz", "json"))
@@ -278,7 +278,7 @@ def _rounded_bias(bias: Tensor, nats: float, price: float, most: int) -> Tensor:
     Args:
         bias: (R,), float32.
         nats: for each unit of squared error, of 0.5 times that error.
-        price: of a bit, in nats.
+        price: the price of a bit, in nats.
         most: bits.
     """
 

@@ -27,7 +27,7 @@ class Problem:
         target: (B, R, K), the weights that would be best unrounded.
         covariance: (B, K, K), C: positive definite.
         nats: s.
-        price: of a bit, in nats.
+        price: the price of a bit, in nats.
     """
 
     target: Tensor

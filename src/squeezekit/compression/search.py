@@ -25,8 +25,8 @@ def to_size(
     """The point of at most that many bytes, and at least `tolerance` below.
 
     Args:
-        rounder: of the network.
-        target_bytes: of the file, at most.
+        rounder: the rounder of the network.
+        target_bytes: the size in bytes of the file, at most.
         tolerance: share of it that the file may be smaller.
         attempts: prices that are tried.
         start: the price to try first; the usual one where None.
@@ -59,7 +59,7 @@ def to_divergence(
     """The point whose outputs diverge by at most that, and at least `tolerance` less.
 
     Args:
-        rounder: of the network.
+        rounder: the rounder of the network.
         most: nats an image, on the calibration images.
         tolerance: share of it that the divergence may be less.
         attempts: prices that are tried.
@@ -98,7 +98,7 @@ def to_quality(
     Prices a factor apart are tried until one is good and the next is not, then one between them.
 
     Args:
-        rounder: of the network.
+        rounder: the rounder of the network.
         good: judges a network.
         factor: between prices.
         most: steps of it, up or down.
@@ -143,7 +143,7 @@ def _next_price(tried: Sequence[tuple[float, float]], target: float, slope: floa
     Args:
         tried: sizes, and the prices that led to them; the higher the price, the smaller the size.
         target: size.
-        slope: of size against price, where nothing tells yet.
+        slope: the slope of size against price, where nothing tells yet.
     """
     known = sorted(tried)
     less = [point for point in known if point[0] <= target]

@@ -28,7 +28,7 @@ class Sensitivity:
 
     Attributes:
         baseline: top-1 of the unpruned network, in percent.
-        images: that it was measured on.
+        images: how many images it was measured on.
         curves: by tensor name, (density, top-1) from the highest density to the lowest.
         sizes: weights of each tensor.
     """
@@ -90,7 +90,7 @@ def sensitivity(
     would say nothing, and repeats the last value.
 
     Args:
-        network: to look at; it stays as it is.
+        network: the network to look at; it stays as it is.
         measure: evaluates a network.
         densities: each in (0, 1).
         progress: called for each measurement, as task "sensitivity".

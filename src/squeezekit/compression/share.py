@@ -33,10 +33,10 @@ def share(
 
     Args:
         network: what to share; biases and batch norms stay as they are.
-        bits: of an index into the table, 1 to 16: one number for every weight tensor, or by tensor
-            name (then tensors without one stay as they are).
+        bits: the number of bits of an index into the table, 1 to 16: one number for every weight
+            tensor, or by tensor name (then tensors without one stay as they are).
         init: see `first_centroids`.
-        seed: of "random".
+        seed: the seed of "random".
 
     Returns:
         The network with a SharedTensor in place of each weight; zeros stay zero, and other weights
@@ -97,7 +97,7 @@ def k_means(values: Floats, count: int, init: Init = "linear", seed: int = 0) ->
         values: (n,), finite, none of them zero.
         count: most centroids to use, at least 1.
         init: see `first_centroids`.
-        seed: of "random".
+        seed: the seed of "random".
 
     Returns:
         At most `count` centroids, strictly ascending, none of them zero, each with a member; the
@@ -123,7 +123,7 @@ def first_centroids(ordered: Floats, count: int, init: Init, seed: int = 0) -> _
         init: "linear" spaces them evenly between the least and the greatest value, which serves
             the few large weights best; "density" at even quantiles; "random" at `count` of the
             values, drawn with `seed` (Forgy).
-        seed: of "random".
+        seed: the seed of "random".
     """
     if init == "linear":
         return np.linspace(ordered[0], ordered[-1], count, dtype=np.float64)
@@ -172,8 +172,9 @@ def with_rounded_tables(network: Network, mantissa_bits: int) -> Network:
 
     Args:
         network: with shared weights; plain weights stay as they are.
-        mantissa_bits: that are kept of float32's 23. 10 are those of float16: a relative error of
-            at most 2^-11, far less than sharing makes, for little more than half the bytes.
+        mantissa_bits: the number of bits that are kept of float32's 23. 10 are those of float16: a
+            relative error of at most 2^-11, far less than sharing makes, for little more than half
+            the bytes.
     """
     weights = set(weight_names(network))
     changed: dict[str, Tensor] = {}

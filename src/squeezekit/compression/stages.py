@@ -24,12 +24,12 @@ class Stage:
     """The network after a step of the pipeline, and what it would be as a file.
 
     Attributes:
-        name: of Deep Compression's "float32", "pruned", "shared" or "coded".
+        name: in Deep Compression "float32", "pruned", "shared" or "coded".
         network: as it is then.
-        file_bytes: of the whole `.sqz`: "float32" stores 4 bytes a weight; "pruned" leaves out
-            zeros; "shared" is Huffman coded; "coded" is the final file.
+        file_bytes: the size in bytes of the whole `.sqz`: "float32" stores 4 bytes a weight;
+            "pruned" leaves out zeros; "shared" is Huffman coded; "coded" is the final file.
         top1, top5: percent; None if nothing was measured.
-        seconds: that the step took, measuring included.
+        seconds: how long the step took, measuring included.
     """
 
     name: str
@@ -46,8 +46,8 @@ class Stages:
     Attributes:
         list: those so far.
         curve: accuracy against bytes, where it was asked for.
-        divergence: of the last network's outputs from the original's, in nats an image, where it
-            is known.
+        divergence: the divergence of the last network's outputs from the original's, in nats an
+            image, where it is known.
         goal: by what the file was chosen, in a few words; "" where nothing was chosen.
     """
 

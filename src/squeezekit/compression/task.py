@@ -43,13 +43,13 @@ class Task:
 
         Args:
             training: see above.
-            held_out: to measure with; no choice may have been made by them.
-            preprocessing: of the network.
+            held_out: the images to measure with; no choice may have been made by them.
+            preprocessing: the preprocessing of the network.
             progress: called during decoding and measuring.
             note: called with a sentence about images that cannot be read.
             labelled: see above.
-            choosing: to choose by; None takes `held_out` where nothing is chosen.
-            digests: of the images to train on, and of those held out; taken where None.
+            choosing: the images to choose by; None takes `held_out` where nothing is chosen.
+            digests: the digests of the images to train on, and of those held out; taken where None.
         """
         self.labelled = labelled
         self.training, self._held_out = training, held_out
@@ -96,7 +96,7 @@ class Task:
         """The network with marks of the images to train on and calibrate with in its metadata.
 
         Args:
-            network: that will see them.
+            network: the network that will see them.
             more: other images that it will be trained on.
         """
         if self._digests is None:
@@ -126,10 +126,10 @@ def folder_task(
         metadata: its labels are matched to the class folders; what it says the network has seen
             is held out of the measure.
         folder: class folders, split or not; a fifth is held out of an unsplit one.
-        seed: of that split.
+        seed: the seed of that split.
         progress: called during decoding and measuring.
         note: called with a sentence about images that cannot be read.
-        memory: of the network, where a list of its photos is at hand too.
+        memory: the memory of the network, where a list of its photos is at hand too.
         by_class: each class is trained on; else labels do not matter, and of classes with a single
             image some are held out.
         chooses: whether something will be chosen by `Task.choose`.

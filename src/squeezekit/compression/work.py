@@ -40,7 +40,7 @@ class Work:
         """What was kept under a key; None if nothing was.
 
         Args:
-            key: of `digest`.
+            key: a key from `digest`.
             kind: "sqz" or "json".
         """
         if self.folder is None:

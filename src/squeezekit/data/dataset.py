@@ -23,15 +23,15 @@ from squeezekit.sqz.trained_on import Digests
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The parts of a data set, none of which has an image of another.
+    """The parts of a data set; no image is in two of them.
 
     Attributes:
-        training: to train on, and to calibrate with.
-        choosing: to choose by: an epoch, a price, a density.
-        measuring: to tell the accuracy of what was chosen. The same as `choosing` where nothing
-            is chosen, or there are not two held-out images.
+        training: the images to train on, and to calibrate with.
+        choosing: the images to choose by: an epoch, a price, a density.
+        measuring: the images to tell the accuracy of what was chosen. The same as `choosing` where
+            nothing is chosen, or there are not two held-out images.
         notes: what a user should know of it, a sentence each.
-        prints: of the three, in this order.
+        prints: the fingerprints of the three, in this order.
     """
 
     training: ImageSet
@@ -42,21 +42,21 @@ class Split:
 
     @property
     def chooses(self) -> bool:
-        """Whether what is measured has no part in any choice."""
+        """True if the images to measure with are not used to choose anything."""
         return self.choosing is not self.measuring
 
     @property
     def digests(self) -> tuple[Digests, Digests]:
-        """Of the photos to train on, and of those that are held out."""
+        """The digests of the photos to train on, and of those that are held out."""
         training, *apart = (prints.digests for prints in self.prints)
         return training, np.unique(np.concatenate(apart))
 
     def remembered_by(self, network: Network) -> Network:
-        """The network with marks of the photos that it is to be trained on in its metadata."""
+        """The network; its metadata now marks the photos that it will be trained on."""
         return held_out.remembered(network, *self.digests)
 
     def write_list(self, folder: Path) -> None:
-        """Leave the list of the photos in the folder of a run.
+        """Write the list of the photos into the folder of a run.
 
         Raises:
             InputError: if it cannot be written.
@@ -82,7 +82,7 @@ Data = Path | str | ImageSet
 
 
 def is_split(data: Data) -> bool:
-    """Whether a data set says itself which images are for training and which are not.
+    """True if a data set itself says which images are for training and which are not.
 
     Raises:
         InputError: if there is none.
@@ -95,7 +95,7 @@ def is_split(data: Data) -> bool:
 
 
 def splits_here(data: Data) -> bool:
-    """Whether it is for us to hold images out: a data set has no parts, or nothing but train."""
+    """True if we must hold images out: the data set has no parts, or only a train part."""
     return _needs_holding_out(_parts(data, silent)[1])
 
 
@@ -126,7 +126,7 @@ def images_of(
 
 
 def unlabelled(data: Path | str, progress: Progress = silent) -> ImageSet:
-    """Any photos, as of one class: for calibration and recovery, where labels do not matter.
+    """Any photos, as one class: for calibration and recovery, which need no labels.
 
     Args:
         data: a folder with images at any depth, class folders or not; or tar files, with classes
@@ -146,14 +146,14 @@ def unlabelled(data: Path | str, progress: Progress = silent) -> ImageSet:
 def split(data: Data, part: Part, seed: int = 0, progress: Progress = silent) -> ImageSet:
     """One part of a data set, of class folders or shards alike.
 
-    Where the data is split (see `folders.split_folders`, `shards.find_shards`), a part is what it
-    says; without val, test serves as val, and the other way round. Where it is not, or has nothing
-    but train, a fifth of each class is val (and test); see `held_out.held_out`.
+    If the data is split (see `folders.split_folders`, `shards.find_shards`), its own parts are
+    used; without val, test serves as val, and the other way round. If it is not split, or has only
+    a train part, a fifth of each class is val (and test); see `held_out.held_out`.
 
     Args:
         data: class folders, shards, or images, which count as not split.
         part: "all" is every image.
-        seed: of the split of what is not split.
+        seed: the seed of the split of what is not split.
         progress: called for each class folder or shard, as task "scan".
 
     Raises:
@@ -183,15 +183,15 @@ def split_once(
     whole: bool = False,
     progress: Progress = silent,
 ) -> Split:
-    """All parts of a data set at once, for a network that may have seen some of it.
+    """All parts of a data set at once, for a network that may have seen some of its images.
 
-    What the network was trained on is never held out. Held-out images of data that is split that
-    are among its training images too are left out, and so are those that the network has seen.
+    Images that the network was trained on are never held out. If the data is split, held-out images
+    that are also training images are left out, and so are those that the network has seen.
 
     Args:
         data: class folders, shards, or images, which count as not split.
-        seed: of the split of what is not split.
-        memory: of the network.
+        seed: the seed of the split of what is not split.
+        memory: the memory of the network.
         chooses: whether something is chosen by held-out images, or was when the network was
             trained (`memory.chose`); then others tell the accuracy: val and test where the data has
             both, else two halves of what is held out, which are the same each time.
@@ -296,7 +296,7 @@ def _unseen(
     memory: Memory,
     notes: list[str],
 ) -> tuple[ImageSet, Fingerprints]:
-    """Without those that are trained on."""
+    """The images without those that are trained on."""
     copies = np.isin(prints.digests, training.digests)
     seen = memory.seen(prints) & ~copies
     if copies.any():

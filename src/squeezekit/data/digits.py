@@ -21,12 +21,12 @@ _HIGHEST_VALUE = 16
 def write_digits(directory: Path | str, seed: int = 0) -> None:
     """Write the digits as 8 x 8 greyscale PNGs into `train` and `val`, folders "0" to "9" each.
 
-    The digits of Alpaydin and Kaynak (UCI, 1998), as `sklearn.datasets.load_digits` brings them.
+    The digits of Alpaydin and Kaynak (UCI, 1998), from `sklearn.datasets.load_digits`.
     A fifth of each class, rounded, goes to val.
 
     Args:
         directory: made where it does not exist.
-        seed: of the split.
+        seed: the seed of the split.
 
     Raises:
         InputError: if scikit-learn is not installed, or the folder cannot be written.

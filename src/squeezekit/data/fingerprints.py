@@ -1,4 +1,4 @@
-"""What tells a photo whatever its name: a digest of its bytes, and a tiny copy of how it looks."""
+"""Recognises photos whatever their names: by a digest of the bytes, and by a tiny copy."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from squeezekit.sqz.network import Preprocessing
 from squeezekit.sqz.trained_on import Digests
 
 SIDE = 9
-"""A look has so many pixels a side: one more than the difference hash has columns."""
+"""How many pixels per side a tiny copy has: one more than the difference hash has columns."""
 
 MOST_BITS = 6
-"""Of 64 by which the difference hashes of near copies may differ."""
+"""In how many of the 64 bits the difference hashes of near copies may differ."""
 
 MOST_DIFFERENCE = 0.08
-"""Root mean square of what near copies may differ by, in standard deviations of the photo."""
+"""How much near copies may differ (root mean square), in standard deviations of the photo."""
 
 _LEAST_CONTRAST = 4.0
-"""Standard deviation, of 255: flatter photos look like one another without being copies."""
+"""Standard deviation of the pixels (0 to 255). Flatter photos look alike without being copies."""
 
 _LEAST_STORED = 500
 _BLOCK = 10_000_000
@@ -44,7 +44,7 @@ _LOOK = Preprocessing(
 
 @dataclass(frozen=True, eq=False)
 class Fingerprints:
-    """Of some photos.
+    """The fingerprints of some photos.
 
     Attributes:
         digests: uint64 (N,), of the files' bytes, whatever they are called.
@@ -58,23 +58,23 @@ class Fingerprints:
         return len(self.digests)
 
     def subset(self, indices: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Fingerprints:
-        """Of only these photos, in this order."""
+        """The fingerprints of only these photos, in this order."""
         return Fingerprints(self.digests[indices], self.looks[indices])
 
 
 _Known = tuple[int, bytes]
-"""Digest and look; the look of what cannot be read is empty."""
+"""Digest and tiny copy; the copy is empty if the photo cannot be read."""
 
 _FilePlace = tuple[str, Stamp, int]
 
 _seen: dict[_FilePlace, _Known] = {}
-"""What this process knows already, by file, its stamp, and the offset in a shard."""
+"""What this process knows already, by the file, its stamp, and the offset in a shard."""
 
 
 def fingerprints(
     files: Sequence[ImageFile], progress: Progress = silent, root: Path | None = None
 ) -> Fingerprints:
-    """The fingerprints of photos; those of files that have not changed are not taken again.
+    """The fingerprints of photos; files that have not changed are not read again.
 
     Args:
         files: paths, or members of shards. One that cannot be read has the digest of its name.
@@ -106,9 +106,9 @@ def fingerprints(
 def groups_of(prints: Fingerprints) -> npt.NDArray[np.int64]:
     """Which photos are copies of one another, by their bytes or by how they look.
 
-    Two are near copies where their difference hashes (64 bits: is a pixel darker than its right
-    neighbour) differ in few bits and the looks themselves hardly differ. A photo resized, saved
-    again or slightly edited is one; another photo of the same thing is not.
+    Two photos are near copies if their difference hashes (64 bits: is a pixel darker than its right
+    neighbour) differ in few bits, and their tiny copies hardly differ. A photo that was resized,
+    saved again or slightly edited is a near copy; another photo of the same thing is not.
 
     Returns:
         int64 (N,): the index of the first photo of its group.
@@ -119,11 +119,11 @@ def groups_of(prints: Fingerprints) -> npt.NDArray[np.int64]:
 def groups_with_mirrored(prints: Fingerprints, difference: float) -> npt.NDArray[np.int64]:
     """The same for a person to look at: mirror images count too, and every pair is compared.
 
-    Hashes miss a near copy in about a hundred, where neighbouring pixels are nearly equal. This
+    Hashes miss about one near copy in a hundred, if neighbouring pixels are nearly equal. This
     takes a second for 10,000 photos, and four times as long for twice as many.
 
     Args:
-        prints: of the photos.
+        prints: the fingerprints of the photos.
         difference: root mean square of what copies may differ by, in standard deviations.
     """
 
@@ -161,7 +161,7 @@ def _joined(
 
 
 def copies_among(prints: Fingerprints, known: Fingerprints) -> npt.NDArray[np.bool_]:
-    """Which photos are copies of known ones, by their bytes or by how they look; (N,)."""
+    """Which photos are copies of known ones, by their bytes or by their look; (N,)."""
     found = np.isin(prints.digests, known.digests)
     rest = np.flatnonzero(~found)
     for i, _ in _alike(prints.looks[rest], known.looks):
@@ -248,7 +248,7 @@ def _digest(data: bytes) -> int:
 
 
 def _place(file: ImageFile) -> _FilePlace | None:
-    """What changes when the photo may have; None if that cannot be told."""
+    """A value that changes if the photo may have changed; None if that cannot be told."""
     path = getattr(file, "shard", file)
     if not isinstance(path, Path):
         return None

@@ -1,4 +1,4 @@
-"""Folders of images, one a class: finding them, splitting them, matching them to a network."""
+"""Folders of images, one for each class: find them, split them, match them to a network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from squeezekit.text import encodable
 Part = Literal["train", "val", "test", "all"]
 
 UNEVEN = 10
-"""How many times the images of the smallest class the largest may have without a warning."""
+"""How many times more images the largest class may have than the smallest without a warning."""
 
 # HEIC is among them although it cannot be read, so that such images are named and counted.
 IMAGE_SUFFIXES = (
@@ -30,7 +30,7 @@ IMAGE_SUFFIXES = (
     ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".ico", ".tga", ".heic", ".heif",
 )  # fmt: skip
 _NOT_DATA = frozenset({"__macosx", "@eadir", "$recycle.bin"})
-"""What archives and file servers leave among the data, in lower case."""
+"""Files and folders that archives and file servers leave in the data, in lower case."""
 
 SPLIT_NAMES = {
     "train": "train", "training": "train",
@@ -47,10 +47,10 @@ class ImageSet:
 
     Attributes:
         root: the folder they were found in.
-        paths: one an image; in class folders they are `Path`.
+        paths: one for each image; in class folders they are `Path`.
         targets: int64 (N,), the class of each image as an index into `classes`.
         classes: the names of the class folders, sorted; of a matched set, the network's classes.
-        empty: the names of folders beside them that hold no image, and so are no classes.
+        empty: the names of folders beside them that hold no image, so they are no classes.
     """
 
     root: Path
@@ -73,10 +73,10 @@ class ImageSet:
 def scan(directory: Path | str, progress: Progress = silent) -> ImageSet:
     """Find the images of a folder of class folders.
 
-    Images count by their extension, at any depth below their class folder, behind links too.
-    Hidden files and folders, and what archives and file servers leave behind (`__MACOSX`,
-    `@eaDir`), do not. The lists of large folders are remembered (see `data.scan_cache`), so that
-    the next scan only looks for what has changed.
+    An image is recognised by its extension, at any depth below its class folder, also behind links.
+    Hidden files and folders, and those that archives and file servers leave behind (`__MACOSX`,
+    `@eaDir`), are ignored. The lists of large folders are remembered (see `data.scan_cache`), so
+    that the next scan only looks for changes.
 
     Args:
         directory: the folder.
@@ -112,7 +112,7 @@ def scan(directory: Path | str, progress: Progress = silent) -> ImageSet:
 
 
 def images_below(directory: Path | str) -> list[Path]:
-    """Every image of a folder, at any depth, sorted by path; what counts as one, `scan` tells.
+    """Every image of a folder, at any depth, sorted by path; `scan` says what counts as an image.
 
     Raises:
         InputError: if there is no such folder, or no image in it.
@@ -135,8 +135,8 @@ def split_folders(directory: Path | str) -> dict[str, Path]:
     """The folders of a split data set by the part they hold: "train", "val", "test".
 
     Understands train or training; val, valid or validation; test or testing; in any case. A folder
-    is split where it has train and one of the others, or nothing else than such folders (a class
-    may well be called "train").
+    is split if it has train and one of the others, or only such folders (a class may also be called
+    "train").
 
     Returns:
         An empty dict if the folder is not split.
@@ -165,7 +165,7 @@ def serving(part: Part, parts: Collection[str]) -> str | None:
 
 
 def require_classes(image_set: ImageSet) -> None:
-    """Check that there is something to tell apart, as training needs.
+    """Check that there are at least two classes, as training needs.
 
     Raises:
         InputError: if the set has one class only.
@@ -189,9 +189,9 @@ def class_counts(image_set: ImageSet) -> dict[str, int]:
 
 
 def imbalance_warning(image_set: ImageSet) -> str:
-    """A sentence where a class has over ten times the images of another; else an empty string.
+    """A sentence if a class has over ten times as many images as another; else an empty string.
 
-    Classes without any image, as a matched set may have, do not count.
+    Classes without any image do not count (a matched set may have some).
     """
     counts = {name: count for name, count in class_counts(image_set).items() if count}
     largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
@@ -207,8 +207,8 @@ def match(image_set: ImageSet, labels: Sequence[str], label_ids: Sequence[str] =
     """Match class folders to the outputs of a network.
 
     A folder fits by a label's id (n01440764, also as in "n01440764-tench"), by the label's name,
-    or by one of its comma-separated synonyms; small and capital letters, spaces, underscores and
-    hyphens make no difference where the exact name fits none. Not every class needs a folder.
+    or by one of its comma-separated synonyms. If the exact name fits none, upper and lower case,
+    spaces, underscores and hyphens make no difference. Not every class needs a folder.
 
     Args:
         image_set: as `scan` or `dataset.split` gives it.
@@ -241,7 +241,7 @@ def match(image_set: ImageSet, labels: Sequence[str], label_ids: Sequence[str] =
 def known_classes(
     classes: Sequence[str], labels: Sequence[str], label_ids: Sequence[str] = ()
 ) -> dict[int, int]:
-    """Which class folders a network knows already, found as `match` finds them.
+    """Which class folders a network knows already, by the rules of `match`.
 
     Returns:
         The index of a class folder to the one output that it fits; others are left out.
@@ -265,7 +265,7 @@ def _ignored(name: str) -> bool:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file counts as an image, by its name."""
+    """True if the name is that of an image file."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
@@ -317,7 +317,7 @@ def _what_is_missing(root: Path) -> str:
 
 
 def union(root: Path, sets: Sequence[ImageSet]) -> ImageSet:
-    """The images of several sets; a class is the same where its name is."""
+    """The images of several sets; classes of the same name become one."""
     classes = tuple(sorted({name for image_set in sets for name in image_set.classes}))
     index = {name: i for i, name in enumerate(classes)}
     targets = [index[image_set.classes[t]] for image_set in sets for t in image_set.targets]
@@ -326,7 +326,7 @@ def union(root: Path, sets: Sequence[ImageSet]) -> ImageSet:
 
 
 class _Finder:
-    """Finds the outputs that a folder's name may stand for, the surest way first."""
+    """Finds the outputs that a folder's name may stand for; the most certain way comes first."""
 
     def __init__(self, labels: Sequence[str], label_ids: Sequence[str]) -> None:
         synonyms = [label.split(",") for label in labels]

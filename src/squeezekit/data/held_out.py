@@ -1,4 +1,4 @@
-"""Which photos training may not see, which a network has seen, and how a run writes both down."""
+"""Which photos training may not see, which ones a network has seen, and the list of both."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ HELD_OUT_SHARE = 0.2
 """The share of each class of an unsplit folder that is held out."""
 
 PHOTO_LIST = "photos.csv"
-"""In the folder of a run: every photo, and what it was for."""
+"""The file in a run's folder that lists every photo, and what it was used for."""
 
 _FIELDS = ("part", "class", "photo", "digest", "look")
 _Flags = npt.NDArray[np.bool_]
 _CHANCE = 1 / 16
-"""Share of unknown photos that marks take for known ones (see `sqz.trained_on`)."""
+"""The share of unknown photos that marks wrongly take for known (see `sqz.trained_on`)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What is known of the photos that a network was trained on.
+    """What is known about the photos that a network was trained on.
 
     Attributes:
-        marks: as its metadata has them.
-        trained: the fingerprints of all that its last training saw, as the folder of a run lists
-            them; None if there is no such list.
-        held_out: digests of those that were kept apart then.
-        chose: whether some of these chose the epoch to keep, and others told the accuracy.
+        marks: the marks in its metadata.
+        trained: the fingerprints of all photos of its last training, from the list in the folder of
+            the run; None if there is no such list.
+        held_out: digests of the photos that were held out then.
+        chose: True if some of these chose the epoch to keep, and others measured the accuracy.
     """
 
     marks: tuple[TrainedOn, ...] = ()
@@ -54,9 +54,10 @@ class Memory:
         return bool(self.marks) or self.trained is not None
 
     def seen(self, prints: Fingerprints) -> _Flags:
-        """Which photos the network was trained on, (N,); or may have been, where it cannot tell.
+        """Which photos the network was trained on, or may have been; (N,).
 
-        By their bytes; by the list of a run also copies that were resized or saved again.
+        Photos are recognised by their bytes. With the list of a run, copies that were resized or
+        saved again are recognised too.
         """
         marks = list(self.marks)
         if self.trained is None or self.held_out is None:
@@ -66,12 +67,12 @@ class Memory:
         return copies_among(prints, self.trained) | seen_by(others, prints.digests)
 
     def may_be_chance(self, seen: int, photos: int) -> bool:
-        """Whether so many photos of new ones would be marked by mistake; a list makes none."""
+        """True if so many new photos may be marked by mistake; with a list none are."""
         return self.trained is None and not _more_than_chance(seen, photos)
 
 
 NOTHING = Memory()
-"""Of a network that nothing is known of."""
+"""The memory of a network about which nothing is known."""
 
 
 def seen_by(marks: Iterable[TrainedOn], digests: Digests) -> _Flags:
@@ -86,12 +87,12 @@ def seen_by(marks: Iterable[TrainedOn], digests: Digests) -> _Flags:
 
 
 def remembered(network: Network, trained: Digests, apart: Digests) -> Network:
-    """The network with marks of photos that it is trained on, unless it has seen all of them.
+    """The network with marks of the photos that it is trained on, unless it has seen all already.
 
     Args:
-        network: that is to be trained, or calibrated.
-        trained: of the photos that it will see.
-        apart: of those that are held out.
+        network: the network that is to be trained, or calibrated.
+        trained: the digests of the photos that it will see.
+        apart: the digests of those that are held out.
     """
     marks = network.metadata.trained_on
     if seen_by(marks, trained).all():
@@ -128,20 +129,20 @@ def held_out(
 ) -> _Flags:
     """Which images of an unsplit set are held out: a fifth of each class, by their bytes.
 
-    Each has a place that follows from its digest and the seed; those with the lowest places of each
-    class are held out. What the network was trained on never is, and copies of a photo, near ones
-    too, are all on its side.
+    Each photo has a place that depends on its digest and the seed; in each class those with the
+    lowest places are held out. Photos that the network was trained on are never held out. Copies
+    and near copies of a photo are held out together, or not at all.
 
     Args:
         image_set: what to split.
-        prints: of its images.
+        prints: the fingerprints of its images.
         seed: another one gives another split.
-        memory: of the network that the images are for.
-        whole: classes with a single image are split too, all together, as where training goes
-            without labels; else such an image is trained on.
+        memory: the memory of the network that the images are for.
+        whole: split classes with a single image too, all of them together, for training without
+            labels; else such an image is trained on.
 
     Returns:
-        bool (N,); False everywhere where there is nothing to hold out.
+        bool (N,); all False if there is nothing to hold out.
     """
     groups = groups_of(prints)
     free = ~np.isin(groups, groups[memory.seen(prints)])
@@ -175,12 +176,12 @@ def held_out(
 
 
 def halved(image_set: ImageSet, prints: Fingerprints) -> tuple[_Flags, _Flags]:
-    """Held-out images in two halves: one to choose by, and one to tell the accuracy of the choice.
+    """Held-out images in two halves: one to choose with, one to measure what was chosen.
 
-    Which is which follows from the images alone, and copies of a photo stay together.
+    The halves depend on the images alone, and copies of a photo stay together.
 
     Returns:
-        bool (N,) each; where there are no two images that differ, both are all.
+        bool (N,) each; if there are no two different images, both are all images.
     """
     groups = groups_of(prints)
     place = _places(groups, prints.digests, "half")
@@ -249,7 +250,7 @@ def _read_list(path: Path) -> dict[str, Fingerprints]:
 
 
 def _places(groups: npt.NDArray[np.int64], digests: Digests, salt: str) -> dict[int, bytes]:
-    """What orders groups of photos: it follows from the bytes of their photos and the salt."""
+    """The place of each group of photos, from the bytes of its photos and the salt."""
     least: dict[int, int] = {}
     for group, digest in zip(groups.tolist(), digests.tolist(), strict=True):
         least[group] = min(digest, least.get(group, digest))
@@ -260,7 +261,7 @@ def _places(groups: npt.NDArray[np.int64], digests: Digests, salt: str) -> dict[
 
 
 def _more_than_chance(hits: int, told: int) -> bool:
-    """Whether more photos are marked than would be by mistake: four standard deviations more."""
+    """True if more photos are marked than by mistake (by four standard deviations)."""
     return hits > told * _CHANCE + 4 * math.sqrt(told * _CHANCE * (1 - _CHANCE))
 
 

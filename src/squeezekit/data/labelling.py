@@ -1,4 +1,4 @@
-"""Names for the outputs of a network that came without any, and images matched to them."""
+"""Finds names for the outputs of a network without labels, and matches images to them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from squeezekit.runtime.labels import find_labels, fitted, read_labels
 from squeezekit.sqz.network import Metadata
 
 Judge = Callable[[ImageSet], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
-"""From images whose targets are outputs, to (targets, predictions) of some of them, both (N,)."""
+"""Takes images whose targets are outputs; gives (targets, predictions) of some, both (N,)."""
 
 Note = Callable[[str], None]
-"""Told a sentence that the user should read."""
+"""Called with a sentence that the user should read."""
 
 _CHANCE = 0.01
-"""So improbable must it be that chance alone gets as many images right."""
+"""Chance alone must be this unlikely to get as many images right."""
 
 _MANY = 5
-"""Images of a class whose majority says something about it; fewer must agree, and be two."""
+"""From this many images of a class, their majority counts; fewer must be two, and all agree."""
 
 
 def with_labels(
@@ -40,15 +40,15 @@ def with_labels(
 ) -> Metadata:
     """Complete the metadata of a network with `outputs` outputs.
 
-    In this order: the labels file that the user names; the network's own labels; a labels file in
-    the data folder or beside it; the class folders. Folders whose names are all numbers are the
-    outputs of these numbers, from 0, or from 1 where that alone fits; others are in alphabetical
-    order, where there are as many as outputs, as training tools number them. Neither is believed
-    before the network has agreed on the images: what was taken is noted, and becomes a line of
-    provenance.
+    Labels come, in this order, from: the labels file that the user names; the network itself; a
+    labels file in the data folder or beside it; the class folders. If the names of all folders are
+    numbers, they are the numbers of the outputs, from 0, or from 1 if only that fits. Else, if
+    there are as many folders as outputs, they are in alphabetical order, as training tools number
+    them. Folders are used only if the network agrees with them on the images. A note says what was
+    used, and it becomes a line of provenance.
 
     Args:
-        metadata: of the network.
+        metadata: the metadata of the network.
         outputs: how many classes it tells apart.
         labels_file: named by the user.
         image_set: class folders.
@@ -57,7 +57,7 @@ def with_labels(
         note: called with a sentence if class folders gave the labels.
 
     Returns:
-        The metadata, as it was where no labels are found.
+        The metadata, unchanged if no labels are found.
 
     Raises:
         InputError: if the labels file cannot be read or does not have `outputs` names, or the
@@ -85,7 +85,7 @@ def with_labels(
 def _by_folders(
     metadata: Metadata, outputs: int, image_set: ImageSet, judge: Judge, note: Note
 ) -> Metadata:
-    """The metadata with the labels that the class folders give and the network confirms."""
+    """The metadata with the labels of the class folders, if the network confirms them."""
     names = image_set.classes
     if orders := _orders(names, outputs):
         doubts = []
@@ -118,7 +118,7 @@ _ALPHABETICAL = "alphabetical order"
 
 
 def _orders(names: Sequence[str], outputs: int) -> dict[str, tuple[str, ...]]:
-    """The labels that names of class folders may give, by what says so, the surest first."""
+    """The labels that the names of class folders may give, by the rule; the surest rule first."""
     orders: dict[str, tuple[str, ...]] = {}
     if all(map(_is_number, names)):
         by_number = {int(name): name for name in names}
@@ -144,8 +144,8 @@ def _doubt(
 ) -> str:
     """Why these predictions do not confirm what the outputs stand for; empty if they do.
 
-    Numbers say themselves what they stand for, so that a network may be poor; an order must have
-    been right far more often than chance, and neither may another order be clearly better.
+    Numbers say what they stand for, so the network may be poor. An order must be right far more
+    often than chance, and no other order may be clearly better.
     """
     total, right = len(targets), int((targets == predictions).sum())
     pairs, counts = np.unique(np.stack([targets, predictions]), axis=1, return_counts=True)
@@ -167,7 +167,7 @@ def _doubt(
 
 
 def _swapped(targets: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) -> bool:
-    """Whether most images of a class are taken for one whose own are mostly taken for another."""
+    """True if most images of a class are predicted as one whose own images are mostly not."""
     taken_for: dict[int, int] = {}
     for target in np.unique(targets).tolist():
         outputs, counts = np.unique(predictions[targets == target], return_counts=True)
@@ -181,7 +181,7 @@ def _swapped(targets: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64])
 
 
 def _at_least(right: int, total: int, chance: float) -> float:
-    """The probability that chance gets so many right or more (binomial)."""
+    """The probability that chance gets this many right, or more (binomial)."""
     if chance >= 1:
         return 1.0
     log_p, log_q = math.log(max(chance, 1e-300)), math.log1p(-chance)

@@ -1,4 +1,4 @@
-"""Which photos tell the accuracy of a network that has been trained on some of them."""
+"""Chooses photos to measure a network with, if it has been trained on some of them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Measured:
     Attributes:
         images: the photos.
         trained_on: how many of them the network was trained on, or may have been.
-        left_out: how many are not among them because it was.
-        by_chance: whether so many would be taken for known ones if all were new: the marks in a
-            file are wrong of every sixteenth photo that is.
+        left_out: how many were left out because the network was trained on them.
+        by_chance: True if as many would be marked even if all photos were new: the marks in a file
+            are wrong for one new photo in sixteen.
     """
 
     images: ImageSet
@@ -37,7 +37,7 @@ class Measured:
 
     @property
     def sentence(self) -> str:
-        """What must stand beside the accuracy; empty if there is nothing to say."""
+        """A sentence to show beside the accuracy; empty if there is nothing to say."""
         seen = "may have been trained on" if self.by_chance else "was trained on"
         doubt = (
             " (the marks in its file are wrong of one new photo in 16)" if self.by_chance else ""
@@ -66,8 +66,8 @@ def photos_to_measure(
         data: see `dataset.split`.
         part: "val", "test", or "auto" (val of what is split by itself, else all): without those
             that the network was trained on. "train" and "all": with them, and they are counted.
-        memory: of the network.
-        seed: of the split of what is not split.
+        memory: the memory of the network.
+        seed: the seed of the split of what is not split.
         progress: called during scanning and reading the photos.
         note: called with a sentence about class folders that hold no photo.
 

@@ -1,4 +1,4 @@
-"""Photos that probably lie in the wrong class folder, by what all the others say about them."""
+"""Finds photos that are probably in the wrong class folder, by comparing with all the others."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from squeezekit.runtime.classifier import Classifier
 from squeezekit.runtime.images import ImageFile, prepare_file
 
 FOLDS = 5
-"""Each photo is judged by a fit on the four fifths that it is not in."""
+"""Each photo is judged by a fit on four fifths of the photos, which do not include it."""
 
 _LEAST_OF_A_CLASS = FOLDS
 _REGULARISATION = 0.003
 _CONFIDENT = 0.75
-"""Of the usual probability of a class. At 1, as in the paper, two thirds of planted errors are
-named; at this, more (bench/results/check_photos.json)."""
+"""A share of the usual probability of a class. With 1, as in the paper, two thirds of planted
+errors are found; with this, more (bench/results/check_photos.json)."""
 _BATCH = 32
 
 
 @dataclass(frozen=True)
 class Mislabel:
-    """A photo that is probably another class.
+    """A photo that probably belongs to another class.
 
     Attributes:
-        index: of the photo.
-        suggested: the class that it probably is, as an index.
-        margin: how much more probable that is than its own class, 0 to 1.
+        index: the index of the photo.
+        suggested: the index of the class that it probably belongs to.
+        margin: how much more probable that class is than its own, 0 to 1.
     """
 
     index: int
@@ -43,10 +43,10 @@ class Mislabel:
 def scores_of(
     classifier: Classifier, photos: Sequence[ImageFile], progress: Progress = silent
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """What a network says of photos, whatever its classes are.
+    """What a network says about photos, whatever its classes are.
 
     Args:
-        classifier: one that was not trained on these photos: it would repeat their errors.
+        classifier: must not be trained on these photos, or it would repeat their errors.
         photos: those that cannot be read are left out.
         progress: called with the number of photos done, as task "look".
 
@@ -84,15 +84,15 @@ def mislabels(
 ) -> list[Mislabel]:
     """Confident learning (Northcutt et al. 2021, "Confident Learning", section 3).
 
-    A logistic regression on the scores gives each photo its probabilities by a fit that has not
-    seen it. A photo counts as another class where that class is nearly as probable as it is on
-    average for the photos that are said to be of it, and more probable than its own.
+    A logistic regression on the scores gives each photo its probabilities, by a fit that has not
+    seen it. A photo counts as another class if that class is more probable than its own, and nearly
+    as probable as it is on average for the photos labelled as that class.
 
     Args:
         scores: float32 (N, features), such as a network's logits.
         targets: int64 (N,), the classes as labelled. Photos of a class with fewer than 5 are
             neither judged nor judged by.
-        seed: of the folds.
+        seed: the seed of the folds.
 
     Returns:
         The most certain first.

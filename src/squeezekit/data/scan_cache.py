@@ -1,4 +1,4 @@
-"""Lists of large folders, remembered between runs, and taken again where anything has changed."""
+"""Lists of large folders, remembered between runs, and made again if anything has changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEAST_NAMES = 10_000
 """Smaller folders are listed faster than one could notice."""
 
 SETTLED_NS = 10_000_000_000
-"""What changed less than this before it was read may change again within one tick of its clock."""
+"""A folder that changed this short before it was read may change again within one clock tick."""
 
 _FORMAT = 1
 
@@ -50,13 +50,13 @@ class Stamp:
 
     @property
     def settled(self) -> bool:
-        """Whether a change from now on is sure to be seen in the stamp."""
+        """True if every change from now on will show in the stamp."""
         return max(self.mtime_ns, self.ctime_ns) < _now_ns() - SETTLED_NS
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The names of what a folder holds, sorted: its folders and its other entries."""
+    """The sorted names in a folder: its folders, and its other entries."""
 
     folders: tuple[str, ...]
     files: tuple[str, ...]
@@ -96,7 +96,7 @@ class Listings:
         return listing
 
     def save(self) -> None:
-        """Remember what was listed, if it is many names; that this is impossible is no error."""
+        """Remember the lists, if they are long; if that is impossible, it is no error."""
         many = self._names >= LEAST_NAMES
         if many and self._fresh != self._known and sys.platform != "win32":
             value = {
@@ -108,7 +108,7 @@ class Listings:
 
 
 def listed(folder: Path) -> tuple[Listing, bool]:
-    """The entries of a folder, and whether they stay what they are while the folder does.
+    """The entries of a folder, and whether they can only change if the folder changes.
 
     Raises:
         OSError: if it cannot be listed.
@@ -133,7 +133,7 @@ def load(kind: str, place: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
 
 
 def store(kind: str, place: Path, value: object) -> None:
-    """Remember something about a place, as JSON; where that is impossible, do not."""
+    """Remember something about a place, as JSON, if that is possible."""
     content = {"format": _FORMAT, "place": str(place.absolute()), "value": value}
     path = _path(kind, place)
     with suppress(OSError, InputError):

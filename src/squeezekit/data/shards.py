@@ -1,8 +1,8 @@
 """WebDataset shards: images and their classes inside tar files, read in any order.
 
 A sample is the files of one name, KEY.jpg and KEY.cls (or KEY.json), in one tar file; the key ends
-at the first dot of the file's name. The `webdataset` library itself is not used: it reads shards
-from start to end only, all bytes of all images for one look at the classes, and loads torch.
+at the first dot of the file's name. The `webdataset` library is not used: it can only read shards
+from start to end, with all bytes of all images even if only the classes matter, and loads torch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from squeezekit.progress import Progress, silent
 from squeezekit.runtime.labels import labels_files, read_labels
 
 UNSPLIT = "all"
-"""The part of shards that are not split."""
+"""The name of the part if shards are not split."""
 
 JSON_FIELDS = ("cls", "class", "label", "target")
 """Where KEY.json may tell the class."""
@@ -52,9 +52,9 @@ class ShardMember:
 
     Attributes:
         shard: the tar file.
-        key: of the sample, which is unique in its shard.
+        key: the key of the sample, which is unique in its shard.
         member: the image's name in the tar file.
-        offset, size: of its bytes in the tar file.
+        offset, size: the offset and size of its bytes in the tar file.
     """
 
     shard: Path
@@ -92,8 +92,8 @@ def find_shards(data: Path | str) -> dict[str, list[Path]]:
     Args:
         data: a tar file; a pattern of them such as "shards/train-{000..146}.tar"; a folder of
             `*.tar`; or a folder with folders of them for train and val (see
-            `folders.split_folders`). Files in one folder are split where all their names tell the
-            part, as in "imagenet-val-0001.tar".
+            `folders.split_folders`). Files in one folder are split if all their names say the part,
+            as in "imagenet-val-0001.tar".
 
     Returns:
         The paths, sorted; an empty dict where `data` is no such thing.
@@ -116,7 +116,7 @@ def find_shards(data: Path | str) -> dict[str, list[Path]]:
 
 
 def expanded(pattern: str) -> list[str]:
-    """Every name that a pattern stands for: {00..12} counts, {a,b} is either; braces may nest."""
+    """Every name that a pattern stands for: {00..12} counts, {a,b} is a or b; braces may nest."""
     found = _BRACES.search(pattern)
     if found is None:
         return [pattern]
@@ -132,7 +132,7 @@ def expanded(pattern: str) -> list[str]:
 
 
 def scan_shards(shards: Sequence[Path], root: Path, progress: Progress = silent) -> ImageSet:
-    """Find the images of shards, and what classes they are of.
+    """Find the images of shards, and their classes.
 
     A class is a name, or an index into the labels file beside the shards or in the folder above
     (labels.txt, classes.txt and so on, see `runtime.labels`); without such a file, an index is its
@@ -140,7 +140,7 @@ def scan_shards(shards: Sequence[Path], root: Path, progress: Progress = silent)
 
     Args:
         shards: tar files, not compressed.
-        root: where the set is said to be.
+        root: the folder that the set gives as its own.
         progress: called for each shard, as task "scan".
 
     Returns:
@@ -179,7 +179,7 @@ def scan_shards(shards: Sequence[Path], root: Path, progress: Progress = silent)
 
 
 def images_in(shards: Sequence[Path], progress: Progress = silent) -> list[ShardMember]:
-    """The images of shards, whether or not anything tells their classes.
+    """The images of shards, with or without classes.
 
     Raises:
         InputError: if a shard cannot be read, or none of them holds an image.
@@ -300,7 +300,7 @@ def _index(shard: Path) -> list[Sample]:
 
 
 def _members(shard: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, bytes | None]]:
-    """The files that count: key, kind, header, and the content of those that tell a class."""
+    """The files that matter: key, kind, header, and for those that name a class the content."""
     seen: set[str] = set()
     try:
         with tarfile.open(shard, "r:") as tar:
@@ -333,7 +333,7 @@ def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, shard: Path) -> bytes:
 
 
 def _require_end(tar: tarfile.TarFile, shard: Path) -> None:
-    """Python's reader takes a damaged header in the middle for the end."""
+    """Refuse a damaged header in the middle, which Python's reader takes for the end."""
     with shard.open("rb") as file:
         file.seek(tar.offset)
         if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
@@ -365,7 +365,7 @@ def _in_json(content: object) -> str | int | None:
 
 
 def _labels(largest: int, folder: Path) -> tuple[str, ...] | None:
-    """What indices up to `largest` stand for, where a file says so."""
+    """The names for indices up to `largest`, if a file has them."""
     found = [(path, *read_labels(path)) for path in labels_files(folder)]
     for _, labels, label_ids in found:
         if len(labels) > largest:

@@ -40,7 +40,7 @@ def write_page(exploration: Exploration, path: Path, *, command: str) -> None:
     Args:
         exploration: as it stands.
         path: where to.
-        command: that was typed, without a password.
+        command: the command that was typed, without a password.
 
     Raises:
         InputError: if the file cannot be written.

@@ -28,7 +28,7 @@ class Design:
     Attributes:
         network: the architecture.
         density: share of the weights that pruning keeps, in every layer.
-        bits: of an index into a table of shared weights.
+        bits: the number of bits of an index into a table of shared weights.
     """
 
     network: SqueezeNetConfig
@@ -42,8 +42,8 @@ class Space:
 
     Attributes:
         name: "sr", "pct_3x3", "bypass" or "all".
-        ranges: of each metaparameter. One that is a field of SqueezeNetConfig or of Design is put
-            there by its name; the others are `designed`'s.
+        ranges: the ranges of each metaparameter. One that is a field of SqueezeNetConfig or of
+            Design is put there by its name; the others are `designed`'s.
         points: trials that are given: all of a grid, and of a search those that it has to beat.
         is_grid: whether there is nothing but these points.
     """

@@ -102,11 +102,11 @@ class SharedStudy:
     """A study in a database, and this process's part in it.
 
     Args:
-        url: of the database; `database_url` makes it of what a user typed.
-        name: of the study; the same for all workers.
+        url: the URL of the database; `database_url` makes it of what a user typed.
+        name: the name of the study; the same for all workers.
         directions: one for each value of a trial.
         settings: what all workers must agree on, as JSON takes it.
-        pulse: of its workers.
+        pulse: the pulse of its workers.
 
     Raises:
         InputError: if the database cannot be used, or the study there has other settings.

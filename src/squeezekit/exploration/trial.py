@@ -75,9 +75,9 @@ class StoppingRule:
         """Why a trial is to be stopped after an epoch, in words; empty if it is not.
 
         Args:
-            top1: of the network then, in percent.
-            file_bytes: of its file, were it pruned, shared and coded as it is.
-            macs: of an image.
+            top1: top-1 of the network then, in percent.
+            file_bytes: the size in bytes of its file, were it pruned, shared and coded as it is.
+            macs: the multiply-accumulates of an image.
             epoch: from 1.
             finished: trials with values and a CURVE.
         """
@@ -101,7 +101,7 @@ class Plan:
 
     Attributes:
         base: the design that trials vary.
-        recipe: of the training; retraining and fine-tuning are parts of it.
+        recipe: the recipe of the training; retraining and fine-tuning are parts of it.
         rule: when to stop.
     """
 
@@ -134,10 +134,10 @@ class Images:
     """What trials train on and are measured with.
 
     Attributes:
-        train: to train on.
+        train: the images to train on.
         val: decides which designs are good.
         test: has no part in that, and tells the accuracy; None if there are too few images.
-        digests: of the images to train on, and of all others.
+        digests: the digests of the images to train on, and of all others.
     """
 
     train: ImageSet
@@ -162,7 +162,7 @@ class Trials:
     Attributes:
         space: what varies.
         plan: what does not.
-        images: of the study.
+        images: the images of the study.
         folder: where the files go, `trial-0007.sqz`.
         study: whose finished trials a trial is judged by.
         progress: called for the tasks of a trial.

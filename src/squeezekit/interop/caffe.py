@@ -35,7 +35,7 @@ def read(path: Path | str, prototxt: Path | str | None = None) -> Network:
     """Read a classifier.
 
     Args:
-        path: of the `.caffemodel`.
+        path: the path of the `.caffemodel`.
         prototxt: says what the layers do (deploy or train_val). Where None: NAME.prototxt, else
             deploy.prototxt or train_val.prototxt beside the file, else what the file itself holds,
             which is enough where its data layer states a crop.

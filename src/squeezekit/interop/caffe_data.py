@@ -59,7 +59,7 @@ def channels(
     Args:
         image: the blob.
         size: height and width in pixels.
-        layers: that run, in order.
+        layers: the layers that run, in order.
         stored: layers with their weights, by name.
     """
     for layer in layers:
@@ -81,7 +81,7 @@ def prepared(
     """How images become inputs.
 
     Args:
-        path: of the `.caffemodel`; a mean image is looked for beside it.
+        path: the path of the `.caffemodel`; a mean image is looked for beside it.
         shape: (C, H, W) of the input, H = W.
         layers: the first data layer among them that says something is believed.
 

@@ -43,7 +43,7 @@ def read(
     preprocessing at their input size.
 
     Args:
-        path: of the `.onnx`; weights stored beside it are read too.
+        path: the path of the `.onnx`; weights stored beside it are read too.
         input_size: height and width in pixels, for a model that leaves them open.
         output: the name of the output that scores classes, for a model with several that could.
         labels: one or two names of classes, for a model with one output: of the class that it is
@@ -92,7 +92,7 @@ def write(network: Network, path: Path | str, *, int8: bool = False) -> None:
 
     Args:
         network: any.
-        path: of the `.onnx`.
+        path: the path of the `.onnx`.
         int8: with QuantizeLinear and DequantizeLinear around every layer and int8 weights, by the
             ranges in `metadata.activations`: runtimes that know the pattern compute in integers.
 

@@ -69,8 +69,8 @@ def page_for(file: Path, preprocessing: Preprocessing) -> str | None:
     """The page for a .sqz or .onnx file; None if the page's runtime cannot run its network.
 
     Args:
-        file: of the network.
-        preprocessing: of its images, which may be another one than the file has.
+        file: the file of the network.
+        preprocessing: the preprocessing of its images, which may be another one than the file has.
 
     Raises:
         FormatError: if a .sqz is damaged.

@@ -35,8 +35,9 @@ class Pretrained:
     Attributes:
         name: what the user calls them.
         url: their publisher's address.
-        sha256: of the file, in hex; its first 8 digits where no more of it is published.
-        licence: that they are published under.
+        sha256: the SHA-256 of the file, in hex; its first 8 digits where no more of it is
+            published.
+        licence: the licence that they are published under.
         description: one line.
     """
 

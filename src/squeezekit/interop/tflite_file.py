@@ -48,7 +48,7 @@ def read(path: Path | str) -> Network:
     normalized; of others that is assumed to be to -1..1, as TensorFlow's networks are trained.
 
     Args:
-        path: of the `.tflite`; no other file is read.
+        path: the path of the `.tflite`; no other file is read.
 
     Raises:
         InputError: if the file is none, or damaged, or the package tflite is missing.

@@ -54,7 +54,7 @@ def alexnet(
         labels: one name a class, or none.
         preprocessing: how images become inputs; where None Caffe's, whose scale of 0..255 the
             first weights are made for (torchvision's with batch norms).
-        seed: of the first weights.
+        seed: the seed of the first weights.
 
     Raises:
         InputError: if the image is too small for the layers, or labels or preprocessing do not

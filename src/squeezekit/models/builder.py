@@ -214,7 +214,7 @@ class GraphBuilder:
         Args:
             output: name of the value with one number a class.
             metadata: what the network means.
-            seed: of the first weights, which are drawn here in the order of the nodes.
+            seed: the seed of the first weights, which are drawn here in the order of the nodes.
         """
         for node in self._nodes:
             node.output[:] = ["logits" if name == output else name for name in node.output]

@@ -74,7 +74,7 @@ def create(
         labels: one name a class, or none.
         preprocessing: how images become inputs; the model's own where None. A SqueezeNet takes its
             number of channels from it.
-        seed: of the first weights.
+        seed: the seed of the first weights.
         variant: "plain", the catalogue's own; "modern"; or "caffe", as a plain AlexNet is too.
 
     Raises:

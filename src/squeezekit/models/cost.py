@@ -24,7 +24,7 @@ class LayerCost:
     """One node of the graph.
 
     Attributes:
-        name: of the layer; what its tensors' names begin with where it has weights.
+        name: the name of the layer; what its tensors' names begin with where it has weights.
         op: ONNX operator.
         output_shape: without the batch axis: (C, H, W) or (features,).
         parameters: numbers in the tensors that this node is the first to use.
@@ -32,7 +32,7 @@ class LayerCost:
         density: share of nonzero ones in the weight, biases aside; 1 where there is none.
         macs: multiply-accumulates for one image, of convolutions and matrix products; biases,
             pooling and activations are not counted, and zeros are, as they are computed.
-        float_bytes: of the parameters as float32.
+        float_bytes: the size in bytes of the parameters as float32.
     """
 
     name: str
@@ -53,8 +53,8 @@ class ModuleCost:
         name: "conv1", "fire2", ...
         output_shape: of its last node.
         parameters, nonzero, macs, float_bytes: sums over its layers.
-        densities: of each of its weights, in the order of the graph: ("squeeze1x1", 1.0), ...; the
-            name is "" for a module that is a single layer.
+        densities: the densities of each of its weights, in the order of the graph: ("squeeze1x1",
+            1.0), ...; the name is "" for a module that is a single layer.
     """
 
     name: str

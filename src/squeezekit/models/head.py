@@ -28,7 +28,7 @@ def with_new_head(
     Args:
         network: with a last layer of its own.
         labels: the new outputs' names.
-        seed: of the fresh weights.
+        seed: the seed of the fresh weights.
         known: which of the new outputs the network has already, and as which of its own: these
             keep their weights.
 

@@ -24,7 +24,7 @@ class SqueezeNetConfig:
     Attributes:
         name: goes into the network's metadata.
         classes: number of filters of the last convolution.
-        channels: of the input image, 1 or 3.
+        channels: the number of channels of the input image, 1 or 3.
         input_size: height and width of the input, in pixels.
         conv1_filters, conv1_kernel, conv1_stride, conv1_pad: the first convolution.
         fires: number of fire modules; they are called fire2, fire3, ...
@@ -165,7 +165,7 @@ def squeezenet(
         config: which one.
         labels: one name a class, or none.
         preprocessing: how images become inputs; `default_preprocessing` where None.
-        seed: of the first weights.
+        seed: the seed of the first weights.
 
     Raises:
         InputError: if the image is too small for the layers, or labels or preprocessing do not

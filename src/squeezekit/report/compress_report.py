@@ -35,10 +35,10 @@ def write_compress_report(
     Args:
         page: where to.
         sqz: the compressed file.
-        stages: of the compression, float32 first.
-        evaluation: of the file; None if there were no images.
-        command: that was typed.
-        seconds: that it took.
+        stages: the stages of the compression, float32 first.
+        evaluation: the evaluation of the file; None if there were no images.
+        command: the command that was typed.
+        seconds: how long it took.
         before: evaluation of the network before, on the same images.
         unseen: whether it is known that the network was not trained on these.
 

@@ -22,8 +22,9 @@ class TensorContents:
         coder: how it is stored.
         nonzero: weights that are not exactly zero.
         centroids: size of its table of shared values, zero included; None if it has none.
-        record_bytes: of its table or other parameters, within the head before deflating.
-        payload_bytes: of its coded values.
+        record_bytes: the size in bytes of its table or other parameters, within the head before
+            deflating.
+        payload_bytes: the size in bytes of its coded values.
     """
 
     name: str
@@ -50,9 +51,9 @@ class FileContents:
     """A whole file: `header_bytes`, `head_bytes` and the tensors' payloads add up to it.
 
     Attributes:
-        version: of the format, major and minor.
+        version: the version of the format, major and minor.
         metadata: what the network means.
-        header_bytes: of the fixed header.
+        header_bytes: the size in bytes of the fixed header.
         head_parts: stored bytes of "metadata", "graph" and "records". They are deflated together:
             each has the share of its bytes before that.
         tensors: in the order of the file.

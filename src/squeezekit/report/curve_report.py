@@ -36,11 +36,11 @@ def write_curve_report(
 
     Args:
         page: ends in .html; the other file has its name with .json.
-        points: of the curve.
+        points: the points of the curve.
         original: the network before, measured.
-        metadata: of the network.
-        command: that was typed.
-        seconds: that it took.
+        metadata: the metadata of the network.
+        command: the command that was typed.
+        seconds: how long it took.
 
     Raises:
         InputError: if they cannot be written.

@@ -41,7 +41,7 @@ def pareto_front(results: Sequence[DesignFigures], varied: str | None = None) ->
     """Bytes of the file (log scale) against top-1; dots are as large as their MACs are many.
 
     Args:
-        results: of all finished trials, at least one.
+        results: the results of all finished trials, at least one.
         varied: a metaparameter whose value is written at each point, where there are few.
     """
     figure = pareto_figure(results, varied)
@@ -126,9 +126,9 @@ def parallel_coordinates(results: Sequence[DesignFigures], names: Sequence[str])
     """A line a trial through an axis a metaparameter, and what came of it.
 
     Args:
-        results: of all finished trials; those on the front and within CLOSE points of the best
-            stand out.
-        names: of the metaparameters, in the order of their axes.
+        results: the results of all finished trials; those on the front and within CLOSE points of
+            the best stand out.
+        names: the names of the metaparameters, in the order of their axes.
     """
     close = max(r.top1 for r in results) - CLOSE
     axes_of: dict[str, list[Any]] = {

@@ -46,8 +46,8 @@ class LayerBytes:
 
     Attributes:
         name: for people ("fire2").
-        float_bytes: of its weights and biases as float32.
-        file_bytes: of the same in the file.
+        float_bytes: the size in bytes of its weights and biases as float32.
+        file_bytes: the size in bytes of the same in the file.
     """
 
     name: str
@@ -301,10 +301,10 @@ def lines(
     """Several series in one figure.
 
     Args:
-        name: of the figure on its page.
+        name: the name of the figure on its page.
         series: what to draw, the quiet ones first.
-        x_label: of the axis.
-        y_label: of the axis.
+        x_label: the label of the axis.
+        y_label: the label of the axis.
         alt: the figure in words.
         log: whether x is on a log scale.
         x_names: names of x = 0, 1, ... where x is no number.

@@ -16,8 +16,8 @@ def how_it_was_made(command: str, seconds: float, images: str = "") -> dict[str,
     """What it takes to make it again, by what it is called.
 
     Args:
-        command: that was typed.
-        seconds: that it took.
+        command: the command that was typed.
+        seconds: how long it took.
         images: how many there were, in words; left out where empty.
     """
     machine = f"{os.cpu_count()} cores ({platform.machine()})"

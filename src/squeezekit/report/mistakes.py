@@ -18,7 +18,7 @@ class Mistake:
     """An image and what it was taken for.
 
     Attributes:
-        path: of the image.
+        path: the path of the image.
         truth, predicted: labels.
         confidence: probability given to `predicted`, 0 to 1.
         image: a small copy as a data URI; empty if the image can no longer be read.

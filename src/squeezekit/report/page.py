@@ -38,15 +38,15 @@ class Report:
     """Everything that a page shows; texts may come from anywhere, all are escaped.
 
     Attributes:
-        file_name: of the `.sqz`.
+        file_name: the name of the `.sqz`.
         file: where its bytes went.
-        evaluation: of the file, on held-out images; None without any.
+        evaluation: the evaluation of the file, on held-out images; None without any.
         before: of the network before compression, on the same images; None if it is not known.
         unseen: whether it is known that the network was not trained on those images.
         labels: a name a class.
-        stages: of the compression, float32 first.
-        cost: of the compressed network, layer by layer.
-        epochs: of the float network's training; may be empty.
+        stages: the stages of the compression, float32 first.
+        cost: the cost of the compressed network, layer by layer.
+        epochs: the epochs of the float network's training; may be empty.
         made: how it was made, by what it is called ("command", "seconds").
         next_steps: what to type next.
         next_title, next_lead: what stands above them.

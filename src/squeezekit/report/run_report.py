@@ -49,7 +49,7 @@ def write_run_report(run: Run, out: Path, *, data: Path, command: str) -> Path:
         run: what the training gave.
         out: its folder.
         data: the folder of images; the card has its name only, the page the command too.
-        command: that was typed.
+        command: the command that was typed.
 
     Returns:
         The page.

@@ -248,7 +248,7 @@ def front_table(results: Sequence[DesignFigures]) -> Table:
     """The finished trials of an exploration that no other beats in all, smallest first.
 
     Args:
-        results: of all finished trials.
+        results: the results of all finished trials.
     """
     table = _table("Trial", "Bytes", "Top-1 %", "MACs")
     table.add_column("")

@@ -17,7 +17,7 @@ class Column:
     Attributes:
         key: in the JSON.
         title: for people.
-        unit: of its values.
+        unit: the unit of its values.
     """
 
     key: str
@@ -63,11 +63,11 @@ class Reproduction:
     Attributes:
         name: "table2".
         title: for people.
-        columns, rows: of the table.
+        columns, rows: the columns and rows of the table.
         notes: sentences that belong below it: where it differs from the paper and why.
         settings: everything that it was made with, as JSON takes it.
         details: more, for the JSON only.
-        seconds: that it took, over all the runs it was made in.
+        seconds: how long it took, over all the runs it was made in.
     """
 
     name: str

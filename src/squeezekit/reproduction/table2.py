@@ -72,9 +72,9 @@ class Family:
         finetune: the same, from weights.
         recover: retraining of a network that came from weights. They know more than a small data
             set can teach, so it learns from their answers alone.
-        rounds: of pruning and retraining.
-        retrain_epochs: of each round.
-        retrain_rate: of each round from scratch, otherwise as it was trained.
+        rounds: the number of rounds of pruning and retraining.
+        retrain_epochs: the number of epochs of each round.
+        retrain_rate: the learning rate of each round, for a network trained from scratch.
         factored_epochs, factored_rate: after SVD.
         centroid_epochs: after sharing.
     """
@@ -120,13 +120,14 @@ class Table2:
         alexnet, squeezenet: how they are trained.
         input_size: of networks trained from scratch; None is their own.
         svd_times: how much smaller SVD makes AlexNet, a little above the 5 that it must be.
-        fc_density: of AlexNet's fc6 and fc7; the other layers have Han et al.'s densities. They
-            had 0.09, which leaves a file 33 times smaller where fc8 has ten classes only.
-        fc_bits, conv_bits: of AlexNet under Deep Compression.
-        squeezenet_density: of SqueezeNet's weights but conv1's, spread over the layers by their
-            magnitudes; None for Table 1's densities, which prune conv10 most: with few classes
-            there is little of it.
-        seed: of everything.
+        fc_density: the density of AlexNet's fc6 and fc7; the other layers have Han et al.'s
+            densities. They had 0.09, which leaves a file 33 times smaller where fc8 has ten classes
+            only.
+        fc_bits, conv_bits: the bits of AlexNet under Deep Compression.
+        squeezenet_density: the density of SqueezeNet's weights but conv1's, spread over
+            the layers by their magnitudes; None for Table 1's densities, which prune conv10 most:
+            with few classes there is little of it.
+        seed: the seed of everything.
     """
 
     alexnet: Family = field(
@@ -179,9 +180,9 @@ def with_settings(
     """Change how both networks are trained.
 
     Args:
-        config: to change.
-        epochs: of the float32 networks.
-        retrain_epochs: of every retraining.
+        config: the settings to change.
+        epochs: the number of epochs of the float32 networks.
+        retrain_epochs: the number of epochs of every retraining.
         settings: fields of the recipes of all trainings (see `recipe.changed`).
     """
 

@@ -37,8 +37,8 @@ class Measured:
     """A row's file.
 
     Attributes:
-        file_bytes: of the `.sqz`.
-        top1, top5: of that file, in percent, on the held-out images.
+        file_bytes: the size in bytes of the `.sqz`.
+        top1, top5: top-1 and top-5 of that file, in percent, on the held-out images.
         images: how many those are.
     """
 
@@ -118,8 +118,8 @@ class Workshop:
         """Train a network, or read back what an earlier command has trained.
 
         Args:
-            name: of the training; its folder.
-            network: to start from; shared weights stay shared.
+            name: the name of the training; its folder.
+            network: the network to start from; shared weights stay shared.
             recipe: how to train.
             teacher: what the network was before it was compressed, whose outputs it learns too.
             masked: keep zeros zero, and scale dropout by the root of the density
@@ -151,10 +151,10 @@ class Workshop:
         """Write a row's file and measure that; or what an earlier command measured.
 
         Args:
-            name: of the row.
-            coder: of its file.
+            name: the name of the row.
+            coder: the coder of its file.
             make: the network, batch norms and all, with any training that it takes.
-            seed: that it was trained with: an unsplit folder is split by it.
+            seed: the seed that it was trained with: an unsplit folder is split by it.
         """
         kept = self.out / f"{name}.row.json"
         if not kept.exists():

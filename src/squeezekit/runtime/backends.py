@@ -23,7 +23,7 @@ class Port:
 
     Attributes:
         name: in the graph.
-        type: of its numbers, as numpy calls it ("float32"), or as the backend does.
+        type: the type of its numbers, as numpy calls it ("float32"), or as the backend does.
         shape: a size for each axis; None if the graph leaves it open, or where no axis is known.
     """
 
@@ -37,7 +37,7 @@ class Backend(Protocol):
 
     Attributes:
         name: as `load` takes it.
-        inputs, outputs: of the graph; it runs where there is one input.
+        inputs, outputs: the inputs and outputs of the graph; it runs where there is one input.
     """
 
     name: BackendName
@@ -66,9 +66,9 @@ def start(name: str, model: bytes, threads: int | None) -> Backend:
     """Make a network ready to run.
 
     Args:
-        name: of the backend.
+        name: the name of the backend.
         model: an ONNX model.
-        threads: that one batch may use; None is all cores.
+        threads: the number of threads that one batch may use; None is all cores.
 
     Raises:
         InputError: if there is no such backend, or it is not installed.

@@ -42,7 +42,7 @@ def check(path: Path, data: bytes) -> list[Path]:
     """Refuse a model that asks for what no classifier needs.
 
     Args:
-        path: of the model.
+        path: the path of the model.
         data: its bytes.
 
     Returns:

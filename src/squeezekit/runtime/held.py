@@ -40,7 +40,8 @@ class PreparedImage:
     Attributes:
         name: what people call it.
         values: float32 (C, H, W), as the network takes it.
-        preprocessing: that it went through; tells what pixels the values stand for.
+        preprocessing: the preprocessing that it went through; tells what pixels the values stand
+            for.
     """
 
     name: str

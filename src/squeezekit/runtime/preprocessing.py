@@ -57,7 +57,7 @@ def size_asked(path: Path | str, stated: Stated | None) -> int | None:
     """Height and width in pixels for a network that leaves them open, where anything states them.
 
     Args:
-        path: of the weights; a config beside them (see `preprocessing_config`) may say it.
+        path: the path of the weights; a config beside them (see `preprocessing_config`) may say it.
         stated: by the caller, who is asked first.
 
     Raises:
@@ -85,7 +85,7 @@ def settled(
 
     Args:
         metadata: as the reader of the file gave it; `with_assumption` where the file says nothing.
-        path: of the weights.
+        path: the path of the weights.
         stated: by the caller.
         note: called with a line where anything was assumed, or found beside the file.
         foreign: whether there may be a config beside the file, and an assumption is news.

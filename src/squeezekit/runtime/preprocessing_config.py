@@ -49,7 +49,7 @@ def beside(path: Path) -> tuple[dict[str, Any], Path] | None:
     """What a file beside the weights states, as fields of `preprocessing.Stated`.
 
     Args:
-        path: of the weights. Of those in a folder "onnx", the folder above counts too: so
+        path: the path of the weights. Of those in a folder "onnx", the folder above counts too: so
             repositories of Hugging Face have it.
 
     Returns:

@@ -28,8 +28,9 @@ class Access:
     Attributes:
         hosts: names that the server answers to besides addresses, localhost and the name that it
             listens at; "*" is any.
-        origins: of web pages that may ask and read the answers, such as "https://example.org";
-            "*" is any page. Pages that the server itself has sent always may.
+        origins: the origins of web pages that may ask and read the answers, such as
+            "https://example.org"; "*" is any page. Pages that the server itself has sent always
+            may.
     """
 
     hosts: tuple[str, ...] = ()

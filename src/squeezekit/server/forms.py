@@ -29,7 +29,7 @@ class Upload:
     """An image that came.
 
     Attributes:
-        name: of the file, as its sender calls it; empty if the image is the body itself.
+        name: the name of the file, as its sender calls it; empty if the image is the body itself.
         data: its bytes.
     """
 
@@ -45,7 +45,7 @@ async def uploads(request: web.Request, chunks: AsyncIterator[bytes]) -> list[Up
 
     Args:
         request: its headers say whether it is a form.
-        chunks: of its body.
+        chunks: the chunks of its body.
 
     Raises:
         FormError: if a form has no file, more than 16 parts, or cannot be read.

@@ -50,7 +50,7 @@ def serve(
 
     Args:
         classifier: it is run from several threads at once, and should use one thread itself.
-        name: of its file, as clients see it.
+        name: the name of its file, as clients see it.
         limits: see there.
         host: an address or a name to listen at.
         port: 0 for any that is free.

@@ -54,11 +54,13 @@ class Limits:
     """What one client, and all of them together, may ask for.
 
     Attributes:
-        body_bytes: of a request's body. All bodies that are there at once may have 16 times that.
-        pixels: of an image, whatever its bytes; decoding takes up to `PIXEL_BYTES` for each.
+        body_bytes: the most bytes of a request's body. All bodies that are there at once may have
+            16 times that.
+        pixels: the most pixels of an image, whatever its bytes; decoding takes up to `PIXEL_BYTES`
+            for each.
         seconds: for sending a request's head, and again for its body; a connection that asks
             nothing is closed after as long, and so is one whose body was refused.
-        images: that are being classified or wait for it.
+        images: the most images that are being classified or wait for it.
     """
 
     body_bytes: int
@@ -111,9 +113,9 @@ class Service:
 
         Args:
             classifier: see `listening.serve`, as for the others.
-            name: of its file.
-            limits: of a request.
-            pool: of the threads that classify.
+            name: the name of its file.
+            limits: the limits of a request.
+            pool: the pool of the threads that classify.
             access: who may ask.
             page: for browsers that ask for "/".
         """

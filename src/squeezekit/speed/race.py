@@ -68,7 +68,7 @@ class RaceConfig:
 
     Attributes:
         rounds: how often each contestant has its turn, after one turn that does not count.
-        threads: that each may use.
+        threads: the number of threads that each may use.
         batch: images at a time when throughput is measured.
         seconds: of latency, and as many of throughput, that are measured in a turn; where 0, only
             cold starts are.

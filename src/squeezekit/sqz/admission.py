@@ -25,10 +25,10 @@ def admit(
 
     Args:
         graph: serialized, without weights.
-        metadata: that it came with.
+        metadata: the metadata that it came with.
         tensors: shapes of the weights by name.
-        file_bytes: of the file that holds it; larger files may ask for more.
-        limits: of whoever opens it.
+        file_bytes: the size in bytes of the file that holds it; larger files may ask for more.
+        limits: the limits of whoever opens it.
 
     Raises:
         GraphError: if the graph is not closed, or parts of the file do not fit each other.

@@ -189,7 +189,7 @@ def decode(data: bytes, limits: Limits | None = DEFAULT) -> Network:
 
     Args:
         data: the whole file.
-        limits: that it is held to; None if its maker is trusted.
+        limits: the limits that it is held to; None if its maker is trusted.
 
     Raises:
         FormatError: one of its subclasses for each way in which the bytes can be broken.
@@ -251,7 +251,7 @@ def read_head(data: bytes, limits: Limits | None = DEFAULT) -> Head:
 
     Args:
         data: the whole file.
-        limits: that it is held to; None if its maker is trusted.
+        limits: the limits that it is held to; None if its maker is trusted.
 
     Raises:
         FormatError: one of its subclasses.
@@ -405,8 +405,8 @@ def read(path: Path | str, limits: Limits | None = DEFAULT) -> Network:
     """Read a `.sqz` file.
 
     Args:
-        path: of the file.
-        limits: that it is held to; None if its maker is trusted.
+        path: the path of the file.
+        limits: the limits that it is held to; None if its maker is trusted.
 
     Raises:
         InputError: if the file cannot be opened.

@@ -152,7 +152,7 @@ def _read(
     """The fields of a message; anything that is not expected makes it invalid.
 
     Args:
-        message: to read.
+        message: the message to read.
         what: it is, for sentences.
         once: fields that stand at most once.
         repeated: name, reading and the most of the others. Numbers may be packed.

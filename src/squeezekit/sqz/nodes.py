@@ -96,7 +96,7 @@ class WeightedNode:
     """A convolution or a matrix product that multiplies by a tensor of the network.
 
     Attributes:
-        node: of the graph.
+        node: the node of the graph.
         weight, bias: names of its tensors; "" for no bias.
         alone: whether nothing else uses them; a bias that is computed is not alone.
     """

@@ -21,8 +21,8 @@ class Attribute:
     """What an attribute may be.
 
     Attributes:
-        kind: of its value.
-        least, most: of each of its numbers.
+        kind: the kind of its value.
+        least, most: the least and the greatest of each of its numbers.
         texts: that it may be, where it is a text.
     """
 

@@ -32,7 +32,7 @@ class Cost:
     """What one run of a graph takes.
 
     Attributes:
-        shapes: of every value that a node makes, and of the input.
+        shapes: the shapes of every value that a node makes, and of the input.
         macs: multiply-accumulates, and what pooling and LRN add up.
         memory: bytes of the values that live at once, at most; weights are not among them.
     """
@@ -47,7 +47,7 @@ class _Value:
     """What is known of a value.
 
     Attributes:
-        shape: of it.
+        shape: the shape of it.
         kind: "f" for float32, "i" for whole numbers, "b" for truth.
         ints: its numbers, where they are whole and known.
         stored: whether it is a tensor of the file or a setting: the same for any batch.

@@ -39,7 +39,7 @@ class TrainedOn:
     """What a training leaves in the metadata of its network about its photos.
 
     Attributes:
-        photos: that were trained on, each once.
+        photos: the photos that were trained on, each once.
         held_out: photos that were kept apart, each once.
         every: one photo in so many can be told; 1 is all.
         marks: those trained on, and by mistake every sixteenth of all photos.

@@ -35,7 +35,7 @@ class TrainableNetwork(nn.Module):
         metadata: the network's own.
         weights: `Weight` modules by tensor name.
         nodes: what is computed, in order; each has one output.
-        input_name, output_name: of the images and of the result, among the nodes' values.
+        input_name, output_name: the names of the images and of the result, among the nodes' values.
 
     Raises:
         UnsupportedError: if the graph has an operator that is not supported, naming it.

@@ -89,8 +89,8 @@ def mixup_share(alpha: float, seed: int, step: int) -> float:
     own label counts most; where images are mixed in pairs, both give the same mixtures.
 
     Args:
-        alpha: of the distribution; 0 mixes nothing.
-        seed: of the run.
+        alpha: the parameter of the distribution; 0 mixes nothing.
+        seed: the seed of the run.
         step: number of the iteration; every process of a run draws the same share in it.
 
     Returns:

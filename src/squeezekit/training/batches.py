@@ -68,10 +68,10 @@ class TrainingData:
 
         Args:
             image_set: the paths, and the targets as the network's outputs are numbered.
-            preprocessing: of the network.
+            preprocessing: the preprocessing of the network.
             cache_bytes: most memory for decoded pixels; 0 decodes in each epoch.
             quick_decoding: decode large JPEGs at reduced size (see `images.resized_quickly`).
-            threads: that decode and prepare batches; one a core where None.
+            threads: the number of threads that decode and prepare batches; one a core where None.
             progress: called for each decoded image.
 
         Raises:
@@ -133,7 +133,7 @@ class TrainingData:
             recipe: its batch, augmentation and seed count here.
             first: batches to leave out, because they were trained on before an interruption.
             rank: number of this process; it gets its share of each batch.
-            processes: that train together.
+            processes: the number of processes that train together.
             ahead: batches to prepare while the caller uses one, for callers that compute on another
                 device. On the same cores, two that take turns are faster than two that compete.
 
@@ -287,7 +287,7 @@ def augmented(
         crop: height and width of the result.
         augmentation: how.
         draw: see `varied`.
-        seed: of all other draws.
+        seed: the seed of all other draws.
     """
     if not augmentation.resized_crop and not augmentation.randaugment:
         return varied(pixels, crop, augmentation, draw)  # needs no generator of its own

@@ -49,7 +49,7 @@ class Checkpoints:
         """The saved state, or None if there is none or resuming is not asked for.
 
         Args:
-            fingerprint: of the run that wants it.
+            fingerprint: the fingerprint of the run that wants it.
 
         Raises:
             InputError: if the file cannot be read, or is of a run with another recipe, other

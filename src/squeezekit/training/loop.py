@@ -48,10 +48,10 @@ class EpochResult:
     Attributes:
         epoch: its number, from 1.
         loss: mean cross entropy over the training batches, in nats.
-        learning_rate: of its last iteration.
+        learning_rate: the learning rate of its last iteration.
         train_top1: percent of the training images that were classified right, as augmented.
         val_top1: percent on the validation images; None without validation.
-        seconds: that it took, validation included.
+        seconds: how long it took, validation included.
         warning: what seems wrong and what to try; empty if all is well.
     """
 

@@ -46,11 +46,11 @@ class Run:
         evaluation: on the held-out images.
         results: one an epoch.
         seconds: wall time of it all.
-        recipe: that it was trained by.
+        recipe: the recipe that it was trained by.
         data: the training images.
         class_images: int64 (classes,), how many training images of each class were found.
         parts: the images to train on, to choose the epoch by, and those of `evaluation`.
-        folder: of the run.
+        folder: the folder of the run.
         writes: whether this process writes what the run leaves: the first one of `torchrun` does.
     """
 

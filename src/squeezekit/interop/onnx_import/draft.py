@@ -42,7 +42,7 @@ class Draft:
         constants: arrays by the names that nodes use.
         image: the name of the input.
         outputs: by the model's own name of each, the value that it is now.
-        version: of the operator set that the nodes were written in.
+        version: the version of the operator set that the nodes were written in.
     """
 
     nodes: list[NodeProto]
@@ -266,7 +266,7 @@ def to_model(
 
     Args:
         draft: in operator set OPSET.
-        shape: of the image.
+        shape: the shape of the image.
         outputs: their shapes, by name.
     """
     nodes, constants, version = _lowered(draft)

@@ -265,9 +265,9 @@ class _Takes:
 
     Attributes:
         batch: how many images at a time; None for any number.
-        channels, size: of an image.
+        channels, size: the channels and the size of an image.
         last: whether channels are the last axis.
-        kind: of its numbers.
+        kind: the kind of its numbers.
     """
 
     batch: int | None

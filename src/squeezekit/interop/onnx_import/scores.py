@@ -34,9 +34,9 @@ def choose(draft: Draft, types: Mapping[str, TypeProto], batch: int, name: str |
 
     Args:
         draft: with its outputs.
-        types: of values, for `batch` images.
+        types: the types of values, for `batch` images.
         batch: how many images the types are for.
-        name: of the output that the user chose, if they did.
+        name: the name of the output that the user chose, if they did.
 
     Raises:
         InputError: if there is no output of that name.
@@ -142,7 +142,7 @@ def meaning_of(draft: Draft, value: str, scores: Array) -> Meaning:
 
     Args:
         draft: the graph.
-        value: that is its output.
+        value: the value that is its output.
         scores: (N, classes) for different images.
 
     Raises:

@@ -49,7 +49,7 @@ class Walk:
     """The state of a walk.
 
     Attributes:
-        draft: that is walked through; its nodes are replaced.
+        draft: the draft that is walked through; its nodes are replaced.
         batch: how many images.
         rewriters: asked about each node in turn.
         strict: whether a node whose inputs do not fit stops the walk, or only has no type.
