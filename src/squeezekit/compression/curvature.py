@@ -25,11 +25,11 @@ def weight_fisher(
 ) -> dict[str, Tensor]:
     """Fisher information of each layer's filters, averaged over the layer's outputs.
 
-    Changing the filters of one layer by D (B, R, K) changes the outputs by a Kullback-Leibler
-    divergence of about 0.5 * sum over blocks of trace(D H D'), in nats an image, as far as changes
-    of different filters do not add up. It is the covariance of the gradients of log p(class), the
-    class drawn from the network's own probabilities (Martens 2020, "New Insights and Perspectives
-    on the Natural Gradient Method", section 5), so no labels are needed.
+    If the filters of one layer change by D (B, R, K), the outputs change by a Kullback-Leibler
+    divergence of about 0.5 * sum over blocks of trace(D H D'), in nats per image, as long as the
+    changes of different filters are independent. H is the covariance of the gradients of log
+    p(class), with the class drawn from the network's own probabilities (Martens 2020, "New Insights
+    and Perspectives on the Natural Gradient Method", section 5). So no labels are needed.
 
     Args:
         net: in evaluation mode; its gradients are dropped.
@@ -95,7 +95,7 @@ def _filter_fisher(layer: Layer, x: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _without_bias(fisher: Tensor) -> Tensor:
-    """What is left where the bias, the last axis, always takes its best value."""
+    """The Fisher information that is left if the bias, the last axis, always has its best value."""
     cross = fisher[:, :-1, -1:]
     own = fisher[:, -1:, -1:].clamp_min(torch.finfo(fisher.dtype).tiny)
     return fisher[:, :-1, :-1] - cross @ cross.transpose(1, 2) / own
@@ -104,10 +104,10 @@ def _without_bias(fisher: Tensor) -> Tensor:
 def nats_a_squared_error(fisher: Tensor, covariance: Tensor) -> float:
     """How many nats an error costs a layer for each unit of its outputs' squared error.
 
-    The mean generalised eigenvalue of H and the covariance of the layer's inputs: errors that are
-    spread as rounding spreads them, thin where the inputs are large, cost that on average. Biases
-    are taken as free to make up for what they can. The covariance knows thousands of positions
-    where the Fisher information knows hundreds of images, and so is the better guide to each
+    It is the mean generalised eigenvalue of H and the covariance of the layer's inputs. Rounding
+    makes small errors where inputs are large; such errors cost this much on average. Biases are
+    assumed to compensate for what they can. The covariance comes from thousands of positions, the
+    Fisher information only from hundreds of images, so the covariance is the better guide to each
     single weight.
 
     Args:

@@ -1,7 +1,7 @@
 """Dense-sparse-dense training: prune, retrain what is left, free the pruned weights, retrain all.
 
-Han et al. 2017, "DSD: Dense-Sparse-Dense Training for Deep Neural Networks". Nothing gets smaller:
-the network is regularised, and ends as dense as it began.
+Han et al. 2017, "DSD: Dense-Sparse-Dense Training for Deep Neural Networks". The network does not
+become smaller: it is regularised, and is as dense at the end as before.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class DsdConfig:
 
     @property
     def redense(self) -> Recipe:
-        """Of the last phase."""
+        """The recipe of the last phase."""
         rate = self.sparse.learning_rate * self.redense_rate
         return dataclasses.replace(self.sparse, learning_rate=rate)
 
@@ -181,7 +181,7 @@ def nonzero_weights(network: Network) -> int:
 
 
 def _trained(network: Network, data: TrainingData, recipe: Recipe, progress: Progress) -> Network:
-    """All weights free."""
+    """Train with all weights free."""
     net = TrainableNetwork(network)
     fit(net, data, recipe, progress=progress)
     return net.to_network()

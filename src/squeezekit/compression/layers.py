@@ -14,7 +14,7 @@ from squeezekit.trainable.network import TrainableNetwork
 from squeezekit.trainable.operators import pads_of
 
 LARGEST_BLOCK = 2304
-"""Inputs a filter that are treated together; wider filters (AlexNet's fc6 has 9,216) are split."""
+"""The most inputs of a filter treated together; wider filters (fc6 of AlexNet: 9,216) are split."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Layer:
 
     @property
     def groups(self) -> int:
-        """Of the convolution."""
+        """The number of groups of the convolution."""
         return self.source.groups
 
     @property
@@ -105,8 +105,7 @@ class Layer:
 def layers_of(net: TrainableNetwork) -> dict[str, Layer]:
     """The layers by the name of their output, in order.
 
-    Left out are products whose weight is scaled, not a tensor of the network by itself, or used
-    more than once.
+    A matrix product is left out if its weight is scaled, computed, or used more than once.
     """
     tensors = {name: weight() for name, weight in net.weights.items()}
     return {

@@ -29,7 +29,7 @@ _Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """What a layer's weight would cost at each rank, and what it would lose.
+    """How large a layer's weight would be at each rank, and how much it would lose.
 
     A weight (out, in / groups, kh, kw) is one matrix (out / groups, in / groups * kh * kw) a group;
     the groups share a rank. A fully connected weight (out, in) is one group with a 1x1 kernel.
@@ -71,7 +71,7 @@ class Spectrum:
 def spectra(network: Network) -> list[Spectrum]:
     """The layers that can be factored, in graph order: convolutions and fully connected layers.
 
-    Layers that no rank makes smaller are not among them, nor weights that two layers use, nor
+    Layers that no rank makes smaller are left out, and so are weights that two layers use and
     matrix products whose result is scaled.
     """
     found = []
@@ -86,7 +86,7 @@ def spectra(network: Network) -> list[Spectrum]:
 
 
 def ranks_by_energy(layers: Iterable[Spectrum], energy: float) -> dict[str, int]:
-    """The least rank that keeps a share of each weight's squares, where that saves anything.
+    """The lowest rank that keeps a share of each weight's squares, if that saves anything.
 
     Args:
         layers: the layers of the network.
@@ -109,8 +109,8 @@ def ranks_by_bytes(
 ) -> dict[str, int]:
     """Ranks at which the float32 weights fit, and the layers together lose the least.
 
-    What counts as loss is the sum over the layers of the share of their squares that is given up.
-    A rank stays where it holds more of it a byte than a common price, which is found by bisection.
+    The loss is the sum, over the layers, of the share of their squares that is given up. A rank is
+    kept if it holds more of that share per byte than a common price, which is found by bisection.
 
     Args:
         network: the network to shrink.
@@ -145,7 +145,7 @@ def ranks_by_bytes(
 
 
 def _rank_at(layer: Spectrum, price: float) -> int:
-    """How many ranks are worth more than their price; those are the first ones."""
+    """How many ranks are worth more than their price; these are always the first ones."""
     return max(1, int(np.count_nonzero(layer.energies >= price * layer.rank_size)))
 
 
@@ -202,7 +202,7 @@ def factored(network: Network, ranks: Mapping[str, int]) -> Network:
 
 
 def _factorable(model: ModelProto, network: Network) -> list[WeightedNode]:
-    """The convolutions and Gemm layers that do nothing else, and share their weight with none."""
+    """The convolutions and Gemm layers that do nothing else and share no weight."""
     return [
         layer
         for layer in weighted_nodes(read_nodes(model), network.tensors)
@@ -221,8 +221,8 @@ def _matrices(layer: WeightedNode, weight: Floats) -> _Doubles:
 def _gram(matrices: _Doubles) -> _Doubles:
     """(groups, n, n) of the shorter side: its eigenvalues are the squared singular values.
 
-    For AlexNet's fc6 this takes seconds where an SVD takes minutes, and float64 has the digits to
-    spare that squaring costs.
+    For AlexNet's fc6 this takes seconds, and an SVD minutes. Squaring loses digits, but float64 has
+    enough of them.
     """
     if matrices.shape[1] > matrices.shape[2]:
         matrices = matrices.transpose(0, 2, 1)
@@ -233,7 +233,7 @@ def _halves(matrices: _Doubles, rank: int) -> tuple[_Doubles, _Doubles]:
     """(groups, rows, rank) and (groups, rank, columns), whose product is nearest to the matrices.
 
     It is their projection on the first singular vectors. Both halves are scaled by the root of the
-    singular values, so that they learn at one pace.
+    singular values, so that they learn equally fast.
     """
     squares, vectors = np.linalg.eigh(_gram(matrices))
     first = vectors[:, :, ::-1][:, :, :rank]  # (groups, shorter side, rank)

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 _DAMPING = 0.01
-"""Of a covariance, as a share of its mean variance: what the images at hand do not tell."""
+"""What is added to a covariance's diagonal, as a share of the mean variance, for unseen images."""
 
 
 class Moments:
     """Sums over samples of patches x of the original's input and y of ours, (B, S, K) each.
 
-    They are taken about the means of the first samples: nothing is lost where inputs hardly vary.
+    The means of the first samples are subtracted first, so that inputs that hardly vary lose no
+    precision.
     """
 
     def __init__(self) -> None:
@@ -21,7 +22,7 @@ class Moments:
         self._sums: list[Tensor] = []
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        """More samples."""
+        """Add more samples."""
         if self._about is None:
             self._about = (x.mean(1, keepdim=True), y.mean(1, keepdim=True))
         x, y = x - self._about[0], y - self._about[1]
@@ -32,13 +33,13 @@ class Moments:
         self.count += x.shape[1]
 
     def means(self) -> tuple[Tensor, Tensor]:
-        """Of x and of y, float32 (B, K)."""
+        """The means of x and of y, float32 (B, K)."""
         assert self._about is not None
         x, y = (total / self.count for total in self._sums[:2])
         return (self._about[0][:, 0] + x).float(), (self._about[1][:, 0] + y).float()
 
     def covariance_and_moved(self, *, centred: bool) -> tuple[Tensor, Tensor]:
-        """Of y with itself, and of x - y with y; float32 (B, K, K) each."""
+        """The covariance of y, and of x - y with y; float32 (B, K, K) each."""
         x, y, covariance, moved = (total / self.count for total in self._sums)
         covariance = covariance - y[:, :, None] * y[:, None, :]
         moved = moved - (x - y)[:, :, None] * y[:, None, :]
@@ -50,11 +51,11 @@ class Moments:
 
 
 def shrunk(covariance: Tensor, count: int) -> Tensor:
-    """Towards its diagonal, by how much of the rest is the noise of few samples.
+    """Shrink a covariance towards its diagonal, as much as the rest is noise of few samples.
 
-    The share with the least expected squared error (Schaefer, Strimmer 2005, section 2), for
-    normally distributed inputs. A fully connected layer sees one sample an image: a few hundred
-    would tell of thousands of inputs which errors cancel, and be wrong for every other image.
+    The share has the least expected squared error (Schaefer, Strimmer 2005, section 2) if inputs
+    are normally distributed. A fully connected layer needs this, because it sees only one sample
+    per image: a few hundred samples cannot tell which errors of thousands of inputs cancel.
 
     Args:
         covariance: (B, K, K).

@@ -17,7 +17,7 @@ from squeezekit.sqz.network import Floats, Network, SharedTensor, Tensor, tensor
 from squeezekit.sqz.nodes import weight_names
 
 TINY_SIZE = 512
-"""Tensors with fewer weights are spared by `uniform`: they are too small to gain anything."""
+"""`uniform` does not prune tensors with fewer weights: they are too small to gain anything."""
 
 
 def table1() -> dict[str, float]:
@@ -49,11 +49,11 @@ def table1() -> dict[str, float]:
 
 
 def uniform(network: Network, density: float) -> dict[str, float]:
-    """The same density for every weight tensor, except those that are better left alone.
+    """The same density for every weight tensor, except those that should stay dense.
 
     The first layer stays dense: it alone sees the image, has few weights and suffers most
-    (Han et al. 2015, figure 6). So do tensors with fewer than `TINY_SIZE` weights, which would
-    save a few bytes and may be all that joins two layers.
+    (Han et al. 2015, figure 6). Tensors with fewer than `TINY_SIZE` weights stay dense too: they
+    would save only a few bytes, and may be the only connection of two layers.
     """
     share_of_all("the density", density)
     return dict.fromkeys(_prunable(network), density)
@@ -62,10 +62,10 @@ def uniform(network: Network, density: float) -> dict[str, float]:
 def layer_adaptive(network: Network, density: float) -> dict[str, float]:
     """A density for each weight tensor, chosen by magnitudes, that together keep a share of all.
 
-    The score of a weight is its square over the sum of those squares in its tensor that are not
-    smaller; the weights of the highest scores in the whole network stay (Lee et al. 2021,
-    "Layer-adaptive Sparsity for the Magnitude-based Pruning"). Tensors that `uniform` spares have
-    none; a network that is pruned already loses more where it can spare more.
+    The score of a weight is its square, divided by the sum of those squares in its tensor that are
+    not smaller. The weights with the highest scores in the whole network are kept (Lee et al. 2021,
+    "Layer-adaptive Sparsity for the Magnitude-based Pruning"). Tensors that `uniform` keeps dense
+    get no density. A network that is pruned already loses more weights where it can spare more.
 
     Args:
         network: whose tensors to compare.
@@ -131,9 +131,9 @@ def falling_densities(
 ) -> list[dict[str, float]]:
     """The densities of each round of pruning, down to the last one's `densities`.
 
-    A tensor falls by equal ratios (Han et al. 2015, section 3.4) from the density that it has: from
-    1, a network that is pruned already would lose nothing until the last round, and there all at
-    once. No density rises.
+    The density falls by the same factor each round (Han et al. 2015, section 3.4), from the density
+    that the tensor has now. (If it started from 1, a network that is pruned already would lose
+    nothing until the last round, and then everything at once.) No density rises.
 
     Args:
         network: the network to prune.

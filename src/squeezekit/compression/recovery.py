@@ -1,4 +1,4 @@
-"""What a rounding has left is trained to answer as the original does, by images of any kind."""
+"""Trains a rounded network to answer as the original does, on images of any kind."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WARM_BATCHES = 2
 
 @dataclass(frozen=True)
 class Effort:
-    """How much training there is, by one of two measures.
+    """How much to train, in epochs or in minutes.
 
     Attributes:
         epochs: times that every image is seen.
@@ -54,7 +54,7 @@ def recovered(
     work: Work | None = None,
     progress: Progress = silent,
 ) -> tuple[Network, str]:
-    """Distil the original into what is left of it, without labels (`recipes.recover`).
+    """Distil the original network into the rounded one, without labels (`recipes.recover`).
 
     Args:
         network: the network to train; its zeros stay, and no weights may be shared.
@@ -96,7 +96,7 @@ def recovered(
 
 
 def _plan(total: float, images: int, recipe: Recipe) -> tuple[int, int]:
-    """Epochs, and images in each, that are so many in all."""
+    """How many epochs, and how many images in each, make this many images in total."""
     epochs = max(round(total / images), 1)
     return epochs, max(min(int(total / epochs), images), recipe.batch)
 
@@ -104,7 +104,7 @@ def _plan(total: float, images: int, recipe: Recipe) -> tuple[int, int]:
 def _seconds_an_image(
     network: Network, original: Network, images: ImageSet, recipe: Recipe, progress: Progress
 ) -> float:
-    """Measured on a few batches, whose training is thrown away."""
+    """The training time per image, measured on a few batches whose result is thrown away."""
     few = _some(images, (_PROBE_BATCHES + _WARM_BATCHES) * recipe.batch, recipe.seed)
     data = TrainingData(few, network.metadata.preprocessing)
     times = []
@@ -122,7 +122,7 @@ def _seconds_an_image(
 
 
 def _some(images: ImageSet, count: int, seed: int) -> ImageSet:
-    """So many of them, in their order."""
+    """Some of the images, in their order."""
     if count >= len(images):
         return images
     chosen = np.random.default_rng(seed).choice(len(images), count, replace=False)

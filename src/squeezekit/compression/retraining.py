@@ -1,4 +1,4 @@
-"""Trains what compression has left of a network: zeros stay zero, and shared weights shared."""
+"""Trains a compressed network: zeros stay zero, and shared weights stay shared."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def retrained(
     checkpoints: Checkpoints | None = None,
     progress: Progress = silent,
 ) -> Network:
-    """Train what is left of a network.
+    """Train a compressed network.
 
-    Zeros of its weights stay exactly zero, and shared weights keep their levels while the
-    centroids move. Dropout is as much weaker as the layer behind it has fewer weights, and there is
-    none where all that is learned is what the original answers without it.
+    Zero weights stay exactly zero, and shared weights keep their levels while the centroids move.
+    Dropout is weaker if the layer behind it has fewer weights. There is no dropout if the network
+    learns only the original's answers, which are given without dropout.
 
     Args:
         network: the network to train.

@@ -1,7 +1,8 @@
-"""Rounds a whole network at one price of a bit: each layer makes up for those before it.
+"""Rounds a whole network at one price of a bit: each layer compensates for those before it.
 
-Layer after layer, each made to give what the original gives from inputs that are rounded already
-(Frantar et al. 2022, "GPTQ"), with one price of a bit in nats for the whole network.
+One layer after the other is rounded, so that it gives the original's outputs although its inputs
+come from rounded layers (Frantar et al. 2022, "GPTQ"). The whole network has one price of a bit, in
+nats.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Rounder:
 
     @cached_property
     def _fisher(self) -> dict[str, Tensor]:
-        """The curvature; takes about as long as training on the images once."""
+        """The curvature of each layer; takes about as long as one epoch on the images."""
         return weight_fisher(
             self._net, self._layers, self._images, temperature=self.temperature,
             batch=self.config.batch, seed=self.config.seed, progress=self._progress,
@@ -122,20 +123,20 @@ class Rounder:
 
     @cached_property
     def _digest(self) -> str:
-        """Of all that a rounding follows from, but the price."""
+        """A digest of everything that determines a rounding, except the price."""
         how = [getattr(self.config, name) for name in ROUNDING]
         return digest(self.network, self._images.numpy(), how, torch.get_num_threads())
 
     @torch.no_grad()
     def _usual_temperature(self) -> float:
-        """By a few images, evenly spread."""
+        """The default temperature, from a few images, evenly spread."""
         few = self._images[:: max(len(self._images) // self.config.batch, 1)][: self.config.batch]
         sure = float(self._net(few).softmax(1).amax(1).mean())
         return SURE_TEMPERATURE if sure > SURE else 1.0
 
     @property
     def usual_price(self) -> float:
-        """What `Best.price` is where it is None."""
+        """The price if `Best.price` is None."""
         return self.config.price or 0.06 * self.temperature**2 / self.network.parameters
 
     def round(self, price: float) -> Point:
@@ -159,7 +160,7 @@ class Rounder:
 
     @torch.no_grad()
     def _rounded_network(self, price: float) -> tuple[Network, float]:
-        """And the divergence of its outputs, in nats an image."""
+        """The rounded network, and the divergence of its outputs in nats per image."""
         rounded_net = TrainableNetwork(self.network).eval()
         generator = torch.Generator().manual_seed(self.config.seed)
         parts = [_Part(part) for part in torch.split(self._images, self.config.batch)]
@@ -202,7 +203,7 @@ class Rounder:
         name = layer.node.inputs[0]
         weight = layer.matrices(self._net.weights[layer.weight]().detach())
         moments = self._moments(layer, original[name], ours[name], generator)
-        # A bias will make up for what the means do.
+        # A bias will compensate for the change of the means.
         covariance, moved = moments.covariance_and_moved(centred=bool(layer.bias))
         covariance = damped(shrunk(covariance, moments.count))
         # The weights that give the original's outputs from what the rounded layers before give.
@@ -273,7 +274,7 @@ def _stretches(
 
 
 def _rounded_bias(bias: Tensor, nats: float, price: float, most: int) -> Tensor:
-    """With as many bits of mantissa as are worth their price, at most `most`.
+    """The bias with as many mantissa bits as are worth their price, at most `most`.
 
     Args:
         bias: (R,), float32.
@@ -290,7 +291,7 @@ def _rounded_bias(bias: Tensor, nats: float, price: float, most: int) -> Tensor:
 
 
 def _rounded_values(found: Rounded, problem: Problem, most: int) -> Rounded:
-    """The same for the values of levels, of which each that occurs is stored once."""
+    """The same for the values of levels; each level that occurs is stored once."""
     count = len(torch.bincount((found.levels + found.most).flatten().long()).nonzero())
 
     def rounded_to(bits: int) -> Rounded:

@@ -1,8 +1,8 @@
-"""Rounds a layer's weights to few levels: least error at its outputs for the fewest bits.
+"""Rounds a layer's weights to few levels: the least error at its outputs for the fewest bits.
 
-All that is minimised is 0.5 * s * trace(D C D') + price * bits, with D the error of the weights,
-C the covariance of the layer's inputs, s nats for each unit of squared error, and bits those of an
-ideal coder that knows how often each level occurs.
+It minimises 0.5 * s * trace(D C D') + price * bits. D is the error of the weights, C the covariance
+of the layer's inputs, and s the nats for each unit of squared error. The bits are those of an ideal
+coder that knows how often each level occurs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 _COLUMNS_AT_ONCE = 64
 _MOST_LEVELS = 2000
 _COMMON = 50
-"""Levels that occur at least so often get a value of their own."""
+"""A level that occurs at least this often gets its own value."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Rounded:
 
 
 def round_layer(problem: Problem, sweeps: int = 2) -> Rounded:
-    """Round: one weight after another, then again with all others known, then fit the levels.
+    """Round one weight after another, then again with all others known, then fit the levels.
 
     Args:
         problem: see there.
@@ -76,11 +76,11 @@ def round_layer(problem: Problem, sweeps: int = 2) -> Rounded:
 
 
 def _step(problem: Problem) -> float:
-    """The distance of levels at which, for fine levels, a bit is worth its price.
+    """The distance between levels at which, for fine levels, a bit is worth its price.
 
     Uniform noise of a step costs 0.5 * s * h * step^2 / 12, and a bit halves the step; h is the
-    curvature that is left for one weight when all others make up for its error. Half as much again
-    is best where most weights become zero (seen on SqueezeNet).
+    curvature that is left for one weight when all others compensate for its error. One and a half
+    times that is best if most weights become zero (seen on SqueezeNet).
     """
     inverse = torch.linalg.inv(problem.covariance.double())
     curvature = (1 / inverse.diagonal(dim1=1, dim2=2)).log().mean().exp()
@@ -108,10 +108,10 @@ def _factored(covariance: Tensor) -> tuple[Tensor, Tensor]:
 def _one_after_another(
     problem: Problem, start: Rounded, step: float, order: Tensor, upper: Tensor
 ) -> Rounded:
-    """Round column by column, the rest making up for each error (GPTQ, Frantar et al. 2022).
+    """Round column by column; the rest compensates for each error (GPTQ, Frantar et al. 2022).
 
-    Each weight may become the nearest level, the one below it, or zero, as bits and error want.
-    Order and factor are those of `_factored`.
+    Each weight becomes the nearest level, the one below it, or zero, whichever costs least in bits
+    and error. Order and factor are those of `_factored`.
     """
     cost = problem.price * _bits(start.levels, start.most)
     weights = problem.target[:, :, order].clone()
@@ -139,7 +139,7 @@ def _one_after_another(
 
 
 def _again(problem: Problem, start: Rounded, sweeps: int) -> Rounded:
-    """Coordinate descent: each column anew, with all others as they are now."""
+    """Coordinate descent: round each column again, with all others as they are now."""
     blocks, rows, width = problem.target.shape
     most, values = start.most, start.values
     levels, weights = start.levels.clone(), start.weights()

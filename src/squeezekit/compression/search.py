@@ -1,4 +1,4 @@
-"""Searches the price of a bit that leads to a size, or to a quality, and draws the curve."""
+"""Searches for the price of a bit that gives a size or a quality, and draws the curve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from squeezekit.evaluation import Evaluation
 from squeezekit.sqz.network import Network
 
 CURVE_FACTORS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)
-"""On the usual price, for the points of a curve."""
+"""What the usual price is multiplied by for the points of a curve."""
 
 
 def to_size(
@@ -22,7 +22,7 @@ def to_size(
     attempts: int = 8,
     start: float | None = None,
 ) -> Point:
-    """The point of at most that many bytes, and at least `tolerance` below.
+    """The point with at most `target_bytes`, and not smaller than by the share `tolerance`.
 
     Args:
         rounder: the rounder of the network.
@@ -56,7 +56,7 @@ def to_divergence(
     attempts: int = 8,
     start: float | None = None,
 ) -> Point:
-    """The point whose outputs diverge by at most that, and at least `tolerance` less.
+    """The point whose outputs diverge by at most `most`, and not less than by `tolerance`.
 
     Args:
         rounder: the rounder of the network.
@@ -74,7 +74,7 @@ def to_divergence(
         tried.append(rounder.round(price))
         if (1 - tolerance) * most <= tried[-1].divergence <= most:
             return tried[-1]
-        # What falls with the inverse of the price, as bytes fall with the price.
+        # The inverse of the divergence falls with the price, as bytes do.
         known = [(max(point.divergence, 1e-9), 1 / point.price) for point in tried]
         price = 1 / _next_price(known, (1 - tolerance / 2) * most, slope=-0.9)
     fine = [point for point in tried if point.divergence <= most]
@@ -95,7 +95,7 @@ def to_quality(
 ) -> Point:
     """The smallest point tried that is still good.
 
-    Prices a factor apart are tried until one is good and the next is not, then one between them.
+    Prices in steps of a factor are tried until one is good and the next is not, then one between.
 
     Args:
         rounder: the rounder of the network.

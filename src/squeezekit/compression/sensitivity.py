@@ -19,7 +19,7 @@ from squeezekit.sqz.network import Network
 from squeezekit.sqz.nodes import weight_names
 
 DENSITIES = (0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
-"""At which each layer is measured."""
+"""The densities at which each layer is measured."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Sensitivity:
     sizes: Mapping[str, int]
 
     def densities(self, max_drop: float) -> dict[str, float]:
-        """The least density of each layer at which it alone loses no more than `max_drop` points.
+        """The lowest density of each layer at which it alone loses at most `max_drop` points.
 
-        Between two measured densities the accuracy is taken to be linear. The first layer stays
-        dense if it is that sensitive; no density is below the lowest that was measured.
+        Between two measured densities the accuracy is taken as linear. No density is below the
+        lowest that was measured.
 
         Raises:
             InputError: if `max_drop` is negative.
@@ -56,7 +56,7 @@ class Sensitivity:
         }
 
     def as_json(self, max_drop: float) -> dict[str, Any]:
-        """Everything, and the densities under the key that `compress --density` reads."""
+        """Everything that was measured, and "densities", which `compress --density` reads."""
         return {
             "baseline_top1": self.baseline,
             "images": self.images,
@@ -86,8 +86,8 @@ def sensitivity(
 ) -> Sensitivity:
     """Prune each layer alone, without retraining, and measure the network at every density.
 
-    A layer is not measured further once it has lost half of the accuracy: the rest of its curve
-    would say nothing, and repeats the last value.
+    A layer that has lost half of the accuracy is not measured further: the rest of its curve would
+    say nothing, and repeats the last value.
 
     Args:
         network: the network to look at; it stays as it is.

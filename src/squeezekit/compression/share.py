@@ -1,4 +1,4 @@
-"""Weight sharing: every weight of a tensor takes the nearest of a few centroids found by k-means.
+"""Weight sharing: each weight of a tensor becomes the nearest of a few centroids from k-means.
 
 Han et al. 2016, "Deep Compression", section 3.
 """
@@ -66,9 +66,9 @@ def share(
 def share_tensor(values: Floats, bits: int, init: Init = "linear", seed: int = 0) -> SharedTensor:
     """Share the weights of one tensor; see `share`.
 
-    A pruned tensor has 2^bits - 1 centroids beside the zero, which pruned weights keep and no
-    other weight takes; a tensor without zeros has 2^bits centroids, none of them zero. A tensor
-    with no more distinct values than that is shared without loss.
+    A pruned tensor has 2^bits - 1 centroids and the zero, which pruned weights keep and no other
+    weight gets. A tensor without zeros has 2^bits centroids, none of them zero. A tensor with no
+    more distinct values than that is shared without loss.
 
     Raises:
         InputError: for bits out of range or an unknown `init`.
@@ -137,10 +137,10 @@ def first_centroids(ordered: Floats, count: int, init: Init, seed: int = 0) -> _
 def lloyd(ordered: Floats, centroids: _Doubles) -> Iterator[_Doubles]:
     """Yield the centroids after each of Lloyd's iterations, until they stay where they are.
 
-    In one dimension clusters are runs of the sorted values, so that an iteration needs only a
-    binary search a centroid and differences of prefix sums, however many values there are. A
-    centroid that has lost all its members restarts at the far end of one of the widest clusters;
-    so the sum of squared distances never grows.
+    In one dimension a cluster is a run of the sorted values. So an iteration needs only one binary
+    search per centroid and differences of prefix sums, however many values there are. A centroid
+    that has lost all its members restarts at the far end of one of the widest clusters, so the sum
+    of squared distances never grows.
 
     Args:
         ordered: (n,) ascending, with more than `len(centroids)` distinct values.
@@ -168,7 +168,7 @@ def lloyd(ordered: Floats, centroids: _Doubles) -> Iterator[_Doubles]:
 
 
 def with_rounded_tables(network: Network, mantissa_bits: int) -> Network:
-    """Round what is stored beside the levels: centroids, and biases and other vectors.
+    """Round everything that is stored in addition to the levels: centroids, biases, other vectors.
 
     Args:
         network: with shared weights; plain weights stay as they are.
@@ -229,8 +229,8 @@ def nearest(values: Floats, centroids: Floats) -> _Indices:
 def _middles(centroids: _Doubles) -> Floats:
     """Half way between neighbours, rounded down to float32: (k - 1,).
 
-    A float32 value is at most the middle exactly where it is at most the middle rounded down; and
-    a search among float32 values spares a copy of them in float64.
+    A float32 value is at most the middle if, and only if, it is at most the middle rounded down.
+    Searching among float32 values avoids a copy of them in float64.
     """
     middles = (centroids[:-1] + centroids[1:]) / 2
     rounded = middles.astype(np.float32)

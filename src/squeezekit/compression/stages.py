@@ -21,7 +21,7 @@ Measure = Callable[[Network], "Evaluation"]
 
 @dataclass(frozen=True)
 class Stage:
-    """The network after a step of the pipeline, and what it would be as a file.
+    """The network after a step of the pipeline, and its size as a file.
 
     Attributes:
         name: in Deep Compression "float32", "pruned", "shared" or "coded".
@@ -41,18 +41,18 @@ class Stage:
 
 
 class Stages:
-    """Measures the stages of a compression as they come.
+    """Collects and measures the stages of a compression.
 
     Attributes:
         list: those so far.
         curve: accuracy against bytes, where it was asked for.
         divergence: the divergence of the last network's outputs from the original's, in nats an
             image, where it is known.
-        goal: by what the file was chosen, in a few words; "" where nothing was chosen.
+        goal: why the file was chosen, in a few words; "" if nothing was chosen.
     """
 
     def __init__(self, measure: Measure | None, choose: Measure | None = None) -> None:
-        """No stage yet.
+        """Begin without stages.
 
         Args:
             measure: evaluates a stage: the number to tell; None if nothing can.
@@ -68,7 +68,7 @@ class Stages:
         self._start = time.perf_counter()
 
     def measured(self, network: Network) -> Evaluation | None:
-        """How well a network does, measured once; None if nothing can tell."""
+        """How well a network does, measured once; None if it cannot be measured."""
         if self._measure is None:
             return None
         if network not in self._measured:
@@ -76,13 +76,13 @@ class Stages:
         return self._measured[network]
 
     def told_by(self, network: Network) -> Evaluation:
-        """The same, where it is known that something can tell."""
+        """The same, for callers who know that it can be measured."""
         found = self.measured(network)
         assert found is not None, "asked for only where photos are labelled"
         return found
 
     def chosen_by(self, network: Network) -> Evaluation:
-        """How well a network does on the photos to choose by."""
+        """How well a network does on the photos that are used to choose."""
         assert self._choose is not None, "asked for only where photos are labelled"
         return self._choose(network)
 

@@ -1,4 +1,4 @@
-"""Compression of a network with photos at hand: to retrain on, to choose by, to measure with."""
+"""The photos of a compression: to retrain on, to calibrate with, to choose by, to measure with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Task:
 
     Attributes:
         training: the images to retrain on and to calibrate with.
-        labelled: whether it is known what the images show, so that `measure` can tell.
+        labelled: True if the images have labels, so that `measure` works.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Task:
         choosing: ImageSet | None = None,
         digests: tuple[Digests, Digests] | None = None,
     ) -> None:
-        """Keep what there is.
+        """Keep the images and how to report.
 
         Args:
             training: see above.
@@ -63,7 +63,7 @@ class Task:
         return self.decoded(self.training)
 
     def decoded(self, images: ImageSet) -> TrainingData:
-        """Any images as the network takes them; those that cannot be read are noted.
+        """Any images, prepared for the network; those that cannot be read are noted.
 
         Raises:
             InputError: if none can be read.
@@ -74,7 +74,7 @@ class Task:
         return data
 
     def calibration(self, count: int) -> Floats:
-        """Up to that many training images, evenly spread, as the network takes them.
+        """Up to `count` training images, evenly spread, prepared for the network.
 
         Returns:
             float32 (N, C, H, W); images that are broken are left out, labels play no part.
@@ -85,15 +85,15 @@ class Task:
         return calibration_images(self.training.paths, self._preprocessing, count)
 
     def measure(self, network: Network) -> Evaluation:
-        """Accuracy on held-out images that no choice is made by: the number to tell."""
+        """Accuracy on held-out images that are not used to choose: the number to report."""
         return evaluate(from_network(network), self._held_out, progress=self._progress)
 
     def choose(self, network: Network) -> Evaluation:
-        """Accuracy on other held-out images: to choose by, and not to tell."""
+        """Accuracy on other held-out images: for choosing, not for reporting."""
         return evaluate(from_network(network), self._choosing, progress=self._progress)
 
     def remembered(self, network: Network, *more: ImageSet) -> Network:
-        """The network with marks of the images to train on and calibrate with in its metadata.
+        """The network; its metadata now marks the images to train on and to calibrate with.
 
         Args:
             network: the network that will see them.
@@ -132,7 +132,7 @@ def folder_task(
         memory: the memory of the network, where a list of its photos is at hand too.
         by_class: each class is trained on; else labels do not matter, and of classes with a single
             image some are held out.
-        chooses: whether something will be chosen by `Task.choose`.
+        chooses: True if `Task.choose` will be used to choose something.
 
     Raises:
         InputError: if there are no images, or the classes do not fit the labels.

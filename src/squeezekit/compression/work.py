@@ -1,7 +1,7 @@
-"""What a compression has done so far, kept in a folder, so that it can go on after an interruption.
+"""The finished parts of a compression, kept in a folder to go on after an interruption.
 
-Everything is found again by a digest of all that it depends on: what other settings, other photos
-or another network have left is never used.
+Everything is found again by a digest of all that it depends on. So parts from other settings, other
+photos or another network are never used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KINDS = ("training-*.pt", "kept-*.sqz", "kept-*.json")
 
 
 class Work:
-    """A folder with the finished parts of a compression, or none: then nothing is kept."""
+    """A folder with the finished parts of a compression; without a folder nothing is kept."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ class Work:
             write_whole(self._made() / f"kept-{key}.{kind}", content)
 
     def alone(self) -> AbstractContextManager[None]:
-        """No other process compresses with this folder while the `with` lasts.
+        """Lock the folder during the `with`: no other process can compress with it.
 
         Raises:
             InputError: if one does already, or the folder's own one is missing.
@@ -76,7 +76,7 @@ class Work:
         return sorted(path for kind in _KINDS for path in self.folder.glob(kind))
 
     def forget(self) -> None:
-        """Remove it all, and the folder where nothing else is in it."""
+        """Remove all of it, and the folder too if nothing else is in it."""
         if self.folder is None or not self.folder.is_dir():
             return
         remove_half_written(self.folder)
@@ -95,7 +95,7 @@ class Work:
 
 
 def digest(*parts: object) -> str:
-    """16 hexadecimal digits that tell values of any of these kinds apart.
+    """16 hexadecimal digits that differ for different values.
 
     Args:
         parts: networks, arrays, and whatever `repr` tells all about: numbers, texts, dataclasses.

@@ -1,1 +1,1 @@
-"""Training: recipes, batches and the one loop for dense, masked and shared networks."""
+"""Training: recipes, batches, and one loop for dense, masked and shared networks."""

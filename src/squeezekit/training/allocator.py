@@ -12,9 +12,9 @@ _NEVER = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Have the C library keep what is freed, in this process and from now on.
 
-    By default glibc returns every large block to the system as soon as it is freed, and the system
-    hands out zeroed pages one fault at a time when the next iteration wants the same block again:
-    a quarter to a half of a training step on a CPU. The process keeps its largest size for it.
+    By default glibc returns every large block to the system as soon as it is freed. When the next
+    iteration needs the same block, the system hands out zeroed pages one fault at a time. That
+    takes a quarter to a half of a training step on a CPU. The price: the process never shrinks.
 
     Returns:
         Whether it could be done: on Linux with glibc only.

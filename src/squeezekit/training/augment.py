@@ -11,10 +11,10 @@ from PIL import Image, ImageEnhance, ImageOps
 from squeezekit.runtime.images import Pixels
 
 HIGHEST_MAGNITUDE = 30.0
-"""Of RandAugment's operations."""
+"""The highest magnitude of RandAugment's operations."""
 
 ASPECTS = (3 / 4, 4 / 3)
-"""Width by height of a random resized crop, least and greatest."""
+"""The smallest and the largest aspect ratio (width / height) of a random resized crop."""
 
 _CROP_TRIES = 10
 _FILL = 128  # of what a shifted or turned image leaves open
@@ -45,9 +45,9 @@ def random_box(
 ) -> tuple[int, int, int, int]:
     """A random rectangle (left, top, right, bottom) in an image, in pixels.
 
-    Its share of the area is uniform from `smallest` to 1, and the logarithm of its aspect uniform
-    too, as in torchvision's RandomResizedCrop; what does not fit is drawn anew, and after ten
-    tries the whole image has to do, at the nearest aspect allowed.
+    Its share of the area is uniform from `smallest` to 1, and so is the logarithm of its aspect
+    ratio, as in torchvision's RandomResizedCrop. A rectangle that does not fit is drawn again;
+    after ten tries it is the whole image, cut to the nearest allowed aspect ratio.
     """
     for _ in range(_CROP_TRIES):
         area = width * height * random.uniform(smallest, 1.0)
@@ -65,7 +65,7 @@ def random_box(
 def randaugment(
     pixels: Pixels, operations: int, magnitude: float, random: np.random.Generator
 ) -> Pixels:
-    """Apply so many random operations of `OPERATIONS` (after Cubuk et al. 2020, RandAugment).
+    """Apply some random operations of `OPERATIONS` (after Cubuk et al. 2020, RandAugment).
 
     Args:
         pixels: uint8 (H, W, 3) or (H, W).
@@ -83,10 +83,10 @@ def randaugment(
 
 
 def mixup_share(alpha: float, seed: int, step: int) -> float:
-    """The share of each image itself in its mixture with another (Zhang et al. 2018, mixup).
+    """The share that an image has in its mixture with another one (Zhang et al. 2018, mixup).
 
-    Drawn from Beta(alpha, alpha). Of the two shares this is the greater one, so that an image's
-    own label counts most; where images are mixed in pairs, both give the same mixtures.
+    It is drawn from Beta(alpha, alpha). Of the two shares it is the larger one, so that the image's
+    own label counts most. Images are mixed in pairs, so both choices would give the same mixtures.
 
     Args:
         alpha: the parameter of the distribution; 0 mixes nothing.

@@ -1,4 +1,4 @@
-"""Batches of training images: decoded once, kept in memory as far as they fit, varied by epoch."""
+"""Batches of training images: decoded once, kept in memory if they fit, varied in each epoch."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ _R = TypeVar("_R")
 class TrainingData:
     """Class folders as shuffled batches, ready for a network.
 
-    Images are resized once, before the crop, and kept as 8-bit pixels until `cache_bytes` are
-    full; those beyond are decoded again in each epoch. Images that cannot be read are skipped.
+    Images are resized once, before the crop, and kept as 8-bit pixels until `cache_bytes` are full.
+    The rest are decoded again in each epoch. Images that cannot be read are skipped.
 
     Attributes:
         images: number of images, without those skipped so far.
@@ -88,8 +88,8 @@ class TrainingData:
         self._shape = (crop, crop) if preprocessing.color == "L" else (crop, crop, 3)
         self.classes = int(image_set.targets.max(initial=-1)) + 1
         self._fill_cache(cache_bytes, progress)
-        # What proves broken later stays in the order of the epochs, so that an epoch's order does
-        # not depend on those before it, and a resumed run has the same one.
+        # Images that turn out to be broken later keep their place in the order. So the order of an
+        # epoch does not depend on earlier epochs, and a resumed run has the same one.
         self._order = np.array([i for i in range(len(self._paths)) if i not in self._broken])
         if self.images == 0:
             raise InputError(f"none of the {len(self._paths)} images can be read")
@@ -107,7 +107,7 @@ class TrainingData:
 
     @property
     def fingerprint(self) -> str:
-        """Changes where the images, their targets or their preprocessing do."""
+        """A text that changes if the images, their targets or their preprocessing change."""
         names = "\0".join(str(path) for path in self._paths).encode(errors="surrogateescape")
         content = names + self._targets.tobytes() + str(self._preprocessing).encode()
         return hashlib.sha256(content).hexdigest()
@@ -126,7 +126,7 @@ class TrainingData:
         processes: int = 1,
         ahead: int = 0,
     ) -> Iterator[Batch]:
-        """Give the batches of one epoch; order and crops follow from the seed alone.
+        """Give the batches of one epoch; order and crops depend on the seed alone.
 
         Args:
             epoch: its number, from 0.
@@ -238,7 +238,7 @@ class TrainingData:
                 cache_bytes -= pixels.nbytes
 
     def _require_readable(self, image_set: ImageSet) -> None:
-        """Refuse a class of which no image can be read: nobody would see that it is not learnt."""
+        """Refuse a class without a readable image: nobody would notice that it is not learned."""
         for target in np.unique(self._targets):
             members = np.flatnonzero(self._targets == target).tolist()
             if all(self._pixels(index) is None for index in members):
@@ -325,7 +325,7 @@ def varied(
 
 @contextmanager
 def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads whose remaining work is dropped where the caller stops early."""
+    """Threads whose remaining work is dropped if the caller stops early."""
     pool = ThreadPoolExecutor(threads)
     try:
         yield pool

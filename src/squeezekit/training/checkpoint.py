@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: one file, replaced whole, so that there always is a good one."""
+"""Checkpoints of a training run: one file, replaced as a whole, so that it is always valid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from squeezekit.errors import InputError
 from squeezekit.files import write_whole
 
 State = dict[str, Any]
-"""What `train.loop` saves: tensors, numbers, texts, and lists and dicts of them."""
+"""What `training.loop` saves: tensors, numbers, texts, and lists and dicts of them."""
 
 FILE_NAME = "checkpoint.pt"
 

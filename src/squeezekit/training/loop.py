@@ -1,6 +1,6 @@
-"""The one training loop, for networks with free, masked and shared weights alike.
+"""The training loop, for networks with free, masked and shared weights.
 
-On Lightning's Fabric, which knows devices, precisions and processes; the loop itself is here.
+Lightning's Fabric handles devices, precisions and processes; the loop itself is here.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from squeezekit.training.recipe import Recipe, learning_rate
 Validate = Callable[[TrainableNetwork], Evaluation]
 
 STUCK_EPOCHS = 3
-"""After so many epochs, warm-up apart, without learning anything a warning is due."""
+"""After this many epochs (without warm-up) in which nothing was learned, a warning follows."""
 
 BATCHES_AHEAD = 2
-"""That the CPU prepares while a GPU computes; on a CPU, batches and steps take turns."""
+"""How many batches the CPU prepares while a GPU computes; on a CPU they take turns."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch of training gave.
+    """The result of one epoch of training.
 
     Attributes:
         epoch: its number, from 1.
@@ -81,9 +81,9 @@ def fit(
     a CPU, whether or not one of them was interrupted and resumed from its checkpoint. Under
     `torchrun` every process takes its share of each batch, and the gradients are averaged.
 
-    If the run is interrupted, a last checkpoint is written where there are any, and the network is
-    left with the weights after its last whole epoch (or its best one, if the recipe keeps that),
-    ready for use; the exception goes on.
+    If the run is interrupted, it writes a last checkpoint (if it writes any). The network then has
+    the weights of its last complete epoch (or of its best one, if the recipe keeps that), ready for
+    use, and the exception is raised again.
 
     Args:
         net: what to train, with its pruned weights masked and its shared weights shared.
@@ -168,7 +168,7 @@ class _Run:
             self._restore(state)
 
     def finished(self) -> bool:
-        """Whether all epochs are done, or the last ones brought nothing."""
+        """True if all epochs are done, or if the last ones brought no progress."""
         patience, scores = self.recipe.patience, [r.val_top1 or 0.0 for r in self.results]
         if patience is not None and len(scores) > patience:
             best = max(range(len(scores)), key=lambda i: scores[i])
@@ -177,7 +177,7 @@ class _Run:
         return self.done >= self.steps and len(self.results) >= self.recipe.epochs
 
     def epoch(self, interrupted: Callable[[], bool]) -> None:
-        """What is left of the current epoch."""
+        """Train for the rest of the current epoch."""
         number = len(self.results)
         self.started = time.perf_counter()
         self.module.train()
@@ -388,10 +388,10 @@ class _Run:
 
 
 def stuck_warning(losses: Sequence[float], classes: int, warmup_epochs: int = 0) -> str:
-    """Say what to try where training has not learnt anything, which some seeds are known for.
+    """Say what to try if training has not learned anything, as happens with some seeds.
 
-    A network that gives every image the same probabilities has loss ln(classes), with label
-    smoothing too; without batch norm its ReLUs may be dead for good.
+    A network that gives every image the same probabilities has the loss ln(classes), also with
+    label smoothing. Without batch norm its ReLUs may stay dead for ever.
 
     Args:
         losses: one an epoch, so far.
@@ -413,9 +413,9 @@ def stuck_warning(losses: Sequence[float], classes: int, warmup_epochs: int = 0)
 
 @contextmanager
 def _interrupt_between_steps() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C takes effect when the current iteration is done; a second one, at once.
+    """Ctrl-C takes effect when the current iteration is done; a second Ctrl-C, at once.
 
-    So does SIGTERM where it means the same, as on the command line.
+    SIGTERM does the same if it acts as Ctrl-C, as on the command line.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -469,7 +469,7 @@ def _optimizer(
 
 
 def _is_best(results: Sequence[EpochResult]) -> bool:
-    """Whether the last epoch beats all before it on validation."""
+    """True if the last epoch is better on validation than all before it."""
     scores = [result.val_top1 or 0.0 for result in results]
     return scores[-1] > max(scores[:-1], default=-1.0)
 

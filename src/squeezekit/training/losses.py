@@ -1,4 +1,4 @@
-"""What training makes small, beside the cross entropy of torch."""
+"""Losses in addition to the cross entropy of torch."""
 
 from __future__ import annotations
 

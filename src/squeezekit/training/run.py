@@ -1,4 +1,4 @@
-"""A training run: from a folder of images, a network and a recipe to the folder of the run."""
+"""A training run: trains a network on images by a recipe, and writes the folder of the run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from squeezekit.training.recipe import Recipe
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What a training run gave.
+    """The result of a training run.
 
     Attributes:
         network: the trained network.
@@ -80,13 +80,13 @@ def train_run(
     progress: Progress = silent,
     note: Note = silent_note,
 ) -> Run:
-    """Train a network and leave a folder with weights, recipe and results.
+    """Train a network and write a folder with weights, recipe and results.
 
-    Writes `recipe.json`, `photos.csv` (every photo, and whether it was trained on, chosen by or
-    measured with: all that is made of the run keeps to it), `results.csv` (a line an epoch, as
-    they come), `checkpoint.pt` (every minute and after each epoch), `weights.safetensors` at the
-    end, and TensorBoard's logs where `tensorboard` is installed. Under `torchrun` only the first
-    process writes.
+    Writes `recipe.json`; `photos.csv` (every photo, and whether it was used to train, to choose or
+    to measure; everything made from the run keeps to this list); `results.csv` (a line after each
+    epoch); `checkpoint.pt` (every minute and after each epoch); at the end `weights.safetensors`;
+    and TensorBoard's logs if `tensorboard` is installed. Under `torchrun` only the first process
+    writes.
 
     Args:
         network: what to train; its labels are the class folders.
@@ -141,13 +141,13 @@ def _trained(
     progress: Progress,
     note: Note,
 ) -> Run:
-    """The run; before it writes it claims the folder, which is then this process's alone."""
+    """The run. Before it writes, it claims the folder, so that no other process writes there."""
     start = time.perf_counter()
     labels = network.metadata.labels
     marks = network.metadata.trained_on
     if teacher is not None:
         marks = tuple(dict.fromkeys((*marks, *teacher.metadata.trained_on)))
-    # What an interrupted run has seen stays seen, whatever became of the folder meanwhile.
+    # Photos that an interrupted run has seen count as seen, even if the folder changed since.
     memory = memory_of(marks, out) if resume else Memory(marks)
     parts = split_once(
         data, recipe.seed, memory=memory, chooses=recipe.chooses_epoch, progress=progress
@@ -242,7 +242,7 @@ def _check_teacher(teacher: Network, network: Network) -> None:
 
 
 def _check_folder(out: Path, resume: bool) -> None:
-    """Refuse before anything is decoded what could not be written to after the training."""
+    """Refuse, before anything is decoded, a folder that cannot be written to after the training."""
     remove_half_written(out)
     if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - {LOCK}):
         if not out.is_dir() or not (out / "recipe.json").exists():
@@ -255,7 +255,7 @@ def _check_folder(out: Path, resume: bool) -> None:
 
 @contextmanager
 def _tensorboard(out: Path | None) -> Iterator[Callable[[EpochResult], None]]:
-    """What logs a result for TensorBoard, if that is installed and there is a folder to log to."""
+    """A function that logs a result for TensorBoard, if it is installed and there is a folder."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -264,7 +264,7 @@ def _tensorboard(out: Path | None) -> Iterator[Callable[[EpochResult], None]]:
         yield lambda result: None
         return
     folder = out / "tensorboard"
-    # A resumed run tells its earlier results again; logged twice they would be drawn twice.
+    # A resumed run reports its earlier results again; if logged twice, they are drawn twice.
     shutil.rmtree(folder, ignore_errors=True)
     with SummaryWriter(str(folder)) as board:
 

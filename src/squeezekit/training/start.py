@@ -1,4 +1,4 @@
-"""What a training starts from: fresh weights or others', how they are treated, who teaches them."""
+"""What a training starts from: new or given weights, how to treat them, and who teaches them."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def start_of(
     init: Network | None = None,
     teacher: Network | None = None,
 ) -> Start:
-    """The network that training starts from, and how it is to be treated.
+    """The network that training starts from, and how to treat it.
 
-    A network that is pruned keeps its zeros. One that knows the classes of the photos already stays
-    the teacher of its new weights, where the recipe says so and no other teacher is named.
+    A pruned network keeps its zeros. A network that knows the classes of the photos already teaches
+    its new weights, if the recipe says so and no other teacher is given.
 
     Args:
         data: the photos.
@@ -84,9 +84,9 @@ def start_of(
 
 
 def is_pruned(network: Network) -> bool:
-    """Whether a tenth of the weights or more are exactly zero, which no training leaves by chance.
+    """True if a tenth of the weights or more are exactly zero, which never happens by chance.
 
-    To train such a network and keep what pruning gained, keep its zeros (`train_run`'s `masked`).
+    If such a network is trained, its zeros should stay (`train_run`'s `masked`).
     """
     return network.nonzero <= 0.9 * network.parameters
 
@@ -98,7 +98,7 @@ def _created(model: str | None, classes: tuple[str, ...], recipe: Recipe) -> Net
 
 
 def _with_weights_of(source: Network, network: Network, model: str) -> Network:
-    """A network of the catalogue with what fits it of another one's weights."""
+    """A network of the catalogue with those weights of another one that fit it."""
     network, taken = start_from(network, source)
     if not taken:
         raise InputError(
@@ -116,7 +116,7 @@ def _with_head_for(
 ) -> tuple[Network, bool]:
     """The network with a last layer for these classes; those it knows already keep their weights.
 
-    What a network without labels knows may be told by a labels file beside the data.
+    If the network has no labels, a labels file beside the data may name what it knows.
 
     Returns:
         The network, and whether it knows all of these classes.
