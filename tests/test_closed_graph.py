@@ -1,5 +1,6 @@
 """A graph is data: what could read a file, run for ever or fill the memory is refused, unread."""
 
+import itertools
 import os
 
 import numpy as np
@@ -239,6 +240,62 @@ def test_functions_that_call_themselves_are_refused(tmp_path):
     whole.functions[1].node[0].CopyFrom(helper.make_node("f0", ["x"], ["y"], domain="own"))
     (tmp_path / "net.onnx").write_bytes(whole.SerializeToString())
     refused(tmp_path / "net.onnx", errors.InputError)
+
+
+def from_image(nodes, initializers=()):
+    """The classifier behind nodes that make `big` of the image."""
+    whole = model(initializers=initializers)
+    whole.graph.node[0].input[0] = "big"
+    for node in reversed(nodes):
+        whole.graph.node.insert(0, node)
+    return whole
+
+
+def bomb(name):
+    """A few hundred bytes of operators that are allowed, and gigabytes or hours to run them."""
+    edges = numpy_helper.from_array(np.array([0, 0, 20_000, 20_000, 0, 0, 20_000, 20_000]), "p")
+    kernel = numpy_helper.from_array(np.ones((3, 3, 19, 19), np.float32), "k")
+    count = numpy_helper.from_array(np.array([1 << 28]), "n")
+    match name:
+        case "padding":
+            return from_image([helper.make_node("Pad", ["image", "p"], ["big"])], [edges])
+        case "a padded convolution":
+            node = helper.make_node("Conv", ["image", "k"], ["big"], pads=[20_000] * 4)
+            return from_image([node], [kernel])
+        case "a window":
+            node = helper.make_node(
+                "MaxPool", ["image"], ["big"], kernel_shape=[20_001] * 2, pads=[20_000] * 4
+            )
+            return from_image([node])
+        case "many convolutions":
+            names = ["image", *(f"c{i}" for i in range(400)), "big"]
+            nodes = [
+                helper.make_node("Conv", [before, "k"], [after], pads=[11] * 4)
+                for before, after in itertools.pairwise(names)
+            ]
+            return from_image(nodes, [kernel])
+        case "constants":
+            nodes = [
+                helper.make_node("ConstantOfShape", ["n"], ["ones"]),
+                helper.make_node("ReduceMax", ["ones"], ["most"], axes=[0], keepdims=0),
+                helper.make_node("Add", ["image", "most"], ["big"]),
+            ]
+            return from_image(nodes, [count])
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "name", ["padding", "a padded convolution", "a window", "many convolutions", "constants"]
+)
+def test_an_onnx_is_not_run_before_its_cost_is_known(tmp_path, name):
+    (tmp_path / "net.onnx").write_bytes(bomb(name).SerializeToString())
+    refused(tmp_path / "net.onnx", (errors.LimitError, errors.UnsupportedError))
+
+
+def test_what_costs_little_is_run(tmp_path):
+    node = helper.make_node("MaxPool", ["image"], ["big"], kernel_shape=[3, 3], pads=[1] * 4)
+    (tmp_path / "net.onnx").write_bytes(from_image([node]).SerializeToString())
+    assert load(tmp_path / "net.onnx").logits(np.ones((1, 3, 8, 8), np.float32)).shape == (1, 3)
 
 
 def spoiled(name):

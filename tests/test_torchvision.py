@@ -186,3 +186,17 @@ def test_no_state_dict(file):
     torch.save([torch.zeros(2)], file)
     with pytest.raises(InputError, match="holds no state dict"):
         torchvision.read(file)
+
+
+def test_names_alone_make_no_room(tmp_path):
+    """A few numbers under the names of AlexNet, and a bias of a million classes."""
+    from squeezekit.interop.torchvision import from_state_dict
+
+    layers = [*(f"features.{i}" for i in (0, 3, 6, 8, 10)), *(f"classifier.{i}" for i in (1, 4, 6))]
+    parts = [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")]
+    state = {name: np.zeros(1, np.float32) for name in parts}
+    with pytest.raises(InputError, match="16 numbers where torchvision's alexnet has 57,007,937"):
+        from_state_dict(state, "forged.pth")
+    state["classifier.6.bias"] = np.zeros(1_000_000, np.float32)
+    with pytest.raises(InputError, match=r"1,000,015 numbers where .* has 4,154,003,840"):
+        from_state_dict(state, "forged.pth")

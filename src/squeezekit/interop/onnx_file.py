@@ -55,6 +55,8 @@ def read(
             folder, the input size is needed, or not the one given, or there is no such output.
         UnsupportedError: if the model is no classifier of one image, its weights are not
             float32, or it cannot be brought in right; names the node and the reason.
+        LimitError: if it asks for more memory or work than a file of its size may
+            (`sqz.limits.Limits`); nothing of it is run before that is known.
     """
     asked = Asked(input_size, output, labels, quantised)
     found = imported(path, asked)

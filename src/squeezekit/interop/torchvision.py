@@ -29,12 +29,16 @@ class _Architecture:
         build: makes the network for a number of classes, with any weights.
         layers: torchvision's name of each of our layers.
         head: the layer that has one output a class.
+        features: that the head takes.
+        body: weights and biases of all other layers together.
     """
 
     name: str
     build: Callable[[int], Network]
     layers: Mapping[str, str]
     head: str
+    features: int
+    body: int
 
     def keys(self) -> set[str]:
         return {f"{layer}.{part}" for layer in self.layers.values() for part in ("weight", "bias")}
@@ -112,6 +116,14 @@ def _converted(
     architecture: _Architecture, state: Mapping[str, Floats], source: Path | str
 ) -> Network:
     classes = state[f"{architecture.layers[architecture.head]}.bias"].size
+    # Names alone must not make room for a network that the file has no numbers for.
+    needed = architecture.body + classes * (architecture.features + 1)
+    numbers = sum(values.size for values in state.values())
+    if numbers < needed // 2:  # of others the tensor that does not fit is named below
+        raise InputError(
+            f"{source}: holds {numbers:,} numbers where torchvision's {architecture.name} "
+            f"has {needed:,}"
+        )
     network = architecture.build(classes)
     tensors: dict[str, Tensor] = {}
     for name, old in network.tensors.items():
@@ -167,12 +179,16 @@ _ARCHITECTURES = (
         lambda classes: squeezenet(v1_0(classes)),
         _squeezenet_layers((3, 4, 5, 7, 8, 9, 10, 12)),
         head="conv10",
+        features=512,
+        body=735_424,
     ),
     _Architecture(
         "squeezenet1_1",
         lambda classes: squeezenet(v1_1(classes)),
         _squeezenet_layers((3, 4, 6, 7, 9, 10, 11, 12)),
         head="conv10",
+        features=512,
+        body=722_496,
     ),
     _Architecture(
         "alexnet",
@@ -183,5 +199,7 @@ _ARCHITECTURES = (
             "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6",
         },
         head="fc8",
+        features=4096,
+        body=57_003_840,
     ),
 )  # fmt: skip

@@ -61,15 +61,20 @@ class Limits:
         Raises:
             LimitError: the error says what to do if the file is trusted.
         """
-        most = getattr(self, what)
-        if most is None:
-            beyond = max(file_bytes - _SMALL_FILE, 0)
-            most = _SMALL[what] + beyond * _A_BYTE[what]
+        most = self.most(what, file_bytes)
         if asked > most:
             raise LimitError(
                 f"the file asks for {asked:,} {_UNITS[what]}, more than the {most:,} that its "
                 "reader allows (for a file that you trust: squeezekit.Limits)"
             )
+
+    def most(self, what: str, file_bytes: int) -> int:
+        """What a file of so many bytes may ask for, by the name of a field."""
+        most: int | None = getattr(self, what)
+        if most is None:
+            beyond = max(file_bytes - _SMALL_FILE, 0)
+            most = _SMALL[what] + beyond * _A_BYTE[what]
+        return most
 
     @property
     def head_bytes(self) -> int:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
-from squeezekit.errors import GraphError, InputError, UnsupportedError
+from squeezekit.errors import GraphError, InputError, LimitError, UnsupportedError
 from squeezekit.interop.onnx_import import compare, idioms, scores
 from squeezekit.interop.onnx_import.batch import batch_axes, freeing
 from squeezekit.interop.onnx_import.compare import Original, random_images, require_same
+from squeezekit.interop.onnx_import.costs import most_folded, require_affordable
 from squeezekit.interop.onnx_import.draft import (
     Draft,
     attributes,
@@ -83,11 +84,12 @@ def imported(path: Path | str, asked: Asked) -> Imported:
     Raises:
         InputError: see `onnx_file.read`.
         UnsupportedError: see `onnx_file.read`.
+        LimitError: see `onnx_file.read`.
     """
     model = load(path)
     try:
         return brought_in(model, asked)
-    except (InputError, UnsupportedError) as error:
+    except (InputError, UnsupportedError, LimitError) as error:
         raise type(error)(f"{path}: {error}") from None
 
 
@@ -98,6 +100,7 @@ def brought_in(model: ModelProto, asked: Asked) -> Imported:
     Raises:
         InputError: as `imported`, without the name of a file.
         UnsupportedError: as `imported`, without the name of a file.
+        LimitError: as `imported`, without the name of a file.
     """
     if not asked.quantised and (node := is_quantised(model)) is not None:
         raise UnsupportedError(f"is quantised already ({node.op_type}); give the float32 model")
@@ -112,8 +115,10 @@ def brought_in(model: ModelProto, asked: Asked) -> Imported:
             0, new_node("Transpose", [begun.image], [inner], begun.image, perm=[0, 2, 3, 1])
         )
     own_batch = takes.batch or 1
-    own = Walk(begun.copy(), own_batch, strict=False)
+    most = most_folded(model.ByteSize())
+    own = Walk(begun.copy(), own_batch, strict=False, most_numbers=most)
     own.run(float_type((own_batch, takes.channels, takes.size, takes.size)))
+    require_affordable(own, own_batch, model.ByteSize())
     wanted = asked.output or (next(iter(begun.outputs)) if len(begun.outputs) == 1 else None)
     if wanted in begun.outputs and own.shape(own.draft.outputs[wanted]) is None and own.troubles:
         raise own.troubles[0]
@@ -124,7 +129,7 @@ def brought_in(model: ModelProto, asked: Asked) -> Imported:
     draft = begun.copy()
     draft.outputs = {public: begun.outputs[public]}
     draft.prune()
-    walk = _freed(draft, shapes, own_batch, takes)
+    walk = _freed(draft, shapes, own_batch, takes, most)
     _require_supported(draft, asked.quantised)
     images, answers = _answers(original, takes)
     meaning = scores.meaning_of(draft, draft.outputs[public], answers)
@@ -191,9 +196,12 @@ def _undone(meaning: scores.Meaning) -> Callable[[Array], Array]:
     return lambda output: output
 
 
-def _freed(draft: Draft, shapes: dict[str, Shape], own_batch: int, takes: _Takes) -> Walk:
+def _freed(
+    draft: Draft, shapes: dict[str, Shape], own_batch: int, takes: _Takes, most: int
+) -> Walk:
     """Walk through with any number of images, and rewrite on the way."""
-    walk = Walk(draft, BATCH, (freeing(shapes, own_batch), idioms.rewrite))
+    rewriters = (freeing(shapes, own_batch), idioms.rewrite)
+    walk = Walk(draft, BATCH, rewriters, most_numbers=most)
     walk.run(float_type((BATCH, takes.channels, takes.size, takes.size)))
     walk.settle()
     for public, value in draft.outputs.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.checker
 import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
@@ -47,7 +48,7 @@ def load(path: Path | str) -> ModelProto:
     if model.functions:
         try:
             model = onnx.inliner.inline_local_functions(model)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
             raise InputError(f"{path}: its functions cannot be read ({error})") from None
     version = opset(model)
     if version < OLDEST_OPSET:

@@ -57,6 +57,7 @@ class Walk:
         known: integers that hang on shapes only, by value; not among the draft's constants.
         by_batch: those of them that hang on the number of images.
         troubles: why nodes have no types, in a walk that is not strict.
+        most_numbers: that may still be computed from constants.
     """
 
     draft: Draft
@@ -67,6 +68,7 @@ class Walk:
     known: dict[str, Array] = field(default_factory=dict)
     by_batch: set[str] = field(default_factory=set)
     troubles: list[UnsupportedError] = field(default_factory=list)
+    most_numbers: int = MOST_NUMBERS
     _same: dict[str, str] = field(default_factory=dict)
     _walked: list[NodeProto] = field(default_factory=list)
 
@@ -199,10 +201,11 @@ class Walk:
             return False
         inputs = [self.value(name) if name else None for name in node.input]
         of_shapes = any(name in self.known for name in node.input)
-        values = computed(node, inputs, MOST_IN_SHAPES if of_shapes else MOST_NUMBERS)
+        values = computed(node, inputs, MOST_IN_SHAPES if of_shapes else self.most_numbers)
         if values is None:
             return False
         if not of_shapes:
+            self.most_numbers -= sum(array.size for array in values)
             self.draft.constants |= dict(zip(node.output, values, strict=True))
             return True
         tainted = any(name in self.by_batch for name in node.input)

@@ -1,0 +1,320 @@
+"""Every reader of a stranger's file, small files that it reads, and ways to damage these."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import random
+import struct
+import tempfile
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import test_c_strictness as sqz_parts
+from PIL import Image
+from test_c_strictness import GOOD, files, networks
+from test_closed_graph import model
+
+from squeezekit.errors import SqueezekitError
+from squeezekit.interop import caffe, han, onnx_file, safetensors_file, tflite_file, torchvision
+from squeezekit.interop.opening import load
+from squeezekit.interop.page_runtime import PageRuntime
+from squeezekit.models.squeezenet import squeezenet, v1_0, v1_1
+from squeezekit.runtime import images, labels
+from squeezekit.runtime.calibration import calibrated
+from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.int8 import int8_model
+from squeezekit.sqz import container, metadata_json
+from squeezekit.sqz.graph_reader import read_graph
+from squeezekit.sqz.network import Preprocessing
+
+_BYTES = b'\x00\x01\x7f\x80\xff"\\{}[],:-.0e'
+
+
+def damaged(rng: random.Random, data: bytes) -> bytes:
+    """One to four places changed: bits, bytes, numbers; left out, put in, repeated or cut off."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 3, 4))):
+        at = rng.randrange(len(changed) + 1)
+        kind = rng.randrange(8)
+        if kind == 0:
+            changed[at:at] = rng.randbytes(rng.randint(1, 4))
+        elif kind == 1:
+            del changed[at : at + rng.choice((1, 1, 2, 4, 8))]
+        elif kind == 2 and at < len(changed):
+            changed[at] ^= 1 << rng.randrange(8)
+        elif kind == 3:
+            changed[at : at + 1] = bytes([rng.choice(_BYTES)])
+        elif kind == 4:
+            changed[at:at] = changed[at : at + rng.randint(1, 40)]
+        elif kind == 5:
+            number = rng.choice((0, 1, -1, 255, 1 << 15, (1 << 31) - 1, -(1 << 31), 1 << 28))
+            changed[at : at + 4] = struct.pack("<i", number)
+        elif kind == 6 and rng.random() < 0.2:
+            del changed[at:]
+        elif at < len(changed):
+            changed[at] = rng.randrange(256)
+    return bytes(changed)
+
+
+def damaged_sqz(rng: random.Random, sqz: bytes) -> bytes:
+    """A `.sqz` with damage anywhere, or in one part with every checksum and length mended."""
+    if rng.random() < 0.5:
+        return damaged(rng, sqz)
+    header, raw, payloads = sqz_parts.taken_apart(sqz)
+    if rng.random() < 0.5:
+        raw = damaged(rng, raw)
+    elif records := container.read_head(sqz).records:
+        record = rng.choice(records)
+        start = record.offset - (len(sqz) - len(payloads))
+        payload = damaged(rng, payloads[start : start + record.payload_bytes])
+        before = sqz_parts.varint_of(record.payload_bytes) + struct.pack("<I", record.checksum)
+        after = sqz_parts.varint_of(len(payload)) + struct.pack("<I", zlib.crc32(payload))
+        raw = raw.replace(before, after, 1)
+        payloads = payloads[:start] + payload + payloads[start + record.payload_bytes :]
+    return sqz_parts.put_together(header, sqz_parts.deflated(raw, 1), len(raw), payloads)
+
+
+@functools.cache
+def float_sqz() -> list[bytes]:
+    """Small files of every coder."""
+    return files()
+
+
+@functools.cache
+def int8_sqz() -> list[bytes]:
+    """The like, calibrated for int8."""
+    how = np.random.default_rng(1).normal(size=(4, 1, 4, 4)).astype(np.float32)
+    network = calibrated(container.decode(files()[0]), how)
+    return [container.encode(network, coder) for coder in ("entropy", "huffman", "dense")]
+
+
+@functools.cache
+def _folder() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="damaged-")
+    _kept.append(folder)
+    return Path(folder.name)
+
+
+_kept: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def _as_file(name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
+    def with_file(data: bytes) -> object:
+        path = _folder() / name
+        path.write_bytes(data)
+        return read(path)
+
+    return with_file
+
+
+def _written(name: str, write: Callable[[Path], object]) -> bytes:
+    path = _folder() / name
+    write(path)
+    return path.read_bytes()
+
+
+# ---------------------------------------------------------------------------------------- seeds
+
+
+def _tiny() -> container.Network:
+    return container.decode(files()[0])
+
+
+def _caffemodels() -> list[bytes]:
+    from test_caffe import caffe_net, small
+    from test_caffe import write as written
+
+    found = []
+    for v1 in (False, True):
+        path = written(caffe_net(small(), v1=v1), _folder() / "caffe")
+        found.append(b"m" + path.read_bytes())
+        found.append(b"p" + (path.parent / "deploy.prototxt").read_bytes())
+    return found
+
+
+def _read_caffe(data: bytes) -> object:
+    """A damaged model, or a damaged prototxt beside a whole one."""
+    net = (_folder() / "caffe") / "net.caffemodel"
+    (whole, text) = (found[1:] for found in _caffe_seeds()[:2])
+    first, rest = data[:1], data[1:]
+    net.write_bytes(whole if first == b"p" else rest)
+    (net.parent / "deploy.prototxt").write_bytes(rest if first == b"p" else text)
+    return caffe.read(net)
+
+
+@functools.cache
+def _caffe_seeds() -> list[bytes]:
+    return _caffemodels()
+
+
+def _squeezenet_by_torchvision() -> dict[str, np.ndarray]:
+    """SqueezeNet 1.1 of one class by torchvision's names, a byte a weight."""
+    places = {f"fire{i}": place for i, place in enumerate((3, 4, 6, 7, 9, 10, 11, 12), start=2)}
+    layers = {"conv1": "features.0", "conv10": "classifier.1"}
+    state = {}
+    for name, tensor in squeezenet(v1_1(1)).tensors.items():
+        layer, _, part = name.rpartition(".")
+        fire, _, within = layer.partition(".")
+        within = within.replace("squeeze1x1", "squeeze")
+        theirs = f"features.{places[fire]}.{within}" if within else layers[layer]
+        state[f"{theirs}.{part}"] = np.ones(tensor.shape, np.uint8)
+    return state
+
+
+def _pth() -> list[bytes]:
+    import torch
+
+    whole = {n: torch.from_numpy(values) for n, values in _squeezenet_by_torchvision().items()}
+    state = {"a.weight": torch.zeros(3, 2), "a.bias": torch.ones(3)}
+    found = []
+    for content, zipped in ((whole, True), (state, True), (state, False), ({"model": state}, True)):
+        stream = io.BytesIO()
+        torch.save(content, stream, _use_new_zipfile_serialization=zipped)
+        found.append(stream.getvalue())
+    return found
+
+
+def _safetensors() -> list[bytes]:
+    from safetensors.numpy import save
+
+    whole = _written("seed.safetensors", lambda path: safetensors_file.write(_tiny(), path))
+    return [whole, save({"a": np.zeros((2, 3), np.float32), "b": np.zeros(2, np.float16)})]
+
+
+def _onnx() -> list[bytes]:
+    from test_closed_graph import laughs
+
+    # opened as they are by `predict`: a plain one, one that squeezekit wrote, one with functions
+    own = _written("own.onnx", lambda path: onnx_file.write(_tiny(), path))
+    return [model().SerializeToString(), own, laughs(3).SerializeToString()]
+
+
+def _net() -> list[bytes]:
+    """SqueezeNet's layers without one stored weight, as its authors lay them out."""
+    network = squeezenet(v1_0())
+    outs = [tensor.shape[0] for name, tensor in network.tensors.items() if name.endswith("weight")]
+    layers = b"".join(bytes(4 * 256 + 4 * out) + b"\x01\x02\x03" for out in outs)
+    return [struct.pack(f"<{len(outs)}I", *[2] * len(outs)) + layers]
+
+
+def _tflite() -> list[bytes]:
+    from test_tflite_file import small
+
+    return [small()]
+
+
+def _images() -> list[bytes]:
+    noise = np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8)
+    found = []
+    for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"):
+        for mode in ("RGB", "L"):
+            stream = io.BytesIO()
+            exif = Image.Exif()
+            exif[274] = 6
+            Image.fromarray(noise).convert(mode).save(stream, kind, exif=exif)
+            found.append(stream.getvalue())
+    return found
+
+
+def _labels() -> list[bytes]:
+    return [
+        b"tcat\ndog\n", b"tn01440764 tench, Tinca\nn01443537 goldfish\n",
+        b"v0\tn01440764\ttench\n1\tn01443537\tgoldfish\n", b"vindex\tname\n0\tcat\n1\tdog\n",
+        b'j["cat", "dog"]', b'j{"0": ["n1", "cat"], "1": ["n2", "d\\u00f6g"]}',
+    ]  # fmt: skip
+
+
+def _graphs() -> list[bytes]:
+    """Each behind the number of the tensors that it uses."""
+    return [
+        bytes([len(one.tensors)]) + one.graph for one in networks()[::2] if len(one.tensors) < 9
+    ]
+
+
+def _read_graph(data: bytes) -> object:
+    return read_graph(data[1:], {f"w{i}": None for i in range(data[0] if data else 0)})
+
+
+def _read_labels(data: bytes) -> object:
+    ending = {b"t": "txt", b"v": "tsv", b"j": "json"}.get(data[:1], "txt")
+    path = _folder() / f"labels.{ending}"
+    path.write_bytes(data[1:])
+    return labels.read_labels(path)
+
+
+def _metadata() -> list[bytes]:
+    known = {"photos": 5, "held_out": 1, "marks": "BAEAgA==", "exceptions": ""}
+    more = {**GOOD, "title": "t", "trained_on": [known], "activations": {"a": [-1, 2]}}
+    return [json.dumps(GOOD).encode(), json.dumps(more).encode()]
+
+
+def _read_image(data: bytes) -> object:
+    return images.prepare_file(io.BytesIO(data), Preprocessing(crop=4, resize=5))
+
+
+def _open(data: bytes) -> object:
+    """Opened as `predict` opens it, and asked once."""
+    network = container.decode(data)
+    how = network.metadata.preprocessing
+    ask = np.zeros((1, how.channels, how.crop, how.crop), np.float32)
+    return from_network(network, threads=1, backend="onnxruntime").logits(ask)
+
+
+# -------------------------------------------------------------------------------------- readers
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What reads a kind of file.
+
+    Attributes:
+        seeds: makes files that it reads.
+        read: reads a file's bytes; damage may only end in a SqueezekitError.
+        damage: of a seed.
+    """
+
+    seeds: Callable[[], list[bytes]]
+    read: Callable[[bytes], object]
+    damage: Callable[[random.Random, bytes], bytes] = damaged
+
+
+READERS = {
+    "container": Reader(float_sqz, container.decode, damaged_sqz),
+    "graph": Reader(_graphs, _read_graph, lambda rng, seed: seed[:1] + damaged(rng, seed[1:])),
+    "head": Reader(
+        lambda: [container.encode(one, "dense") for one in networks()[::3]],
+        container.read_head,
+        damaged_sqz,
+    ),
+    "metadata": Reader(
+        _metadata, lambda data: metadata_json.from_json(data.decode(errors="surrogateescape"))
+    ),
+    "int8": Reader(int8_sqz, lambda data: int8_model(container.decode(data)), damaged_sqz),
+    "backends": Reader(lambda: [*int8_sqz(), *float_sqz()], _open, damaged_sqz),
+    "c": Reader(lambda: [*int8_sqz(), *float_sqz()], PageRuntime, damaged_sqz),
+    "onnx": Reader(_onnx, _as_file("net.onnx", load)),
+    "safetensors": Reader(_safetensors, _as_file("net.safetensors", safetensors_file.read)),
+    "pth": Reader(_pth, _as_file("net.pth", torchvision.read)),
+    "caffe": Reader(_caffe_seeds, _read_caffe, lambda rng, seed: seed[:1] + damaged(rng, seed[1:])),
+    "tflite": Reader(_tflite, _as_file("net.tflite", tflite_file.read)),
+    "net": Reader(_net, _as_file("squeezenet.net", han.read)),
+    "labels": Reader(_labels, _read_labels),
+    "images": Reader(_images, _read_image),
+}
+
+
+def refused(reader: Reader, data: bytes) -> SqueezekitError | None:
+    """Why a reader refuses a file; None if it reads it. Any other exception is a fault."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            reader.read(data)
+        except SqueezekitError as error:
+            return error
+    return None
