@@ -1,4 +1,4 @@
-"""The demo: train, compress and evaluate on the built-in digits, and leave a report."""
+"""The demo: trains, compresses and evaluates on the built-in digits, and writes a report."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MODEL = "squeezenet-digits"
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo measured, and where it left what.
+    """What the demo measured, and where its files are.
 
     Attributes:
         float_top1: percent of held-out digits that the float32 network gets right.
@@ -137,7 +137,7 @@ def _demo(out: Path, seed: int, progress: Progress, console: Console | None) -> 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """For 8x8 images more threads gain little, and lose much where other programs run as well."""
+    """Use one thread: for 8x8 images more gain little, and lose much if other programs run."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Files, read and written whole, and locks: one sentence where it fails, nothing half written."""
+"""Reads and writes whole files, and locks them: one sentence if it fails, nothing half written."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def check_writable(path: Path | str) -> None:
 def write_whole(path: Path | str, data: bytes) -> None:
     """Write a file through a temporary one beside it, so that no half-written file is ever seen.
 
-    It is on the disk when this returns. A symbolic link stays, and what it names is replaced; a
-    file that is there keeps its mode. What an earlier writer of this file left when it was killed
-    is removed.
+    The file is on the disk when this returns. A symbolic link stays, and the file that it leads to
+    is replaced. A file that exists keeps its mode. If an earlier writer of this file was killed,
+    its half-written file is removed.
 
     Raises:
         WriteError: if the folder is missing or not writable, the file is read-only or no file,
@@ -98,9 +98,9 @@ def write_whole(path: Path | str, data: bytes) -> None:
 
 
 def remove_half_written(folder: Path, name: str | None = None) -> None:
-    """Remove what writers left that were killed within `write_whole`; of one file, or of all.
+    """Remove the files of writers that were killed within `write_whole`; for one file, or for all.
 
-    What is being written now stays: its writer holds a lock on it.
+    Files that are being written now stay: their writers hold locks on them.
     """
     with suppress(OSError):
         for part in folder.iterdir():
@@ -111,10 +111,10 @@ def remove_half_written(folder: Path, name: str | None = None) -> None:
 
 @contextmanager
 def alone(path: Path, busy: str | None = None) -> Iterator[None]:
-    """Hold a lock file while the `with` lasts; it is gone afterwards.
+    """Hold a lock file during the `with`; it is removed afterwards.
 
-    The death of its holder frees it too, and the next one removes the file. On file systems
-    without locks everyone has it.
+    It is also freed if its holder dies; the next holder removes the file. On file systems without
+    locks, everyone gets it.
 
     Args:
         path: the path of the lock file, in a folder that is there.

@@ -12,11 +12,11 @@ _LONE_BYTE = re.compile("[\ud800-\udfff]")
 _NOT_PLAIN_IN_JSON = re.compile(
     "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""What JSON may hold as it is, and yet steers terminals, fools the eye, or cannot be encoded."""
+"""Characters that JSON allows, but that control terminals, fool the eye, or cannot be encoded."""
 
 
 def encodable(text: str) -> str:
-    r"""A text that UTF-8 can hold: a byte of a file's name that is no UTF-8 becomes "\xe9".
+    r"""A text that UTF-8 can hold: a byte of a file's name that is not UTF-8 becomes "\xe9".
 
     Different texts stay different, so that two classes do not become one.
     """
@@ -24,7 +24,7 @@ def encodable(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """A text from a file or a folder, without what could steer a terminal or fool the eye.
+    """A text from a file or a folder, without characters that control a terminal or fool the eye.
 
     One line, whatever it was: line ends are replaced too.
     """

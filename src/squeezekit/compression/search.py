@@ -29,7 +29,7 @@ def to_size(
         target_bytes: the size in bytes of the file, at most.
         tolerance: share of it that the file may be smaller.
         attempts: prices that are tried.
-        start: the price to try first; the usual one where None.
+        start: the price to try first; None is the usual one.
 
     Raises:
         InputError: if no price leads there; it says what does.
@@ -63,7 +63,7 @@ def to_divergence(
         most: nats an image, on the calibration images.
         tolerance: share of it that the divergence may be less.
         attempts: prices that are tried.
-        start: the price to try first; the usual one where None.
+        start: the price to try first; None is the usual one.
 
     Raises:
         InputError: if no price leads there; it says what does.
@@ -102,7 +102,7 @@ def to_quality(
         good: judges a network.
         factor: between prices.
         most: steps of it, up or down.
-        start: the price to try first; the usual one where None.
+        start: the price to try first; None is the usual one.
 
     Raises:
         InputError: if even the lowest price tried is too high.

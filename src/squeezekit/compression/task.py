@@ -49,7 +49,8 @@ class Task:
             note: called with a sentence about images that cannot be read.
             labelled: see above.
             choosing: the images to choose by; None takes `held_out` where nothing is chosen.
-            digests: the digests of the images to train on, and of those held out; taken where None.
+            digests: the digests of the images to train on, and of those held out; None computes
+                them.
         """
         self.labelled = labelled
         self.training, self._held_out = training, held_out

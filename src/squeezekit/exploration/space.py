@@ -1,4 +1,4 @@
-"""Spaces of designs: the paper's two sweeps and its macro choice, and everything at once."""
+"""Spaces of designs: the paper's two sweeps, its bypass connections, and everything at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Design:
-    """A network, and how far it is compressed: all that a trial may vary.
+    """A network and how far it is compressed: everything that a trial may vary.
 
     Attributes:
         network: the architecture.
@@ -44,8 +44,8 @@ class Space:
         name: "sr", "pct_3x3", "bypass" or "all".
         ranges: the ranges of each metaparameter. One that is a field of SqueezeNetConfig or of
             Design is put there by its name; the others are `designed`'s.
-        points: trials that are given: all of a grid, and of a search those that it has to beat.
-        is_grid: whether there is nothing but these points.
+        points: given trials: all points of a grid, or those that a search should beat.
+        is_grid: True if there are only these points.
     """
 
     name: str
@@ -55,11 +55,11 @@ class Space:
 
 
 def designed(base: Design, values: Values) -> Design:
-    """The design with these values; what is not among them is as in `base`.
+    """The design with these values; everything else is as in `base`.
 
-    The max-pools are placed by three numbers: `pools` of them, from layer `first_pool` on (0 is
+    Three numbers place the max-pools: there are `pools` of them, from layer `first_pool` on (0 is
     conv1, 1 is fire2), `pool_gap` layers apart, rounded down. v1.0 has 3, 0 and 3.5; v1.1 has 3, 0
-    and 2. Those behind the last layer are left out.
+    and 2. Pools after the last layer are left out.
 
     Raises:
         InputError: if there is no such network.
@@ -95,9 +95,9 @@ def bypass(base: SqueezeNetConfig) -> Space:
 def everything(base: SqueezeNetConfig) -> Space:
     """All metaparameters, the input's size and the compression.
 
-    Widths and depths reach from a sixteenth of the base network's up to its own. The search starts
-    from the paper's metaparameters at four widths, each pruned and shared mildly and hard: what it
-    has to beat.
+    Widths and depths go from a sixteenth of the base network's up to its own. The search starts
+    with the designs that it should beat: the paper's metaparameters at four widths, each pruned and
+    shared a little and a lot.
     """
     sizes = sorted({round(base.input_size * share / 8) for share in (4, 5, 6, 7, 8)})
     ranges: dict[str, BaseDistribution] = {

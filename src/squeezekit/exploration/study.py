@@ -1,8 +1,8 @@
 """A study that any number of processes and machines work on: no trial lost, and none run twice.
 
 Optuna keeps the trials, in a file or in PostgreSQL, and notices dead workers by their heartbeats.
-That the number of trials is exact is done here: the study has as many tickets as it has trials, a
-worker does nothing without one, and the ticket of a worker that died is given out once more.
+This module makes the number of trials exact: the study has one ticket for each trial, a worker does
+nothing without a ticket, and the ticket of a worker that died is given out again.
 """
 
 from __future__ import annotations
@@ -38,16 +38,15 @@ from squeezekit.errors import InputError, WriteError
 from squeezekit.files import alone
 
 Objective = Callable[[optuna.Trial], Sequence[float]]
-"""Gives the values of a trial; raises TrialPruned where it stops early, WriteError where this
-worker's files cannot be written, and another InputError where the trial cannot be done, however
-often it is tried."""
+"""Gives the values of a trial. Raises TrialPruned if it stops early, WriteError if this worker's
+files cannot be written, and another InputError if the trial can never be done."""
 
 MOST_ATTEMPTS = 3
-"""After so many dead workers a trial is taken to be what killed them."""
+"""If this many workers died of a trial, the trial is taken to be the cause."""
 
 TICKET, ERROR, STOPPED, FREED = "ticket", "error", "stopped", "freed"
-"""Attributes of trials: number of the ticket, from 0; why it failed; why it was stopped; whether
-its worker gave it back, which says nothing against it."""
+"""Attributes of trials: the number of the ticket, from 0; why it failed; why it was stopped; and
+whether its worker gave it back (then the trial is not at fault)."""
 
 _SETTINGS = "settings"
 _FIXED = "fixed_params"  # Optuna's own, for values that a trial must take
@@ -56,11 +55,11 @@ _LOCK = zlib.crc32(b"squeezekit explore")  # PostgreSQL's advisory locks have nu
 
 @dataclass(frozen=True)
 class Pulse:
-    """How a worker that died is told from one that is busy.
+    """How to tell a dead worker from a busy one.
 
     Attributes:
-        interval_seconds: between a worker's signs of life.
-        grace_seconds: without any, after which its trial is given to another.
+        interval_seconds: the time between a worker's signs of life.
+        grace_seconds: after this long without a sign of life, its trial goes to another worker.
     """
 
     interval_seconds: int = 15
@@ -69,12 +68,11 @@ class Pulse:
 
 @dataclass(frozen=True)
 class Ticket:
-    """A trial of the study, whoever has tried it.
+    """A trial of the study, with all attempts at it.
 
     Attributes:
         number: from 0.
-        attempts: the trials that Optuna has of it, in order; only the last may be more than the
-            remains of a worker that died.
+        attempts: Optuna's trials for it, in order; all but the last are from workers that died.
     """
 
     number: int
@@ -87,14 +85,14 @@ class Ticket:
 
     @property
     def lost(self) -> bool:
-        """Whether its worker died or gave it back, and another has to try."""
+        """True if its worker died or gave it back, so that another must try."""
         failed = self.last.state == TrialState.FAIL and ERROR not in self.last.user_attrs
         died = sum(FREED not in attempt.user_attrs for attempt in self.attempts)
         return failed and died < MOST_ATTEMPTS
 
     @property
     def done(self) -> bool:
-        """Whether nobody has to try it any more."""
+        """True if it needs no more attempts."""
         return self.last.state.is_finished() and not self.lost
 
 
@@ -201,10 +199,10 @@ class SharedStudy:
     # --------------------------------------------------------------------------------- one ticket
 
     def _claim(self, sampler: Callable[[int], BaseSampler]) -> optuna.Trial | None:
-        """A ticket that waits, now this worker's."""
+        """Take a waiting ticket for this worker."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            # First a sign of life, then the trial: a worker that dies in between leaves no trial
-            # that runs for ever, as Optuna never misses who has not been seen at all.
+            # First a sign of life, then the trial. Optuna never notices the death of a worker that
+            # gave no sign of life, and its trial would run for ever.
             self._storage.record_heartbeat(trial._trial_id)
             try:
                 mine = self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
@@ -216,8 +214,8 @@ class SharedStudy:
         return None
 
     def _attempt(self, trial: optuna.Trial, objective: Objective) -> None:
-        # Where this worker slept so long that it was given up, nothing of its trial can be changed
-        # any more: another has the ticket.
+        # If this worker slept so long that it was given up, its trial cannot be changed any more:
+        # another worker has the ticket.
         with self._heart(trial._trial_id), suppress(UpdateFinishedTrialError):
             try:
                 self._tell(trial, values=objective(trial))
@@ -225,8 +223,8 @@ class SharedStudy:
                 trial.set_user_attr(STOPPED, str(reason))
                 self._tell(trial, state=TrialState.PRUNED)
             except (KeyboardInterrupt, WriteError):
-                # Where the disk is full, the database may not take this either: without signs of
-                # life the trial will be free all the same.
+                # If the disk is full, the database may refuse this too. Without signs of life the
+                # trial becomes free anyway.
                 with suppress(StorageInternalError, SQLAlchemyError):
                     trial.set_user_attr(FREED, True)
                     self._tell(trial, state=TrialState.FAIL)
@@ -244,7 +242,7 @@ class SharedStudy:
 
     @contextmanager
     def _heart(self, trial_id: int) -> Iterator[None]:
-        """Gives signs of life while the `with` lasts."""
+        """Give signs of life during the `with`."""
         over = threading.Event()
 
         def beat() -> None:
@@ -265,7 +263,7 @@ class SharedStudy:
     # ---------------------------------------------------------------------------------- the queue
 
     def _queue_lost(self) -> None:
-        """Give out again what workers that died have left; a crash on the way loses nothing."""
+        """Give the tickets of dead workers out again; a crash on the way loses nothing."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             fail_stale_trials(self.study)
@@ -335,7 +333,7 @@ def _lock_rows(engine: sqlalchemy.Engine) -> None:
 
 
 def _lock(url: sqlalchemy.URL) -> Callable[[], AbstractContextManager[None]]:
-    """A lock among all workers on a database, which the death of its holder frees."""
+    """A lock among all workers on a database; it is freed if its holder dies."""
 
     @contextmanager
     def in_database() -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""One trial: a design is trained, compressed to a real file, and that file measured."""
+"""One trial: trains a design, compresses it to a real file, and measures that file."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ not used; name of the file."""
 class StoppingRule:
     """When a trial is not worth finishing.
 
-    Optuna's pruners compare one value, and a study of accuracy, bytes and MACs has no such. Here a
-    trial is stopped where even the largest gain that any finished trial has made since the same
-    epoch would leave it behind a finished trial that has no more MACs and no more bytes.
+    Optuna's pruners compare a single value, but this study has three: accuracy, bytes and MACs. So
+    a trial is stopped if it would stay behind a finished trial with no more MACs and no more bytes,
+    even with the largest gain that any finished trial has made since the same epoch.
 
     Attributes:
         after: shares of the epochs after which a trial is judged.
@@ -66,7 +66,7 @@ class StoppingRule:
     finished: int = 8
 
     def epochs(self, epochs: int) -> set[int]:
-        """After which epochs, counted from 1, the last one never."""
+        """The epochs after which to judge, counted from 1; never the last one."""
         return {max(round(share * epochs), 1) for share in self.after} - {epochs}
 
     def verdict(
@@ -97,7 +97,7 @@ class StoppingRule:
 
 @dataclass(frozen=True)
 class Plan:
-    """How every trial of a study goes, whatever its design.
+    """What all trials of a study have in common.
 
     Attributes:
         base: the design that trials vary.
@@ -110,7 +110,7 @@ class Plan:
     rule: StoppingRule = field(default_factory=StoppingRule)
 
     def compression(self, design: Design) -> Deep:
-        """Deep Compression in two rounds, whose retraining takes two thirds of the epochs again."""
+        """Deep Compression in two rounds; retraining takes two thirds of the epochs in addition."""
         part = max(round(self.recipe.epochs / 3), 1)
         retrain = dataclasses.replace(self.recipe, epochs=part, warmup_epochs=0.0)
         centroids = dataclasses.replace(
@@ -136,7 +136,7 @@ class Images:
     Attributes:
         train: the images to train on.
         val: decides which designs are good.
-        test: has no part in that, and tells the accuracy; None if there are too few images.
+        test: measures the accuracy, and is not used to choose; None if there are too few images.
         digests: the digests of the images to train on, and of all others.
     """
 

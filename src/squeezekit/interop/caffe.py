@@ -1,7 +1,7 @@
 """Caffe's own files: reads a `.caffemodel` with the prototxt that says what its layers do.
 
-So the authors' releases come as they are: SqueezeNet v1.0, v1.1, with residual connections, and
-after dense-sparse-dense training; and AlexNets.
+It reads all releases of the authors: SqueezeNet v1.0, v1.1, with residual connections, and after
+dense-sparse-dense training; and AlexNets.
 """
 
 from __future__ import annotations
@@ -369,7 +369,7 @@ _BUILDERS: dict[str, Callable[[_Importer, Message, list[str]], str]] = {
 
 
 def _runs(layer: Message) -> bool:
-    """Whether a layer takes part in testing."""
+    """True if a layer is used in testing."""
     included = [rule.phase == _TEST for rule in layer.include if rule.HasField("phase")]
     excluded = [rule.phase == _TEST for rule in layer.exclude if rule.HasField("phase")]
     return not (included and not any(included)) and not any(excluded)
@@ -381,5 +381,5 @@ def _name(layer: Message) -> str:
 
 
 def _empty(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """First weights that cost nothing, to be replaced."""
+    """First weights that cost no time; they will be replaced."""
     return np.zeros(shape, np.float32)

@@ -1,4 +1,4 @@
-"""Tells what a file is that goes under a model's name and is none, by its first bytes."""
+"""Recognises, by the first bytes, a file that is named like a model but is something else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from squeezekit.errors import InputError
 
 HEAD_BYTES = 512
-"""So many of its first bytes tell what a file is."""
+"""How many of the first bytes are needed to recognise a file."""
 
 _MAGIC = (
     (b"version https://git-lfs", "a Git LFS pointer: fetch the file itself by git lfs pull"),
@@ -64,7 +64,7 @@ def _zip_kind(path: Path, torch: bool) -> str | None:
 
 
 def require_network(path: Path | str) -> None:
-    """Refuse a file that is plainly something else than its name says.
+    """Refuse a file that is clearly not what its name says.
 
     Raises:
         InputError: naming what it is, or where it cannot be read.

@@ -33,22 +33,22 @@ def read(
     labels: Sequence[str] = (),
     quantised: bool = False,
 ) -> Network:
-    """Read a classifier: one image in, one number a class out.
+    """Read a classifier: it takes one image and gives one number for each class.
 
-    The graph is rewritten in the operators that squeezekit has, for any number of images, and run
-    beside the original by ONNX Runtime, on one random image and on three: the same scores to 1e-4
-    of their range, or it is refused. What gives rows that are positive and sum to 1 is marked as
-    giving probabilities. A model with one output becomes one with two classes, by its sigmoid. What
-    squeezekit wrote comes back with labels and preprocessing; other models get torchvision's
-    preprocessing at their input size.
+    The graph is rewritten with the operators that squeezekit has, for any number of images. Then it
+    and the original run in ONNX Runtime on one random image and on three. If the scores differ by
+    more than 1e-4 of their range, the model is refused. If its rows are positive and sum to 1, it
+    is marked as giving probabilities. A model with one output becomes one with two classes, by its
+    sigmoid. Files from squeezekit keep their labels and preprocessing; other models get
+    torchvision's preprocessing at their input size.
 
     Args:
         path: the path of the `.onnx`; weights stored beside it are read too.
         input_size: height and width in pixels, for a model that leaves them open.
         output: the name of the output that scores classes, for a model with several that could.
-        labels: one or two names of classes, for a model with one output: of the class that it is
-            for, or of both, the other one first.
-        quantised: let a model that computes in integers through. It can be run, and that is all.
+        labels: one or two names of classes, for a model with one output: the class that it stands
+            for, or both classes with that one last.
+        quantised: accept a model that computes in integers. It can only be run.
 
     Raises:
         InputError: if the file is no ONNX model, its external data is missing or outside of its
@@ -81,7 +81,7 @@ def read(
 
 
 def file_bytes(path: Path | str) -> int:
-    """Size on disk of a model, with that of the files beside it that have its weights, in bytes.
+    """Size on disk of a model, including the files beside it that hold its weights, in bytes.
 
     Raises:
         InputError: if the file is no ONNX model.

@@ -1,4 +1,4 @@
-"""One web page that classifies photos by itself: the network, its runtime, and a face."""
+"""One web page that classifies photos by itself: the network, its runtime and a user interface."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write(network: Network, path: Path | str, coder: container.CoderName = "entr
 
 
 def page(sqz: bytes) -> str:
-    """The page for the bytes of a `.sqz` file; as UTF-8 it has 8 bytes for 7 of them.
+    """The page for the bytes of a `.sqz` file; in the page, 7 of its bytes take 8.
 
     Raises:
         UnsupportedError: see `write`.
@@ -90,7 +90,7 @@ def page_for(file: Path, preprocessing: Preprocessing) -> str | None:
 
 
 def page_of(network: Network, preprocessing: Preprocessing) -> str | None:
-    """The page for a network whose images are prepared so; None if its runtime cannot run it."""
+    """The page for a network with this preprocessing; None if its runtime cannot run it."""
     metadata = dataclasses.replace(network.metadata, preprocessing=preprocessing)
     network = fold_batch_norm(dataclasses.replace(network, metadata=metadata))
     try:
@@ -100,10 +100,10 @@ def page_of(network: Network, preprocessing: Preprocessing) -> str | None:
 
 
 def as_text(data: bytes) -> str:
-    """Bytes as text that survives HTML and UTF-8: seven bits a character.
+    """Bytes as text that survives HTML and UTF-8: seven bits in each character.
 
-    A seven that HTML would not leave alone is written together with the next one, as one of 384
-    characters that take two bytes in UTF-8: so 7 bytes always take 8.
+    Seven bits that HTML would change are written together with the next seven, as one of 384
+    characters that take two bytes in UTF-8. So 7 bytes always take 8.
     """
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
     groups = -(-len(bits) // 7) + 1  # and one of ones, so that each that needs a next one has it

@@ -1,4 +1,4 @@
-"""The web page's decoder and runtime (native/) outside of a browser, to know that a file runs."""
+"""Runs the web page's decoder and runtime (native/) outside of a browser, to check a file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _DAMAGE: dict[int, type[FormatError]] = {
 """Each sqz_error of native/sqz/sqz.h is one of ours."""
 
 _STRIP_BYTES = 1 << 20
-"""What native/page.c takes of an image at a time, or one row."""
+"""How much of an image native/page.c takes at a time (at least one row)."""
 
 
 def build() -> bytes:

@@ -1,4 +1,4 @@
-"""Pretrained weights by name: fetched once from their publisher, checked, and kept."""
+"""Pretrained weights by name: downloaded once from their publisher, checked, and kept."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MIRROR_VARIABLE = "SQUEEZEKIT_MIRROR"
 """The environment variable that names a folder or an address to fetch from instead."""
 
 TIMEOUT_SECONDS = 20.0
-"""Longest silence of a server."""
+"""How long a server may be silent, in seconds."""
 
 _CHUNK_BYTES = 1 << 16
 _MOST_BYTES = 100_000_000
-"""No network offered here is nearly as large; a server that never stops is not followed."""
+"""The most bytes of a download. No network here is nearly as large; a server might never stop."""
 
 
 @dataclass(frozen=True)
@@ -78,20 +78,20 @@ _ALL = (
     ),
 )
 PRETRAINED = {entry.name: entry for entry in _ALL}
-"""The weights that can be had by name."""
+"""The weights that are available by name."""
 
 
 def fetch(name: str, cache_dir: Path | None = None, progress: Progress = silent) -> Path:
     """Get published weights, from the cache if they are there, else from their publisher.
 
-    An interrupted transfer is resumed by the next call, where the server can. Several processes
-    may ask at once: one downloads, the others wait for it. The environment variable
+    The next call resumes an interrupted download, if the server can. If several processes ask at
+    the same time, one downloads and the others wait for it. The environment variable
     SQUEEZEKIT_MIRROR names a folder, or an http, https or file address, that holds the files under
-    the publishers' names and is asked instead.
+    the publishers' names and is used instead.
 
     Args:
         name: one of `PRETRAINED`.
-        cache_dir: where they are kept; `pretrained` in the cache folder where None.
+        cache_dir: where they are kept; `pretrained` in the cache folder if None.
         progress: called for the bytes downloaded.
 
     Returns:
@@ -150,7 +150,7 @@ def _address(entry: Pretrained) -> str:
 def _transfer(
     entry: Pretrained, address: str, part: Path, target: Path, progress: Progress
 ) -> None:
-    """Bring `part` up to the whole file; what has come stays for the next time where it fails."""
+    """Download the rest of `part`; if that fails, what has arrived stays for the next time."""
     by_hand = f"run this again, or get the file from {entry.url} by hand and put it at {target}"
     try:
         with _response(address, part) as response:
@@ -168,7 +168,7 @@ def _transfer(
 
 
 def _response(address: str, part: Path) -> http.client.HTTPResponse:
-    """Ask for what is missing; where the server finds that impossible, for everything."""
+    """Ask for the missing part; if the server cannot do that, for everything."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(address, headers={"User-Agent": "squeezekit"})  # noqa: S310
     if have:
@@ -206,7 +206,7 @@ def _append(
 
 
 def _resumed_at(response: http.client.HTTPResponse) -> int:
-    """The first byte of what is sent: 0 where the server does not know ranges (nor does file:)."""
+    """The position of the first byte sent; 0 if the server (or file:) does not support ranges."""
     if response.status != http.HTTPStatus.PARTIAL_CONTENT:
         return 0
     first = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]

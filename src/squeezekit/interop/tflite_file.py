@@ -39,13 +39,13 @@ _LARGEST_SIDE = 4096
 
 
 def read(path: Path | str) -> Network:
-    """Read a classifier: one square image in, one number a class out.
+    """Read a classifier: it takes one square image and gives one number for each class.
 
     A quantised network becomes the float network that it stands for: a weight q is
-    scale * (q - zero), exact in float32, and weights of one tensor that are equal share their
-    value. What it rounds activations to is left out, so that its answers differ by those roundings.
-    Of one that takes 8-bit images, the scale and zero point of its input state how pixels are
-    normalized; of others that is assumed to be to -1..1, as TensorFlow's networks are trained.
+    scale * (q - zero), exact in float32, and equal weights of a tensor share their value. The
+    rounding of activations is left out, so the answers differ by these roundings. If the network
+    takes 8-bit images, the scale and zero point of its input say how pixels are normalized. Else
+    -1..1 is assumed, as TensorFlow's networks are trained.
 
     Args:
         path: the path of the `.tflite`; no other file is read.

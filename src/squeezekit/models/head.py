@@ -1,4 +1,4 @@
-"""A network's last layer replaced, to tell other classes apart than it was trained for."""
+"""Replaces a network's last layer, for other classes than it was trained for."""
 
 from __future__ import annotations
 

@@ -132,8 +132,8 @@ def with_bypass(bypass: Bypass, classes: int = 1000, input_size: int = 224) -> S
 def digits(classes: int = 10, input_size: int = 8) -> SqueezeNetConfig:
     """A SqueezeNet for tiny grey images: six fire modules, and a conv1 that keeps every pixel.
 
-    Batch norm lets it learn within seconds; without, most seeds take their time to leave a loss of
-    ln(10).
+    Batch norm lets it learn within seconds; without it, most seeds stay at a loss of ln(10) for a
+    long time.
     """
     return SqueezeNetConfig(
         name="squeezenet-digits",

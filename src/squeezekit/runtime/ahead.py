@@ -1,4 +1,4 @@
-"""Work on what is coming in threads, a little ahead of whoever asks for the results."""
+"""Works on the next items in threads, a little ahead of the caller."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MOST = 8
 
 
 def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-    """Each item with what became of it, in order; an error of the work is raised in its turn.
+    """Each item with its result, in order; an error is raised when its item's turn comes.
 
-    The items are drawn by a thread of their own, which may wait for the next one for ever: results
-    do not wait with it. It is a daemon, so that Ctrl-C ends the program even then.
+    A separate thread takes the items. It may wait for the next one for ever, but results do not
+    wait with it. It is a daemon, so that Ctrl-C ends the program even then.
     """
     coming: Queue[tuple[Item, Future[Result]] | BaseException | None] = Queue(_MOST)
     stopped = threading.Event()

@@ -1,4 +1,4 @@
-"""What runs a network: ONNX Runtime, which starts quickest, or OpenVINO, quickest in int8."""
+"""What runs a network: ONNX Runtime, which starts fastest, or OpenVINO, fastest in int8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the ranges of a network's activations on images: what int8 needs beside the weights."""
+"""Measures the ranges of a network's activations on images, which int8 needs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from squeezekit.sqz.graph import attach, parse
 from squeezekit.sqz.network import Floats, Network, Preprocessing, Range
 
 IMAGES = 100
-"""So many tell the ranges; more change nothing that could be measured."""
+"""How many images to use; more change nothing that could be measured."""
 
 _SAMPLE = 200_000
-"""Values of a tensor that are kept to choose its range by."""
+"""How many values of a tensor are kept to choose its range."""
 
 _CANDIDATES = np.geomspace(0.05, 1.0, 120)
-"""Shares of a tensor's whole range that are tried."""
+"""The shares of a tensor's whole range that are tried."""
 
 _DIGITS = 4
-"""Of a stored bound; more would cost bytes and tell nothing."""
+"""How many digits of a bound are stored; more would only cost bytes."""
 
 
 def calibration_images(
@@ -58,8 +58,8 @@ def calibration_images(
 def calibrated(network: Network, images: Floats, progress: Progress = silent) -> Network:
     """The network with the ranges of its activations in `metadata.activations`.
 
-    A range has the least mean squared error over the images, of rounding inside and of clipping
-    outside: a few outliers do not make the rest coarse.
+    A range has the least mean squared error over the images, from rounding inside it and clipping
+    outside it. So a few outliers do not make everything else coarse.
 
     Args:
         network: any, with batch norms folded (`models.fold`).

@@ -1,7 +1,7 @@
-"""What an `.onnx` file of a stranger may not do: checked before anything else sees the file.
+"""Checks an `.onnx` file from a stranger for what it may not do, before anything else reads it.
 
-A model can name other files in which its weights lie. Whoever made it chooses the name, so it may
-only be a file that came with the model: beside it, or in a folder beside it, and no link.
+A model can name other files that hold its weights. Its maker chooses the name, so it may only be a
+file that came with the model: beside it, or in a folder beside it, and not a link.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from squeezekit.errors import InputError, UnsupportedError
 from squeezekit.sqz.protobuf import BYTES, Field, Message, MessageError
 
 MOST_NODES = 100_000
-"""A model may have so many nodes, with all functions put in where they are called."""
+"""The most nodes of a model, with each function written out where it is called."""
 
 _DEEPEST = 16
-"""Subgraphs within subgraphs, or functions within functions."""
+"""How deep subgraphs or functions may be nested."""
 
 _ENDLESS = (b"Loop", b"Scan", b"SequenceMap")
 """Operators that run a graph as often as a number in the file says."""
@@ -39,7 +39,7 @@ _Function = tuple[bytes, bytes, bytes]
 
 
 def check(path: Path, data: bytes) -> list[Path]:
-    """Refuse a model that asks for what no classifier needs.
+    """Refuse a model that needs something that no classifier needs.
 
     Args:
         path: the path of the model.

@@ -1,4 +1,4 @@
-"""Images that a program holds in memory, where all else expects stored ones."""
+"""Images in memory that can be used in place of image files."""
 
 from __future__ import annotations
 

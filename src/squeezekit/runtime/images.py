@@ -1,4 +1,4 @@
-"""From an image file to the array a network takes: the same pixels in training and in use."""
+"""Turns an image file into the array that a network takes, the same in training and in use."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ _RESAMPLING = {
 }
 
 _quiet_lock = threading.Lock()
-"""Python's warning filters are one for all threads."""
+"""A lock, because all threads share Python's warning filters."""
 
 _MOST_RESIZED_PIXELS = 64_000_000
 """A sliver of an image (1 x 50,000) would grow to gigabytes when its short side is resized."""
 
 NOTHING_TO_SPARE = 64
-"""Pixels a side below which an image is not enlarged to be cropped."""
+"""Images with fewer pixels per side are not enlarged and cropped."""
 
 _DECODED_SIZE = 2
 """`resized_quickly` decodes to at least this many times the size that is asked for."""
@@ -283,7 +283,7 @@ def resized(
         image: as `open_image` gives it.
         preprocessing: its `color`, `resize`, `resize_mode` and `interpolation` count here. With
             "short_side", the long side is truncated to whole pixels, as torchvision does.
-        box: the part of the image to take; all of it where None.
+        box: the part of the image to take; None is all of it.
 
     Returns:
         An image in mode "L" (for "L") or "RGB" (for "RGB" and "BGR"); both sides at least
@@ -388,10 +388,10 @@ def prepare_file(source: ImageSource | Image.Image, preprocessing: Preprocessing
 def default_preprocessing(crop: int, channels: int) -> Preprocessing:
     """The preprocessing of torchvision's ImageNet classifiers at another size or in grey.
 
-    What networks get that come without any, and what those made here are trained with: one rule,
-    so that a foreign network answers alike from its own file and from the `.sqz` made of it.
-    The resize keeps torchvision's ratio of 256 to 224, rounded; images smaller than 64 pixels are
-    not cropped, having nothing to spare at the edges. One channel takes the mean over the three.
+    Networks without a stated preprocessing get it, and networks made here are trained with it. With
+    this one rule a foreign network gives the same answers from its own file and from its `.sqz`.
+    The resize keeps torchvision's ratio of 256 to 224, rounded. Images smaller than 64 pixels are
+    not cropped, because their edges matter. One channel takes the mean over the three.
 
     Args:
         crop: height and width of the network's input, in pixels.

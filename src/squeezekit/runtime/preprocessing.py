@@ -1,4 +1,4 @@
-"""How a network wants its images: by the caller, its file, a config beside it, or a guess, told."""
+"""Decides a network's preprocessing: by the caller, its file, a config beside it, or a default."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def as_stated(given: Given) -> Stated | None:
 
 
 def assumed(metadata: Metadata) -> bool:
-    """Whether nothing but a rule of ours says how the network wants its images."""
+    """True if the preprocessing is only assumed."""
     return any(step.startswith(ASSUMED) for step in metadata.provenance)
 
 

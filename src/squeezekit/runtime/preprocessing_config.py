@@ -31,7 +31,7 @@ _KNOWN_INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 _SHORT_SIDE_FAMILIES = frozenset(
     {"Bit", "CLIP", "ConvNext", "Levit", "MobileNetV1", "MobileNetV2", "MobileViT", "PoolFormer"}
 )
-"""Of these, a size of one number is that of the short side; of the others, of both sides."""
+"""For these, a size of one number is that of the short side; for the others, of both sides."""
 
 _SAYS_NOTHING = frozenset(
     {

@@ -1,8 +1,8 @@
-"""Who may ask: the names that a server answers to, and the web pages that may use it.
+"""Who may send requests: the host names that a server answers to, and the pages that may use it.
 
-A page from elsewhere can have a browser send requests to any address that the browser reaches, and
-by DNS rebinding read the answers too: its own name then leads to this machine. Such a request has
-that name in its Host header, which no other client has any reason to send.
+A web page from elsewhere can make a browser send requests to any address that the browser reaches.
+With DNS rebinding (the page's own name leads to this machine) it could read the answers too. Such a
+request has the page's name in its Host header; other clients have no reason to send that name.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _ORIGIN = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^:\[\]/@\s]+)(:\d{1,5})?")
 
 @dataclass(frozen=True)
 class Access:
-    """Who may ask.
+    """Who may send requests.
 
     Attributes:
-        hosts: names that the server answers to besides addresses, localhost and the name that it
-            listens at; "*" is any.
+        hosts: host names that the server answers to, in addition to addresses, localhost and the
+            name that it listens on; "*" is any.
         origins: the origins of web pages that may ask and read the answers, such as
             "https://example.org"; "*" is any page. Pages that the server itself has sent always
             may.
@@ -68,7 +68,7 @@ class Access:
         return ANY in self.origins or origin in self.origins
 
     def refusal(self, request: web.Request) -> str:
-        """Why a request is not answered, in a sentence; empty if it is."""
+        """Why a request is refused, in a sentence; empty if it is not."""
         host = request.headers.get("Host")
         if not self.answers_to(host):
             return (
@@ -83,7 +83,7 @@ class Access:
         return "this web page may not ask: start the server with --cors ORIGIN"
 
     def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
-        """What a browser must know of an answer."""
+        """Add the headers that a browser needs to read the answer."""
         response.headers["X-Content-Type-Options"] = "nosniff"
         if not self.origins:
             return
@@ -99,4 +99,4 @@ class Access:
 
 
 BY_ADDRESS = Access()
-"""Clients that use an address or localhost, and no pages but the server's own."""
+"""Clients that use an address or localhost, and only the server's own pages."""

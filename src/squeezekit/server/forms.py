@@ -1,4 +1,4 @@
-"""The images of a request: its body itself, or the files of a form, within bounds as they come."""
+"""The images of a request: its body, or the files of a form; limits are checked as bytes arrive."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from multipart import (
 )
 
 MOST_PARTS = 16
-"""Of a form; a browser sends one for each field."""
+"""The most parts of a form; a browser sends one for each field."""
 
 _FORM = "multipart/form-data"
 
 
 class FormError(Exception):
-    """A form cannot be read; its sentence quotes nothing of it."""
+    """A form cannot be read; the sentence repeats nothing from the form."""
 
 
 @dataclass
 class Upload:
-    """An image that came.
+    """An image that was sent.
 
     Attributes:
         name: the name of the file, as its sender calls it; empty if the image is the body itself.
@@ -40,8 +40,8 @@ class Upload:
 async def uploads(request: web.Request, chunks: AsyncIterator[bytes]) -> list[Upload]:
     """The images of a request.
 
-    A form is taken apart as it comes: with each chunk, for no longer than finding its boundary
-    takes, so that other requests have their turn before the next.
+    A form is parsed as it arrives, one chunk at a time, so that other requests have their turn in
+    between.
 
     Args:
         request: its headers say whether it is a form.
@@ -62,7 +62,7 @@ async def uploads(request: web.Request, chunks: AsyncIterator[bytes]) -> list[Up
 
 
 class _Form:
-    """The files of a form, as far as it has come."""
+    """The files of a form, as far as it has arrived."""
 
     def __init__(self, request: web.Request) -> None:
         boundary = parse_options_header(request.headers["Content-Type"])[1].get("boundary", "")

@@ -1,4 +1,4 @@
-"""Listening, and stopping without cutting anybody off."""
+"""Runs the server, and stops it without breaking off requests."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from squeezekit.server.access import BY_ADDRESS, Access
 from squeezekit.server.service import Limits, Service, error_response
 
 _IDLE_SECONDS = 1.0
-"""How long a connection that asks nothing is kept when the server stops: a request may be on its
-way, and a closed connection would have it reset."""
+"""How long an idle connection is kept when the server stops: a request may be on its way, and would
+be reset if the connection were closed."""
 
 _CONNECTIONS = 1024
-"""That may wait to be accepted."""
+"""How many connections may wait to be accepted."""
 
 
 def serve(
@@ -42,11 +42,10 @@ def serve(
     page: str | None = None,
     ready: Callable[[str, int], None] = lambda url, memory_bytes: None,
 ) -> None:
-    """Answer until SIGINT or SIGTERM comes; then finish what has begun, and return.
+    """Answer until SIGINT or SIGTERM; then finish the requests that have begun, and return.
 
-    The limit of pixels is Pillow's own, which holds for the images inside an ICO too; it, which
-    warnings are shown, and how long a thread may keep Python's lock, are settings of the whole
-    process.
+    This changes settings of the whole process: Pillow's limit of pixels (which also holds for
+    images inside an ICO), which warnings are shown, and how long a thread may keep Python's lock.
 
     Args:
         classifier: it is run from several threads at once, and should use one thread itself.
@@ -79,7 +78,7 @@ def serve(
 
 
 class _Connection(web.RequestHandler):
-    """A connection that repeats nothing of a request that is no HTTP, and knows whether it asks."""
+    """A connection that repeats nothing of a bad request, and knows whether it is idle."""
 
     __slots__ = ("asks",)
 
@@ -155,7 +154,7 @@ async def _serve(service: Service, host: str, port: int, ready: Callable[[str], 
 
 
 async def _finished(server: web.Server, seconds: float) -> None:
-    """Wait until every connection has ended by itself, or asks nothing; for so long at most."""
+    """Wait until every connection has ended or is idle; at most this long."""
     loop = asyncio.get_running_loop()
     start = loop.time()
     while server.connections and loop.time() < start + seconds:
@@ -167,7 +166,7 @@ async def _finished(server: web.Server, seconds: float) -> None:
 
 
 def _logger() -> logging.Logger:
-    """For what goes wrong in here, with its traceback; a client's bad HTTP is not worth that."""
+    """A logger for the server's own errors, with traceback; not for a client's bad HTTP."""
     clients = (HttpProcessingError, web.RequestPayloadError)
     logger = logging.getLogger(__name__)
     logger.addFilter(
@@ -177,7 +176,7 @@ def _logger() -> logging.Logger:
 
 
 def _stopped_by_signal() -> asyncio.Event:
-    """Set by the first Ctrl-C or SIGTERM; the second does what it always does."""
+    """An event that the first Ctrl-C or SIGTERM sets; the second one acts as usual."""
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     signals = (signal.SIGINT, signal.SIGTERM)
 

@@ -1,8 +1,8 @@
-"""What can be asked of a classifier behind HTTP, and what each request may cost.
+"""The requests that a classifier answers over HTTP, and how much each may cost.
 
-One event loop receives, so that a slow client costs a socket and nothing else; a few threads decode
-and classify. Whatever a client can make large has a limit, and going beyond it one sentence, in
-which nothing of the request is repeated.
+One event loop receives, so that a slow client costs only a socket; a few threads decode and
+classify. Everything that a client can make large has a limit. A request over a limit gets one
+sentence, which repeats nothing from the request.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _OUTCOMES = {
     500: "failed",
     503: "overloaded",
 }
-"""What the metrics call a status; "answered" and "gone" (the client, before its answer) besides."""
+"""The metrics' names for statuses. There are also "answered", and "gone" for a client that left."""
 
 PIXEL_BYTES = 32
-"""Of memory that decoding and preparing a pixel takes at most: 8 for a JPEG, 17 for a PNG, TIFF or
-WebP, 25 for a JPEG 2000, measured at 12 megapixels."""
+"""The most bytes of memory that decoding and preparing a pixel takes. Measured at 12 megapixels: 8
+for a JPEG, 17 for a PNG, TIFF or WebP, 25 for a JPEG 2000."""
 
 _RETRY_SECONDS = 1
 _JPEG_SCAN = re.compile(rb"\xff\xda\x00[\x08\x0a\x0c\x0e][\x01-\x04]")
 _MOST_SCANS = 200
-"""Encoders make about ten. Each takes 50 bytes and goes over every pixel, so that a file of 16 MB
-could keep a core busy for an hour."""
+"""The most scans of a JPEG. Encoders make about ten. A scan may take only 50 bytes and goes over
+every pixel, so a file of 16 MB could keep a core busy for an hour."""
 
 _SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -70,23 +70,23 @@ class Limits:
 
     @property
     def held_bytes(self) -> int:
-        """Of all bodies together."""
+        """The most bytes of all bodies together."""
         return 16 * self.body_bytes
 
     def memory_bytes(self, workers: int) -> int:
-        """What clients can make a server use at most, besides itself and its network."""
+        """The most memory that clients can make a server use, in addition to the network."""
         return workers * self.pixels * PIXEL_BYTES + self.held_bytes
 
 
 @dataclass
 class _Held:
-    """The bytes of a body that are there."""
+    """The bytes of a body that have arrived."""
 
     bytes: int = 0
 
 
 class RefusedError(Exception):
-    """A request gets no classes; its one sentence goes to the client."""
+    """A request is refused; the sentence goes to the client."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -94,9 +94,9 @@ class RefusedError(Exception):
 
 
 class Service:
-    """The routes, and what they count: requests at work, bytes held, outcomes and seconds.
+    """The routes, and their counters: requests at work, bytes held, outcomes and seconds.
 
-    Everything but `classifier` runs on the event loop, so that nothing needs a lock.
+    Everything except `classifier` runs on the event loop, so nothing needs a lock.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Service:
     async def _guarded(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Answer those who may ask, and say in JSON what cannot be asked."""
+        """Answer allowed requests, and refuse others in JSON."""
         response = await self._allowed(request, handler)
         if self.stopping:
             response.force_close()
@@ -193,7 +193,7 @@ class Service:
         response.headers["Server"] = "squeezekit"  # and no versions
 
     async def front(self, request: web.Request) -> web.Response:
-        """A page that classifies by itself, for browsers; for others, what can be asked."""
+        """For browsers a page that classifies by itself; for others a list of the requests."""
         if self._page is not None and "text/html" in request.headers.get("Accept", ""):
             return web.Response(
                 text=self._page,
@@ -214,7 +214,7 @@ class Service:
         return web.Response(text="\n".join(lines) + "\n", headers={"Vary": "Accept"})
 
     async def health(self, request: web.Request) -> web.Response:
-        """That it is ready: before that nothing listens."""
+        """Say that the server is ready (before that, nothing listens)."""
         return _json(
             {"status": "ready", "file": self._name, "file_bytes": self._classifier.file_bytes}
         )
@@ -229,9 +229,9 @@ class Service:
     async def classify(self, request: web.Request) -> web.Response:
         """The classes of an image, or of each file of a form, as `predict --json` gives them.
 
-        The image is the body, or the files of a form are. `?top=N` asks for N classes. Where only
-        some of several can be classified, the answer has these, a reason for each of the others,
-        and the status of the first of those.
+        The body is the image, or a form with images. `?top=N` asks for N classes. If only some of
+        several images can be classified, the answer has their classes, a reason for each of the
+        others, and the status of the first of those.
         """
         outcome = "gone"
         self._open += 1
@@ -269,7 +269,7 @@ class Service:
     async def _answers(
         self, request: web.Request
     ) -> list[tuple[str, list[Prediction] | RefusedError]]:
-        """For each image its name, and its classes or why it has none."""
+        """For each image its name, and its classes or the reason why it has none."""
         top = _top(request)
         self._check_size(request.content_length or 0)
         self._check_room()
@@ -289,7 +289,7 @@ class Service:
             self._held_bytes -= held.bytes
 
     async def _received(self, request: web.Request, held: _Held) -> list[Upload]:
-        """The images, in time and within bounds."""
+        """The images, if they arrive in time and within the limits."""
 
         async def counted() -> AsyncIterator[bytes]:
             async for chunk in request.content.iter_any():
@@ -361,7 +361,7 @@ def _top(request: web.Request) -> int:
 
 
 def error_response(status: int, sentence: str) -> web.Response:
-    """An answer that is no classes."""
+    """An answer with an error instead of classes."""
     response = _json({"error": sentence}, status)
     if status == 503:
         response.headers["Retry-After"] = str(_RETRY_SECONDS)

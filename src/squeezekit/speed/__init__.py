@@ -1,1 +1,1 @@
-"""How fast and how small the ways from a file to an answer are: ours and the other runtimes'."""
+"""Compares speed and size of squeezekit and other runtimes, from a file to an answer."""

@@ -1,4 +1,4 @@
-"""Runs ours and every other runtime that is installed in turn, each in processes of its own."""
+"""Runs squeezekit and every other installed runtime in turn, each in its own processes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ CONTESTANTS = (
 
 @dataclass(frozen=True)
 class RaceConfig:
-    """How much is measured.
+    """How much to measure.
 
     Attributes:
         rounds: how often each contestant has its turn, after one turn that does not count.
@@ -147,7 +147,7 @@ def race(
     Args:
         weights: see `interop.weights.load_network`.
         config: see RaceConfig.
-        image: what they classify; a made one where None.
+        image: what they classify; None is a generated one.
         contestants: who runs; ours must be among them.
         progress: called for every turn.
 

@@ -1,4 +1,4 @@
-"""Whether a network may be opened: its graph, its metadata and its cost, before any decoding."""
+"""Checks a network's graph, metadata and cost before anything is decoded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def admit(
     file_bytes: int,
     limits: Limits,
 ) -> Cost:
-    """Check a network that has been read but not decoded; gives what it costs.
+    """Check a network that has been read but not decoded; returns its cost.
 
     Args:
         graph: serialized, without weights.

@@ -1,4 +1,4 @@
-"""The one reading of a network's graph: its nodes, who uses a value, which tensors are weights."""
+"""Reads a network's graph: its nodes, which nodes use a value, which tensors are weights."""
 
 from __future__ import annotations
 

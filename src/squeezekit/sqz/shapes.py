@@ -1,7 +1,7 @@
-"""What a graph will cost, from its head alone: every shape, the work of one image, the memory.
+"""Computes what a graph will cost from its head alone: all shapes, the work of one image, memory.
 
-A small shape inference over the closed list (`operators.OPERATORS`), so that nothing of a file has
-to be decoded, and no other library has to be trusted with its graph, before its cost is known.
+It is a small shape inference over the closed list (`operators.OPERATORS`). So the cost is known
+before anything of a file is decoded, and before another library sees its graph.
 """
 
 from __future__ import annotations

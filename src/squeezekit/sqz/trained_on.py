@@ -1,4 +1,4 @@
-"""The photos that a network was trained on, as marks small enough to travel in its file.
+"""Marks of the photos that a network was trained on, small enough to store in its file.
 
 A Golomb-coded set (Putze, Sanders, Singler 2007, "Cache-, hash- and space-efficient Bloom filters",
 section 4), with the exceptions that make it exact on the photos that were held out (a filter
@@ -23,7 +23,7 @@ _Flags = np.ndarray[tuple[Any, ...], np.dtype[np.bool_]]
 _Places = np.ndarray[tuple[Any, ...], np.dtype[np.int64]]
 
 MOST_MARKS = 1000
-"""Of more photos every so many-th only is marked: 1,000 marks take 690 bytes."""
+"""The most marks; of more photos only a part is marked. 1,000 marks take 690 bytes."""
 
 _BITS = 4
 """A photo that is not known is taken for a known one once in 2^4 times."""
@@ -36,12 +36,12 @@ _MOST_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What a training leaves in the metadata of its network about its photos.
+    """What a training stores in the network's metadata about its photos.
 
     Attributes:
         photos: the photos that were trained on, each once.
         held_out: photos that were kept apart, each once.
-        every: one photo in so many can be told; 1 is all.
+        every: one photo in this many can be recognised; 1 is all.
         marks: those trained on, and by mistake every sixteenth of all photos.
         exceptions: those held out that are in `marks` by mistake.
     """

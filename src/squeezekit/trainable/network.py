@@ -103,7 +103,7 @@ class TrainableNetwork(nn.Module):
         self.weights[name] = weight.to(old.device)
 
     def mask_zeros(self) -> None:
-        """Keep weights that are zero so; shared ones do that anyhow."""
+        """Keep zero weights exactly zero (shared weights do that already)."""
         for name in self._weight_names:
             if not isinstance(self.weights[name], Shared):
                 values = to_numpy(self.weights[name]())

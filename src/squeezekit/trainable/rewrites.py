@@ -1,4 +1,4 @@
-"""Rewritings of a graph's nodes that make training quicker, and change no result or gradient."""
+"""Rewrites a graph's nodes so that training is faster, without changing results or gradients."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class TrainingData:
             preprocessing: the preprocessing of the network.
             cache_bytes: most memory for decoded pixels; 0 decodes in each epoch.
             quick_decoding: decode large JPEGs at reduced size (see `images.resized_quickly`).
-            threads: the number of threads that decode and prepare batches; one a core where None.
+            threads: the number of threads that decode and prepare batches; None is one per core.
             progress: called for each decoded image.
 
         Raises:

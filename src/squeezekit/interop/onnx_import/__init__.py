@@ -1,1 +1,1 @@
-"""Foreign ONNX models on their way in: small passes, and a comparison with the original."""
+"""Imports foreign ONNX models: small passes, and a comparison with the original."""

@@ -1,4 +1,4 @@
-"""The one way in for ONNX models: normalise, free the batch, find the scores, compare."""
+"""Imports ONNX models: normalises them, frees the batch size, finds the scores, compares."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 _WEIGHTS = ("float32", "int64", "int32", "bool")
 _MOST_IMAGES, _MOST_PIXELS = 1024, 4096
-"""At a time, and on a side of each: what the comparison has memory for."""
+"""The most images at a time, and pixels per side: the comparison must fit into memory."""
 
 _MOST_CHECKED = 4
-"""So many random images tell what the scores are."""
+"""How many random images are used to find out what the scores are."""
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A model that came through.
+    """An imported model.
 
     Attributes:
         model: one input (N, C, S, S), one output (N, classes), N open.
@@ -79,7 +79,7 @@ class Asked:
 
 
 def imported(path: Path | str, asked: Asked) -> Imported:
-    """Bring a model in, or say in one sentence why not.
+    """Import a model, or say in one sentence why that is impossible.
 
     Raises:
         InputError: see `onnx_file.read`.
