@@ -18,6 +18,7 @@ from squeezekit.models.builder import GraphBuilder
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.models.squeezenet import SqueezeNetConfig, squeezenet
 from squeezekit.sqz import container
+from squeezekit.sqz.coders import text
 from squeezekit.sqz.network import Metadata, Preprocessing, SharedTensor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,7 +61,9 @@ def seeds(folder):
                 if len(sqz) > 150_000:
                     continue
                 stored = int.from_bytes(sqz[12:16], "little")
-                head = zlib.decompress(sqz[24 : 24 + stored], -15)
+                coded, raw = sqz[24 : 24 + stored], int.from_bytes(sqz[16:20], "little")
+                is_text = sqz[6] == 2
+                head = text.decode(coded, raw) if is_text else zlib.decompress(coded, -15)
                 split = b"\x01" + len(head).to_bytes(2, "little") + head + sqz[24 + stored :]
                 for kind, data in (("file", b"\x00" + sqz), ("head", split)):
                     (folder / f"{count}-{coder}-{kind}").write_bytes(data)

@@ -27,7 +27,7 @@ page() {
 case $1 in
 coders)
   exec $wasm $link -O2 -std=c11 -Wl,--export=__heap_base -Wl,--export=model_bytes -Wl,--export=floats \
-    -Wl,--export=shared -Wl,--export=whole -Wl,--export=codes_bytes -Wl,--export=huffman_encode \
+    -Wl,--export=shared -Wl,--export=whole -Wl,--export=text -Wl,--export=codes_bytes -Wl,--export=huffman_encode \
     -Wl,--export=huffman_decode -o "$2" -x c sqz/entropy_coder.h sqz/huffman_coder.h
   ;;
 coders-x86_64-linux)

@@ -54,18 +54,20 @@ class Decoder:
             self.code = (self.code << 8 & 0xFFFFFFFF) | self.byte()
         return bit
 
-    def mixed(self, mixer_set, *names):
-        weights = self.weights.setdefault(mixer_set, [27307] * 4)
+    def mixed(self, mixer_set, *names, limit=1000):
+        weights = self.weights.setdefault(mixer_set, [27307] * 6)
         slots = [self.slots.setdefault(name, [1 << 21, 0]) for name in names]
         x = [STRETCH[q >> 10] * (256 if c > 30 else 512 * c // (2 * c + 3)) >> 8 for q, c in slots]
         p = squash(sum(a * w for a, w in zip(x, weights, strict=False)) >> 16)
         bit = self.bit(p)
         error = bit * 65536 - p
+        before = [tuple(slot) for slot in slots]  # of two that are the same, the last one counts
         for i, (a, slot) in enumerate(zip(x, slots, strict=True)):
+            slot[:] = before[i]
             weights[i] += (a * error * 24 + (1 << 19)) >> 20
             target = (1 << 22) - 1 if bit else 0
             slot[0] += (target - slot[0]) * (65536 // (slot[1] + 2)) >> 16
-            slot[1] = min(slot[1] + 1, 1000)
+            slot[1] = min(slot[1] + 1, limit)
         return bit
 
     def raw(self, bits):
@@ -240,3 +242,47 @@ def whole(payload, dimensions):
             levels.append(value)
     decoder.finish()
     return levels
+
+
+def text(payload, size):
+    """The bytes of a head."""
+    decoder, out, seen = Decoder(payload), bytearray(), {}
+    word = match = length = start = before = 0
+    equal = True
+    for i in range(size):
+        last = int.from_bytes(bytes(4) + out, "big") & 0xFFFFFFFF
+        over, after = (
+            out[at] if at < start else 0 for at in (before + i - start, before + i - start + 1)
+        )
+        along = min(i - start, 12)
+        contexts = [last & 255, last & 0xFFFF, last & 0xFFFFFF, word]
+        contexts.append(over | along << 8 | (after if equal else 256) << 12)
+        expected = out[match] | 256 if match else 0
+        node = 1
+        for bit in reversed(range(8)):
+            names = []
+            for j, context in enumerate(contexts):
+                mix = (
+                    context + (j << 28)
+                ) * 0x9E3779B1 & 0xFFFFFFFF ^ node * 0x2545F491 & 0xFFFFFFFF
+                mix = mix * 0x85EBCA6B & 0xFFFFFFFF
+                names.append(("hash", (mix ^ mix >> 15) >> 15))
+            agrees = expected >> (bit + 1) == node
+            told = min(length, 15) * 2 + (expected >> bit & 1) if agrees else 32
+            mixer_set = (1 + (length > 8) + (length > 16) if agrees else 0) * 8 + min(along, 7)
+            node = node << 1 | decoder.mixed(mixer_set, *names, ("told", told), limit=10)
+        byte = node & 255
+        out.append(byte)
+        word = (word + byte + 1) * 0x2F0B4C47 & 0xFFFFFFFF if 97 <= byte | 32 <= 122 else 0
+        equal = equal and over == byte
+        if byte in b'"\n':
+            before, start, equal = start, i + 1, True
+        if match and out[match] == byte:
+            match, length = match + 1, length + 1
+        else:
+            match = length = 0
+        place = ((last << 8 | byte) & 0xFFFFFFFF) * 0x9E3779B1 >> 16 & 0xFFFF
+        match = match or seen.get(place, 0)
+        seen[place] = i + 1
+    decoder.finish()
+    return bytes(out)

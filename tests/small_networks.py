@@ -1,11 +1,15 @@
 """Small networks for what has to run many of them: every operator of the catalogue, few weights."""
 
+import struct
+import zlib
+
 import numpy as np
 from onnx import helper
 
 from squeezekit.models.builder import GraphBuilder
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.models.squeezenet import SqueezeNetConfig, squeezenet
+from squeezekit.sqz.coders import text
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import CAFFE, Metadata, Network, Preprocessing, SharedTensor
 
@@ -75,6 +79,19 @@ def small_networks() -> dict[str, Network]:
         "alexnet": small_alexnet(),
         "softmax": with_softmax(small_squeezenet(final_relu=False)),
     }
+
+
+def with_deflated_head(sqz: bytes) -> bytes:
+    """The same file with its head deflated, as it is easily taken apart."""
+    stored, raw = struct.unpack_from("<2I", sqz, 12)
+    if sqz[6] == 1:
+        return sqz
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    head = deflate.compress(text.decode(sqz[24 : 24 + stored], raw)) + deflate.flush()
+    size = len(sqz) - stored + len(head)
+    header = sqz[:6] + b"\1\0" + struct.pack("<3I", size, len(head), raw)
+    checksum = struct.pack("<I", zlib.crc32(head, zlib.crc32(header)))
+    return header + checksum + head + sqz[24 + stored :]
 
 
 def on_grids(network: Network) -> Network:

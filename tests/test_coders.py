@@ -3,17 +3,18 @@
 import heapq
 import shutil
 import subprocess
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import reference_decoder
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from squeezekit.errors import CoderError
-from squeezekit.sqz.coders import compiled, dense, engine, entropy, grid, half, huffman
+from squeezekit.sqz.coders import compiled, dense, engine, entropy, grid, half, huffman, text
 from squeezekit.sqz.network import SharedTensor, tensor_values
 
 NATIVE = Path(__file__).parent.parent / "native"
@@ -224,6 +225,26 @@ def test_forged_grids_are_refused():
         assert grid.decode((0, 3), parameters[:4] + shared_or_not, memoryview(b"\x80")).size == 0
 
 
+@given(st.binary(max_size=400))
+@example(b"")
+@example(b'["n01440764","n01443537","n01484850"]' * 9)
+@settings(deadline=None)
+def test_text_is_lossless_and_what_the_format_says(data):
+    payload = text.encode(data)
+    assert text.decode(payload, len(data)) == data
+    assert reference_decoder.text(payload, len(data)) == data
+    with pytest.raises(CoderError):
+        text.decode(payload + b"\0", len(data))
+    with pytest.raises(CoderError):
+        text.decode(payload, text.MOST_BYTES + 1)
+
+
+def test_labels_take_less_than_deflated():
+    rng = np.random.default_rng(0)
+    ids = "\n".join(f"n{number:08}" for number in np.sort(rng.integers(10**6, 10**7, 500))).encode()
+    assert len(text.encode(ids)) < 0.8 * len(zlib.compress(ids, 9))
+
+
 def test_golden_streams():
     """Files in the world hold these very bytes: a change here is a new format version."""
     levels = np.array([[[[0, 1, 0], [-2, 0, 0], [1, 1, 0]]], [[[0, 0, 3], [0, -1, 0], [0, 0, 1]]]])
@@ -237,6 +258,7 @@ def test_golden_streams():
     whole = np.array([[3, -100, 7, 0], [5, -90, 7, 1], [0, -128, 255, -70_000]], np.int32)
     found = grid.find(np.float32(0.1) * whole.astype(np.float32))
     assert grid.encode(tensor, *found) == GOLDEN_GRID
+    assert text.encode(b'{"labels":["cat","catfish","cat"]}') == GOLDEN_TEXT
 
 
 GOLDEN_ENTROPY = (
@@ -252,6 +274,7 @@ GOLDEN_FLOATS = (
     bytes.fromhex("603fffff8e5aeca1e726cbd99876c2cace7ad260"),
 )
 
+GOLDEN_TEXT = bytes.fromhex("8621ef2c30e4b767d76e6000fdc7f06bed632a04ce96c55ea32fe07be6")
 GOLDEN_GRID = (
     bytes.fromhex("cdcccc3d01"),
     bytes.fromhex("500429b3b6a9b39866e1da2998c41741"),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from small_networks import with_deflated_head
 
 from squeezekit import errors
 from squeezekit.sqz import container, graph, metadata_json
@@ -76,12 +77,40 @@ def test_sections_tile_the_file(coder):
 
 def test_version_is_the_least_that_will_do():
     """So that readers of version 1 go on to read what they can."""
-    net = network()
-    assert container.encode(net)[4:6] == b"\x01\x00"
     whole = np.random.default_rng(1).integers(-99, 99, (4, 3, 3, 3)).astype(np.float32)
-    on_grid = container.encode(net.with_tensors({"c.weight": whole * np.float32(0.1)}))
-    assert on_grid[4:6] == b"\x02\x00"
-    assert container.read_head(on_grid).version == (2, 0)
+    net = network().with_tensors({"c.weight": whole * np.float32(0.1)})
+    for coder, version in (("dense", (1, 0)), ("huffman", (1, 0)), ("entropy", (2, 0))):
+        data = container.encode(net, coder)
+        assert container.read_head(data).version == version
+        assert tuple(data[4:6]) == version
+
+
+@pytest.mark.parametrize("kind", ["flipped", "cut", "longer", "size", "version", "too large"])
+def test_forged_heads_of_text(kind):
+    """Checksums made right again: an error by name, or what still is a file."""
+    data = container.encode(network())
+    assert data[6] == 2
+    stored = struct.unpack_from("<I", data, 12)[0]
+    for at in range(24, 24 + stored, 7):
+        if kind == "flipped":
+            forged = data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :]
+        elif kind == "cut":
+            forged = header(header(data, 8, len(data) - 1), 12, stored - 1)
+            forged = forged[:at] + forged[at + 1 :]
+        elif kind == "longer":
+            forged = header(header(data, 8, len(data) + 1), 12, stored + 1)
+            forged = forged[: 24 + stored] + bytes([at % 3]) + forged[24 + stored :]
+        else:
+            at, value, size = {
+                "size": (16, at, 4),
+                "version": (4, 1, 1),
+                "too large": (16, 2**18 + 1, 4),
+            }[kind]
+            forged = header(data, at, value, size)
+        with pytest.raises(errors.FormatError) as caught:
+            container.decode(restamp(forged))
+        assert kind != "version" or isinstance(caught.value, errors.HeadError)
+        assert kind != "too large" or isinstance(caught.value, errors.LengthError)
 
 
 def test_file_by_hand():
@@ -122,6 +151,7 @@ def varint(value):
 
 def forge(data: bytes, change) -> bytes:
     """The file with its inflated head changed, and all lengths and checksums made right again."""
+    data = with_deflated_head(data)
     stored_bytes = struct.unpack_from("<I", data, 12)[0]
     raw = change(zlib.decompress(data[HEADER : HEADER + stored_bytes], -15))
     deflate = zlib.compressobj(wbits=-15)
@@ -241,7 +271,7 @@ def grown_payload(raw: bytes) -> bytes:
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attacks(attack):
     damage, error = ATTACKS[attack]
-    data = damage(container.encode(network()))
+    data = damage(with_deflated_head(container.encode(network())))
     with pytest.raises(error) as caught:
         container.decode(data)
     assert type(caught.value) is error

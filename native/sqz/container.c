@@ -5,7 +5,7 @@
 #include "tensors.h"
 #include "text.h"
 
-enum { FIRST_VERSION = 1, VERSION = 2, DEFLATE = 1 };
+enum { FIRST_VERSION = 1, VERSION = 2, DEFLATE = 1, TEXT = 2, MOST_TEXT = 1 << 18 };
 
 static u32 crc32(u32 crc, const u8 *at, const u8 *end) { /* of zlib, four bits at a time */
     static const u32 table[16] = {
@@ -39,7 +39,7 @@ int sqz_sized(Span *span, Span *out) {
     return 1;
 }
 
-sqz_error sqz_read_header(Span file, u32 *stored, u32 *raw) {
+sqz_error sqz_read_header(Span file, u32 *stored, u32 *raw, u32 *is_text) {
     static const u8 magic[] = {0x89, 'S', 'Q', 'Z'};
     if (!size_of(file)) return SQZ_NOT_SQZ;
     for (u32 i = 0; i < 4 && i < size_of(file); i++)
@@ -54,8 +54,9 @@ sqz_error sqz_read_header(Span file, u32 *stored, u32 *raw) {
     if (*stored > size_of(file) - HEADER_BYTES) return SQZ_LENGTH;
     u32 crc = crc32(crc32(0, at, at + 20), at + HEADER_BYTES, at + HEADER_BYTES + *stored);
     if (!same_crc(crc, little32(at + 20))) return SQZ_CHECKSUM;
-    if (at[4] < FIRST_VERSION || at[6] != DEFLATE || at[7]) return SQZ_HEAD;
-    if (*raw > MOST_HEAD_BYTES) return SQZ_LENGTH;
+    if (at[4] < FIRST_VERSION || (at[6] != DEFLATE && (at[6] != TEXT || at[4] < VERSION)) || at[7]) return SQZ_HEAD;
+    *is_text = at[6] == TEXT;
+    if (*raw > (*is_text ? MOST_TEXT : MOST_HEAD_BYTES)) return SQZ_LENGTH;
     return within(*raw, MOST_TEXT_BYTES + 2048 * MOST_TENSORS, 0, 0);
 }
 

@@ -6,8 +6,9 @@
 
 enum { HEADER_BYTES = 24 };
 
-/* Checks all that can be checked without memory; how long the stored head and the inflated are. */
-sqz_error sqz_read_header(Span file, u32 *stored, u32 *raw);
+/* Checks all that can be checked without memory; how long the stored head and the inflated are, and
+ * whether it is coded as text, or deflated. */
+sqz_error sqz_read_header(Span file, u32 *stored, u32 *raw, u32 *is_text);
 
 /* Bytes behind their length; 0 where they are not there. */
 int sqz_sized(Span *span, Span *out);

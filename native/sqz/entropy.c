@@ -25,3 +25,7 @@ i32 sqz_entropy_shared(void *state, Span bytes, i32 *levels, const u32 *shape, u
 i32 sqz_entropy_whole(void *state, Span bytes, i32 *levels, const u32 *shape) {
     return whole(state, 0, (u8 *)bytes.at, size_of(bytes), levels, shape);
 }
+
+i32 sqz_entropy_text(void *state, Span bytes, u8 *out, u32 count) {
+    return text(state, 0, (u8 *)bytes.at, size_of(bytes), out, count);
+}

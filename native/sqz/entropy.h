@@ -13,5 +13,6 @@ i32 sqz_entropy_floats(void *state, Span bytes, u32 *values, u32 count, u32 drop
 i32 sqz_entropy_shared(void *state, Span bytes, i32 *levels, const u32 *shape, u32 *table,
                        u32 centroids, u32 drop);
 i32 sqz_entropy_whole(void *state, Span bytes, i32 *levels, const u32 *shape);
+i32 sqz_entropy_text(void *state, Span bytes, u8 *out, u32 count);
 
 #endif

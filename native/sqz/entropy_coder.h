@@ -47,7 +47,8 @@ static u32 squash(i32 x) { /* 16-bit probability at x / 256, linear between the 
 /* ---- predictor: slots, each a probability (22 bits) and a count (10 bits), mixed ---- */
 typedef u32 Slot;
 
-enum { INPUTS = 4, SETS = 128, RATE = 24, COUNT_LIMIT = 1000 };
+enum { INPUTS = 6, SETS = 128, RATE = 24, COUNT_LIMIT = 1000, TEXT_LIMIT = 10 };
+enum { TEXT_BITS = 17, SEEN_BITS = 16 };
 enum { COLUMNS = 1 << 16, NODES = 4096, LOUDNESS = 32, MOST_WHOLE = 1 << 22 };
 
 /* The caller's memory, all zero before its first use; threads need one each. */
@@ -150,8 +151,8 @@ static i32 final_bytes(const Coder *coder, u32 *value) {
     return count;
 }
 
-/* Codes one decision, predicted by `count` slots and the mixer's `set`. */
-INLINE u32 code_mixed(Coder *coder, u32 bit, Slot *const *slots, u32 count, u32 set) {
+/* Codes one decision, predicted by `count` slots and the mixer's `set`; slots count up to `limit`. */
+INLINE u32 code_limited(Coder *coder, u32 bit, Slot *const *slots, u32 count, u32 set, u32 limit) {
     Model *model = coder->model;
     i32 *weight = model->mixer[set], input[INPUTS];
     Slot slot[INPUTS];
@@ -171,9 +172,13 @@ INLINE u32 code_mixed(Coder *coder, u32 bit, Slot *const *slots, u32 count, u32 
         u32 seen = slot[i] & 1023;
         i32 q = (i32)(slot[i] >> 10), target = bit ? (1 << 22) - 1 : 0;
         q += (i32)(((i64)(target - q) * model->share[seen]) >> 16);
-        *slots[i] = (u32)q << 10 | (seen < COUNT_LIMIT ? seen + 1 : seen);
+        *slots[i] = (u32)q << 10 | (seen < limit ? seen + 1 : seen);
     }
     return bit;
+}
+
+INLINE u32 code_mixed(Coder *coder, u32 bit, Slot *const *slots, u32 count, u32 set) {
+    return code_limited(coder, bit, slots, count, set, COUNT_LIMIT);
 }
 
 OUTLINE u32 code_with(Coder *coder, u32 bit, Slot *slot, u32 set) {
@@ -412,6 +417,55 @@ static void code_table(Coder *coder, u32 *value, u32 count, u32 drop) {
     }
 }
 
+/* ---- text: bytes, predicted by those before, by the word, by the string before, by a repetition ---- */
+static void code_text(Coder *coder, u8 *text, u32 size) {
+    Slot *table = (Slot *)&coder->model->levels; /* of which the slots and the places are parts */
+    u32 *seen = table + (1 << TEXT_BITS), contexts[INPUTS - 1];
+    u32 last = 0, word = 0, match = 0, length = 0, start = 0, before = 0, equal = 1;
+    Slot *repeated = coder->model->few.zero_near;
+    fresh(table, 1 << TEXT_BITS);
+    FRESH(coder->model->few);
+    for (u32 i = 0; i < 1 << SEEN_BITS; i++) seen[i] = 0;
+    for (u32 i = 0; i < size && !coder->error; i++) {
+        /* The string before is from `before` on, and ends where this one starts. */
+        u32 above = before + (i - start), expected = match ? text[match] | 256u : 0, node = 1;
+        u32 over = above < start ? text[above] : 0, next = above + 1 < start ? text[above + 1] : 0;
+        u32 along = i - start < 12 ? i - start : 12;
+        contexts[0] = last & 0xff;
+        contexts[1] = last & 0xffff;
+        contexts[2] = last & 0xffffff;
+        contexts[3] = word;
+        contexts[4] = over | along << 8 | (equal ? next : 256) << 12;
+        for (u32 bit = 8; bit--;) {
+            u32 agrees = expected >> (bit + 1) == node;
+            u32 set = agrees ? 1 + (length > 8) + (length > 16) : 0;
+            Slot *slots[INPUTS];
+            for (u32 j = 0; j < INPUTS - 1; j++) {
+                u32 hash = ((contexts[j] + (j << 28)) * 0x9e3779b1u ^ node * 0x2545f491u) * 0x85ebca6bu;
+                slots[j] = table + ((hash ^ hash >> 15) >> (32 - TEXT_BITS));
+            }
+            slots[INPUTS - 1] = repeated + (agrees ? (length < 15 ? length : 15) * 2 +
+                                                     (expected >> bit & 1) : 32);
+            node = node << 1 | code_limited(coder, text[i] >> bit & 1, slots, INPUTS,
+                                            set * 8 + (along < 7 ? along : 7), TEXT_LIMIT);
+        }
+        u32 byte = text[i] = (u8)node;
+        last = last << 8 | byte;
+        word = (byte | 32) - 'a' < 26 ? (word + byte + 1) * 0x2f0b4c47u : 0;
+        equal &= over == byte;
+        if (byte == '"' || byte == '\n') {
+            before = start;
+            start = i + 1;
+            equal = 1;
+        }
+        if (match && text[match] == byte) match++, length++;
+        else match = length = 0;
+        u32 *place = seen + (last * 0x9e3779b1u >> (32 - SEEN_BITS));
+        if (!match) match = *place;
+        *place = i + 1;
+    }
+}
+
 /* ---- what the host calls; each returns a size in bytes, or an error below zero ---- */
 EXPORT i32 model_bytes(void) { return sizeof(Model); }
 
@@ -448,5 +502,11 @@ EXPORT i32 shared(Model *model, i32 encoding, u8 *bytes, u32 size, i32 *levels, 
 EXPORT i32 whole(Model *model, i32 encoding, u8 *bytes, u32 size, i32 *levels, const u32 *shape) {
     Coder coder = start(model, bytes, size, encoding);
     code_levels(&coder, levels, shape, MOST_WHOLE, MOST_WHOLE, 1);
+    return result(&coder, bytes);
+}
+
+EXPORT i32 text(Model *model, i32 encoding, u8 *bytes, u32 size, u8 *out, u32 count) {
+    Coder coder = start(model, bytes, size, encoding);
+    code_text(&coder, out, count);
     return result(&coder, bytes);
 }

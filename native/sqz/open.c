@@ -1,5 +1,6 @@
 /* Opening a file: how an open network lies in memory. */
 #include "container.h"
+#include "entropy.h"
 #include "graph.h"
 #include "inflate.h"
 #include "limits.h"
@@ -12,15 +13,23 @@
 #include "weights.h"
 
 static sqz_error open_in(sqz_network *net, Span file, Memory *memory) {
-    u32 stored, raw, names;
+    u32 stored, raw, is_text, names;
     Counts counts;
     u64 bytes, tensors, weights;
-    sqz_error error = sqz_read_header(file, &stored, &raw);
+    sqz_error error = sqz_read_header(file, &stored, &raw, &is_text);
     if (error) return error;
     u8 *inflated = allot(memory, raw);
-    if (!inflated) return SQZ_MEMORY;
+    Memory rest = *memory; /* what the coder works in is free again then */
+    void *state = is_text ? allot(&rest, sqz_entropy_bytes()) : inflated;
+    if (!inflated || !state) {
+        *memory = rest;
+        return SQZ_MEMORY;
+    }
     Span in = {file.at + HEADER_BYTES, file.at + HEADER_BYTES + stored};
-    if ((error = sqz_inflate(in, inflated, raw))) return error;
+    if (is_text) {
+        sqz_entropy_start(state);
+        if (sqz_entropy_text(state, in, inflated, raw) < 0) return SQZ_LENGTH;
+    } else if ((error = sqz_inflate(in, inflated, raw))) return error;
 
     Span head = {inflated, inflated + raw}, metadata, model;
     if (!sqz_sized(&head, &metadata)) return SQZ_LENGTH;

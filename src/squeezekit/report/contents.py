@@ -23,7 +23,7 @@ class TensorContents:
         nonzero: weights that are not exactly zero.
         centroids: size of its table of shared values, zero included; None if it has none.
         record_bytes: the size in bytes of its table or other parameters, within the head before
-            deflating.
+            it is coded.
         payload_bytes: the size in bytes of its coded values.
     """
 

@@ -29,7 +29,7 @@ from squeezekit.errors import (
 from squeezekit.files import read_bytes, write_whole
 from squeezekit.sqz import metadata_json
 from squeezekit.sqz.admission import admit
-from squeezekit.sqz.coders import dense, entropy, grid, half, huffman
+from squeezekit.sqz.coders import dense, entropy, grid, half, huffman, text
 from squeezekit.sqz.limits import DEFAULT, TRUSTED, Limits
 from squeezekit.sqz.network import Metadata, Network, SharedTensor, Tensor
 from squeezekit.sqz.varint import varint
@@ -51,7 +51,7 @@ _THREADS_PAY = 32 << 10
 """Payload bytes from which on decoding, some 10 ms by then, is shared among threads."""
 
 _HEADER = struct.Struct("<4s4B4I")
-_DEFLATE = 1
+_DEFLATE, _TEXT = 1, 2
 
 CoderName = Literal["entropy", "huffman", "dense"]
 _Encode = Callable[..., tuple[bytes, bytes]]
@@ -145,14 +145,26 @@ def encode(network: Network, coder: CoderName = "entropy") -> bytes:
             *records,
         ]
     )
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
-    stored = deflate.compress(raw) + deflate.flush()
+    codec, stored = _stored(raw, coder)
+    if codec == _TEXT:
+        version = VERSION
     size = _HEADER.size + len(stored) + sum(map(len, payloads))
     if len(raw) > MOST_HEAD_BYTES or size >= 1 << 32:
         raise InputError("the network is too large for a .sqz file (4 GiB, 64 MiB of graph)")
-    header = _HEADER.pack(MAGIC, *version, _DEFLATE, 0, size, len(stored), len(raw), 0)
+    header = _HEADER.pack(MAGIC, *version, codec, 0, size, len(stored), len(raw), 0)
     checksum = zlib.crc32(stored, zlib.crc32(header[:-4]))
     return b"".join([header[:-4], struct.pack("<I", checksum), stored, *payloads])
+
+
+def _stored(raw: bytes, coder: CoderName) -> tuple[int, bytes]:
+    """The head as it is stored, and how."""
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    deflated = deflate.compress(raw) + deflate.flush()
+    if coder == "entropy" and len(raw) <= text.MOST_BYTES:
+        coded = text.encode(raw)
+        if len(coded) < len(deflated):
+            return _TEXT, coded
+    return _DEFLATE, deflated
 
 
 def _encode_tensor(tensor: Tensor, coder: CoderName) -> tuple[int, tuple[bytes, bytes]]:
@@ -279,13 +291,23 @@ def read_head(data: bytes, limits: Limits | None = DEFAULT) -> Head:
     stored = memoryview(data)[_HEADER.size : end]
     if zlib.crc32(stored, zlib.crc32(data[: _HEADER.size - 4])) != checksum:
         raise ChecksumError("the head of the file is damaged (its CRC-32 differs)")
-    if major < 1 or codec != _DEFLATE or reserved:
+    is_text = codec == _TEXT and major >= VERSION[0]
+    if major < 1 or (codec != _DEFLATE and not is_text) or reserved:
         raise HeadError("the header holds values that no version of the format has")
-    if raw_bytes > MOST_HEAD_BYTES:
-        raise LengthError(f"a head of {raw_bytes} bytes is more than {MOST_HEAD_BYTES}")
+    most = text.MOST_BYTES if is_text else MOST_HEAD_BYTES
+    if raw_bytes > most:
+        raise LengthError(f"a head of {raw_bytes} bytes is more than {most}")
     if raw_bytes > limits.head_bytes:
         raise LimitError(f"a head of {raw_bytes:,} bytes is more than the reader allows")
-    return _parse_head(_inflate(stored, raw_bytes), (major, minor), end, size, limits)
+    raw = _decoded_text(stored, raw_bytes) if is_text else _inflate(stored, raw_bytes)
+    return _parse_head(raw, (major, minor), end, size, limits)
+
+
+def _decoded_text(stored: memoryview, size: int) -> bytes:
+    try:
+        return text.decode(stored, size)
+    except CoderError as error:
+        raise LengthError(f"the head does not decode to {size} bytes: {error}") from None
 
 
 def _inflate(stored: memoryview, size: int) -> bytes:
@@ -302,9 +324,9 @@ def _inflate(stored: memoryview, size: int) -> bytes:
 def _parse_head(raw: bytes, version: tuple[int, int], end: int, size: int, limits: Limits) -> Head:
     reader = _Reader(raw)
     limits.check("file_bytes", size, size)
-    text = reader.sized()
-    limits.check("text_bytes", len(text), size)
-    metadata = metadata_json.from_json(_utf8(text))
+    described = reader.sized()
+    limits.check("text_bytes", len(described), size)
+    metadata = metadata_json.from_json(_utf8(described))
     after_metadata = reader.position
     graph = bytes(reader.sized())
     after_graph = reader.position

@@ -26,7 +26,7 @@ _REASONS = {
     -3: "the payload holds values that cannot be",
 }
 _WORKSPACES = {
-    "model_bytes": ("floats", "shared", "whole"),
+    "model_bytes": ("floats", "shared", "whole", "text"),
     "codes_bytes": ("huffman_encode", "huffman_decode"),
 }
 """What tells the size of the memory that some functions keep between calls, their first argument.
