@@ -1,6 +1,6 @@
-/* What the web page calls: one network, and memory that grows as it is asked for.
+/* The functions that the web page calls: one network, and memory that grows when needed.
  *
- * Memory: the file, what sqz_open lays out, input and output, and an image on its way.
+ * Memory: the file, the parts from sqz_open, input and output, and an image in preparation.
  */
 #include "sqz/sqz.h"
 
@@ -27,7 +27,7 @@ void *memset(void *to, int byte, size_t bytes) {
     return to;
 }
 
-/* Memory behind all others, or NULL where there is no more. */
+/* Memory after all that is in use, or NULL if there is no more. */
 static void *reserve(uint64_t bytes) {
     uint64_t start = (end + 15) & ~15u, stop = start + bytes;
     uint64_t have = (uint64_t)__builtin_wasm_memory_size(0) * PAGE_BYTES;
@@ -73,8 +73,8 @@ EXPORT size_t page_node_bytes(void) { return net.node.bytes; }
 EXPORT int page_classes(void) { return net.classes; }
 EXPORT float *page_input(void) { return input; }
 
-/* Begins an image; gives the place where strips of its rows belong, RGBA and at most a mebibyte at a
- * time or one row, or 0 where the image cannot be. */
+/* Begins an image. Returns the place for strips of its rows (RGBA, at most a mebibyte at a time, or
+ * one row), or 0 if the image is impossible. */
 EXPORT void *page_image(int width, int height) {
     uint32_t before = end;
     size_t bytes = sqz_image_bytes(&net.preprocessing, width, height);

@@ -1,7 +1,7 @@
 /* Decodes a .sqz file and runs its network: C99, no dependency, no allocation.
  *
- * Everything lies in memory that the caller hands over, and nothing is kept anywhere else: any
- * number of threads may open and run networks of their own. Bytes of a file are never trusted:
+ * Everything is in memory that the caller provides; nothing is kept anywhere else. So any number
+ * of threads may each open and run their own networks. The bytes of a file are never trusted:
  * whatever they are, nothing outside of the given memory is read or written.
  *
  *     sqz_network net;
@@ -28,16 +28,16 @@ typedef enum {
     SQZ_MEMORY,      /* more memory is needed: as much as is written to *memory_bytes */
     SQZ_NOT_SQZ,     /* the first bytes are not those of a .sqz */
     SQZ_VERSION,     /* written by a later version of the format */
-    SQZ_TRUNCATED,   /* ends before the length that it states */
-    SQZ_TRAILING,    /* bytes follow the end of the file or of its head */
+    SQZ_TRUNCATED,   /* the file is shorter than its header says */
+    SQZ_TRAILING,    /* there are bytes after the end of the file or of its head */
     SQZ_CHECKSUM,    /* a CRC-32 differs: the file is damaged */
     SQZ_LENGTH,      /* a stated length or count is impossible, or above this library's limits */
     SQZ_HEAD,        /* the head cannot be inflated or read */
     SQZ_GRAPH,       /* the graph is not a usable ONNX model */
     SQZ_CODER,       /* a tensor does not decode to its shape; detail has its name */
-    SQZ_UNSUPPORTED, /* detail has the operator, or what of it, that this library lacks */
+    SQZ_UNSUPPORTED, /* detail names the operator, or its setting, that this library lacks */
     SQZ_ARGUMENT,    /* an image without pixels */
-    SQZ_LIMIT        /* asks for more than a file of a stranger may; see native/README.md */
+    SQZ_LIMIT        /* needs more than a file from a stranger may; see native/README.md */
 } sqz_error;
 
 typedef enum { SQZ_RGB, SQZ_BGR, SQZ_L } sqz_color;
@@ -52,7 +52,7 @@ typedef struct {
     float scale, mean[3], std[3]; /* x = (pixel * scale - mean) / std */
 } sqz_preprocessing;
 
-/* Text within the memory handed over, in UTF-8; it does not end in a zero. */
+/* Text in the caller's memory, in UTF-8; it does not end in a zero. */
 typedef struct {
     const char *at;
     size_t bytes;
@@ -62,7 +62,7 @@ typedef struct {
 typedef struct {
     int32_t channels, size; /* the input is float (channels, size, size) */
     int32_t classes;
-    int32_t gives_probabilities; /* 0: the outputs are logits, and sqz_softmax is wanted */
+    int32_t gives_probabilities; /* 0: the outputs are logits; call sqz_softmax for probabilities */
     uint64_t macs;               /* multiply-accumulates of one run */
     sqz_preprocessing preprocessing;
     sqz_text metadata; /* a JSON object with the labels; see docs/format.md */
@@ -71,19 +71,19 @@ typedef struct {
     struct sqz_plan *plan;
 } sqz_network;
 
-/* Opens a file. *memory_bytes is the size of the memory; where it is too small, what is needed next
- * is written there and SQZ_MEMORY returned (three times at most). memory may be NULL at first, and
- * must be aligned to 16 bytes, as malloc does. */
+/* Opens a file. *memory_bytes is the size of the memory. If that is too small, the size needed next
+ * is written there and SQZ_MEMORY is returned (at most three times). memory may be NULL at first,
+ * and must be aligned to 16 bytes, as malloc does. */
 sqz_error sqz_open(sqz_network *net, const void *file, size_t file_bytes, void *memory,
                    size_t *memory_bytes);
 
-/* Runs the network: input is float (channels, size, size), output one float a class. */
+/* Runs the network: input is float (channels, size, size), output one float for each class. */
 void sqz_run(const sqz_network *net, const float *input, float *output);
 
 /* Logits to probabilities, in place. */
 void sqz_softmax(float *values, int32_t count);
 
-/* Copies the name of a class with a zero behind it, cut where it does not fit. Returns 0 where the
+/* Copies the name of a class and a zero after it; a name that is too long is cut. Returns 0 if the
  * file has no such label. */
 int sqz_label(const sqz_network *net, int32_t index, char *label, size_t label_bytes);
 
@@ -92,8 +92,8 @@ const char *sqz_error_text(sqz_error error);
 
 /* ---- From pixels to the input: as Pillow resizes, to the last bit ---- */
 
-/* An image on its way. Rows come from top to bottom in any portions, so that a photo need not lie in
- * memory as a whole. */
+/* An image that is being prepared. Its rows come from top to bottom, any number at a time, so that
+ * the whole photo need not be in memory. */
 typedef struct {
     const sqz_preprocessing *how;
     int32_t width, height;
@@ -103,7 +103,7 @@ typedef struct {
     uint8_t *between;                /* (rows, crop, channels): resized across only */
 } sqz_image;
 
-/* Bytes of memory that an image of this size needs on its way; 0 where it cannot be. */
+/* Bytes of memory that preparing an image of this size needs; 0 if the size is impossible. */
 size_t sqz_image_bytes(const sqz_preprocessing *how, int32_t width, int32_t height);
 
 /* Begins an image, upright and with 8 bits a channel. memory must be aligned to 4 bytes and have
