@@ -151,7 +151,7 @@ def held_out(
     place = _places(groups, prints.digests, f"{seed}")
 
     def take(candidates: list[int], images: int) -> None:
-        """Of groups in their order those that fit into a fifth of so many images."""
+        """Hold out, in their order, those groups that fit into a fifth of this many images."""
         left = round(HELD_OUT_SHARE * images)
         for group in candidates:
             if size[group] <= left:

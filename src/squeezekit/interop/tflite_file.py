@@ -51,7 +51,7 @@ def read(path: Path | str) -> Network:
         path: the path of the `.tflite`; no other file is read.
 
     Raises:
-        InputError: if the file is none, or damaged, or the package tflite is missing.
+        InputError: if it is not a .tflite file, or damaged, or the package tflite is missing.
         UnsupportedError: if it is no classifier of one image, or has an operator that is not
             supported, naming it.
     """

@@ -48,8 +48,8 @@ def read(path: Path | str) -> Network:
     """Read a `.pth`: a state dict, perhaps under "state_dict" and with "module." before its names.
 
     Raises:
-        InputError: if the file is none, holds more than tensors, or shapes do not fit; or
-            where torch is missing.
+        InputError: if the file is not from torch.save, holds more than tensors, shapes do not fit,
+            or torch is missing.
         UnsupportedError: if it holds another network.
     """
     try:

@@ -21,9 +21,9 @@ from squeezekit.models.squeezenet import (
 from squeezekit.sqz.network import CAFFE, Network, Preprocessing
 
 Variant = Literal["plain", "modern", "caffe"]
-"""How a network differs from the catalogue's: "modern" has batch norms, and no ReLU on its outputs,
-behind which a class may die for good; "caffe" has Caffe's first weights (xavier) and, unless told
-otherwise, its preprocessing."""
+"""Variants of the catalogue's networks: "modern" has batch norms, and no ReLU on its outputs (which
+can make a class die for good); "caffe" has Caffe's first weights (xavier) and, by default, Caffe's
+preprocessing."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def create(
         classes: number of outputs; the number of labels, or the model's own, where None.
         input_size: height and width of the input, in pixels; the preprocessing's crop, or the
             model's own, where None.
-        labels: one name a class, or none.
+        labels: one name for each class, or none.
         preprocessing: how images become inputs; the model's own where None. A SqueezeNet takes its
             number of channels from it.
         seed: the seed of the first weights.
@@ -117,7 +117,7 @@ def find(name: str) -> Model:
     """The catalogue's entry of that name.
 
     Raises:
-        InputError: if there is none; it names the nearest.
+        InputError: if there is none; the error names the nearest.
     """
     if name in MODELS:
         return MODELS[name]

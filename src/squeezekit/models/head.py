@@ -26,7 +26,7 @@ def with_new_head(
     """The network with a new last layer of `len(labels)` outputs; every other weight stays.
 
     Args:
-        network: with a last layer of its own.
+        network: must end in a convolution or a fully connected layer.
         labels: the new outputs' names.
         seed: the seed of the fresh weights.
         known: which of the new outputs the network has already, and as which of its own: these

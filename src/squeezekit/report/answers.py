@@ -17,7 +17,7 @@ _EIGHTHS = "▏▎▍▌▋▊▉"
 
 
 def predictions_text(image: str, predictions: Sequence[Prediction], *, colored: bool) -> str:
-    """What an image may show, most probable first, with a bar a class.
+    """What an image may show, most probable first, with a bar for each class.
 
     Args:
         image: its name, the first line.

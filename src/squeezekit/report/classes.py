@@ -1,4 +1,4 @@
-"""What an evaluation says of each class: how many it gets right, and what it is taken for."""
+"""What an evaluation says about each class: how many are right, and what it is confused with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from squeezekit.evaluation import Evaluation
 
 @dataclass(frozen=True)
 class ClassResult:
-    """A class and how it fared.
+    """The results of a class.
 
     Attributes:
         label: its name.

@@ -131,7 +131,7 @@ def contents(data: bytes) -> FileContents:
     """Take a `.sqz` file apart.
 
     Raises:
-        FormatError: one of its subclasses where the file is damaged.
+        FormatError: one of its subclasses if the file is damaged.
     """
     head = container.read_head(data)
     view = memoryview(data)

@@ -30,10 +30,10 @@ from squeezekit.report.tables import DesignFigures
 _WIDE = 2 * WIDTH
 _MOST_LABELS = 12
 CLOSE = 3.0
-"""Points of top-1 below the best up to which a design counts as a good one."""
+"""A design counts as good if it is at most this many points of top-1 below the best."""
 
 _BAND = 12.0
-"""Points of top-1 below the best that are drawn: what is worse is not what one looks for."""
+"""Designs are drawn down to this many points of top-1 below the best; worse ones are left out."""
 
 
 @mpl.rc_context(STYLE)
@@ -109,7 +109,7 @@ def _searched_front(results: Sequence[DesignFigures]) -> list[DesignFigures]:
 
 
 def _staircase(axes: Axes, results: Sequence[DesignFigures], color: str, style: str) -> None:
-    """The best accuracy that so many bytes can have."""
+    """The best accuracy for each number of bytes, as a staircase."""
     corners: list[DesignFigures] = []
     for r in sorted(results, key=lambda r: (r.file_bytes, -r.top1)):
         if not corners or r.top1 > corners[-1].top1:

@@ -41,7 +41,7 @@ WIDTH = 5.6
 
 
 def new_figure(height: float) -> tuple[Figure, Axes]:
-    """A figure of half a page's width, and so many inches high."""
+    """A figure of half a page's width, with this height in inches."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.add_subplot()
     bare(axes)
@@ -76,5 +76,5 @@ def as_svg(figure: Figure, name: str, alt: str) -> str:
 
 
 def shortened(text: str, most: int = 22) -> str:
-    """At most so many characters of a name."""
+    """A name, shortened to at most `most` characters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -13,7 +13,7 @@ _PACKAGES = ("squeezekit", "torch", "onnxruntime", "numpy")
 
 
 def how_it_was_made(command: str, seconds: float, images: str = "") -> dict[str, str]:
-    """What it takes to make it again, by what it is called.
+    """What is needed to make it again: a text for each name.
 
     Args:
         command: the command that was typed.
@@ -37,6 +37,6 @@ def today() -> str:
 
 
 def versions() -> str:
-    """Of the packages that decide about a result, and of Python."""
+    """The versions of the packages that influence a result, and of Python."""
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return f"{packages}, Python {platform.python_version()}"

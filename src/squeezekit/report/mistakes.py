@@ -1,4 +1,4 @@
-"""The worst mistakes of an evaluation: the images that were most surely taken for another class."""
+"""The worst mistakes of an evaluation: images predicted wrong with the highest confidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model card of a training run: what it is, what it was made of, how far to trust it."""
+"""The model card of a training run: what it is, how it was made, how far to trust it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # only its fields are needed, and torch is not
     from squeezekit.training.run import Run
 
 MOST_ROWS = 100
-"""Of more classes than that the card has the least accurate in a table, and all by name."""
+"""With more classes than this, the card has a table of the least accurate, and the names of all."""
 
 _LEAST_ACCURATE = 20
 _FEW_IMAGES = 20

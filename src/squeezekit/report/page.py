@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file that needs nothing else, from what was measured."""
+"""The page of a compression: one HTML file that needs nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people look at in the folder of a training run: its page and its model card."""
+"""Writes the page and the model card of a training run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reproduction leaves for people: the page with the table and its figure, and the JSON."""
+"""Writes the results of a reproduction: the page with the table and its figure, and the JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reproduced table: rows of values, ours beside the paper's, and what they deviate by."""
+"""A reproduced table: rows of values, ours and the paper's, and the difference."""
 
 from __future__ import annotations
 

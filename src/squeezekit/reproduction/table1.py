@@ -38,9 +38,9 @@ COLUMNS = (
 def reproduce_table1(network: Network) -> Reproduction:
     """Count a SqueezeNet v1.0 that was pruned to Table 1's densities.
 
-    "Left in the file" are the weights that are not zero, and all biases. The rest of what the
-    printed densities leave, rounded up, has been put by sharing onto the entry 0 of the layer's
-    codebook, and is not stored; "together" are both.
+    "Left in the file" are the weights that are not zero, and all biases. The printed densities,
+    rounded up, keep more weights: sharing has moved the others to the entry 0 of the layer's
+    codebook, so they are not stored. "Together" are both.
 
     Raises:
         InputError: if the network is no SqueezeNet v1.0 with 1000 classes.

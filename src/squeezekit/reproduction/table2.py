@@ -52,8 +52,8 @@ COLUMNS = (
 def alexnet_recipe() -> Recipe:
     """AlexNet from scratch on hundreds of photos a class or fewer: batch norms everywhere.
 
-    Without those of the hidden layers it stays at a loss of ln(classes). The last layer, which
-    adds up 4096 values, wants a low rate: at 0.02 the loss on the training images rises.
+    Without batch norms in the hidden layers it stays at a loss of ln(classes). The last layer adds
+    up 4096 values and needs a low rate: at 0.02 the loss on the training images rises.
     """
     return Recipe(
         epochs=30, batch=32, learning_rate=0.005, nesterov=True, weight_decay=5e-4, warmup_epochs=1,

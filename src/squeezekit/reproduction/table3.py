@@ -35,7 +35,7 @@ COLUMNS = (
 
 
 def recipe() -> Recipe:
-    """From scratch, at a rate that bypass connections bear: at 0.05, unclipped, they diverge."""
+    """From scratch, at a rate that suits bypass connections: at 0.05, unclipped, they diverge."""
     return dataclasses.replace(from_scratch(), learning_rate=0.01, clip_norm=2.0)
 
 

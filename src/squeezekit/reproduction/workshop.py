@@ -1,4 +1,4 @@
-"""Where a reproduction is made: trainings and files by name, each kept as soon as it is done."""
+"""The folder of a reproduction: trainings and files by name, each kept as soon as it is done."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Measured:
 class Workshop:
     """The folder of a reproduction: `runs/NAME` of each training, `NAME.sqz` of each row.
 
-    What is finished is never done again; a training that was interrupted goes on from its
-    checkpoint. So the same command finishes what Ctrl-C, a crash or a power cut has left.
+    Finished parts are never done again, and an interrupted training goes on from its checkpoint. So
+    the same command goes on after Ctrl-C, a crash or a power cut.
     """
 
     def __init__(

@@ -53,10 +53,10 @@ def read_labels(path: Path | str) -> Labels:
 
 
 def fitted(labels: Labels, classes: int) -> Labels | None:
-    """Labels for a network of so many outputs; None if there are not as many.
+    """Labels for a network with `classes` outputs; None if their number differs.
 
-    TensorFlow's networks for ImageNet have an output more, before all others, for none of its
-    classes: where WordNet ids say that these are ImageNet's 1,000, it is called "background".
+    TensorFlow's networks for ImageNet have one more output, before all others, for images of no
+    class. If WordNet ids show that the labels are ImageNet's 1,000, it is called "background".
     """
     names, label_ids = labels
     if len(names) == classes:

@@ -1,4 +1,4 @@
-"""From a file to a classifier: a `.sqz` is decoded while what will run it is being imported."""
+"""Opens a `.sqz` as a classifier: it is decoded while the backend is being imported."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ def load(
     Args:
         path: the file.
         threads: how many threads one batch may use; None is all cores.
-        backend: "onnxruntime" or "openvino". Where None, the one that will answer quickest once it
-            has started: OpenVINO for int8, if it is installed, else ONNX Runtime.
-        precision: "int8" or "float"; where None, int8 if the file was calibrated for it.
-        preprocessing: what is known of it, or all of it; comes before what the file says.
+        backend: "onnxruntime" or "openvino". None is the one that answers fastest once it has
+            started: OpenVINO for int8, if it is installed, else ONNX Runtime.
+        precision: "int8" or "float"; None is int8 if the file was calibrated for it.
+        preprocessing: how images are prepared, all of it or only what you know. It overrides what
+            the file says.
 
     Raises:
-        InputError: if the file is missing or is none, the backend is not installed, or int8
-            is asked of a file that was not calibrated.
+        InputError: if the file is missing or not a .sqz, the backend is not installed, or int8 is
+            asked for and the file was not calibrated.
         FormatError: if it is damaged.
         UnsupportedError: if its input is not one batch of square images.
     """

@@ -82,7 +82,7 @@ def _field(number: int, payload: bytes) -> bytes:
 
 
 def _start(number: int, size: int) -> bytes:
-    """What stands before a field's payload of so many bytes."""
+    """The bytes before a field's payload of this size."""
     return varint(number << 3 | 2) + varint(size)
 
 

@@ -69,7 +69,7 @@ class Limits:
             )
 
     def most(self, what: str, file_bytes: int) -> int:
-        """What a file of so many bytes may ask for, by the name of a field."""
+        """How much a file of this size may need, by the name of a field."""
         most: int | None = getattr(self, what)
         if most is None:
             beyond = max(file_bytes - _SMALL_FILE, 0)

@@ -52,7 +52,7 @@ def _constants(walk: Walk, node: NodeProto, first: int) -> list[Array] | None:
 
 
 def _auto_pad(walk: Walk, node: NodeProto) -> list[NodeProto] | None:
-    """Padding in numbers, and no attribute that says what is so anyhow."""
+    """Padding as numbers, and no attribute that only repeats a default."""
     settings = attributes(node)
     given = walk.shape_of(node, node.input[0])
     if len(given) != 4:

@@ -93,7 +93,7 @@ def imported(path: Path | str, asked: Asked) -> Imported:
         raise type(error)(f"{path}: {error}") from None
 
 
-@np.errstate(all="ignore")  # numbers that are none are found by the comparison
+@np.errstate(all="ignore")  # the comparison finds values that are not numbers
 def brought_in(model: ModelProto, asked: Asked) -> Imported:
     """The same for a model in memory.
 
