@@ -207,7 +207,17 @@ def test_a_pruned_network_with_shared_weights_trains_free_but_keeps_its_zeros(sh
     start = share_equal_values(start)
     assert isinstance(start.tensors[name], SharedTensor)
     (tmp_path / "start.sqz").write_bytes(container.encode(start))
-    options = ("--set", "epochs=1", "--set", "batch=32", "--set", "precision=float32", "--json")
+    options = (
+        "--set",
+        "epochs=1",
+        "--set",
+        "keep=last",
+        "--set",
+        "batch=32",
+        "--set",
+        "precision=float32",
+        "--json",
+    )
     files = ("--data", shapes, "--init", tmp_path / "start.sqz", "--out", tmp_path / "run")
     done = command("train", *files, *options)
     assert done.exit_code == 0

@@ -149,7 +149,7 @@ def training_run(
             note(sentence)
         run = train_run(
             start.network, data, out, chosen, teacher=start.teacher, masked=start.masked,
-            resume=resume, title=title, progress=progress, note=note,
+            fresh_head=start.fresh_head, resume=resume, title=title, progress=progress, note=note,
         )  # fmt: skip
     leave_report(run, data, command, note)
     return run

@@ -65,6 +65,35 @@ def with_new_head(
     return dataclasses.replace(network, graph=graph, tensors=tensors, metadata=metadata)
 
 
+def without_relu_behind_head(network: Network) -> Network:
+    """The network without a ReLU right behind its last layer, if there is one.
+
+    Behind such a ReLU a class may die for good, and the layer is not a linear classifier.
+    """
+    model = parse(network.graph)
+    head = weighted_nodes(read_nodes(model), network.tensors)[-1]
+    users = [node for node in model.graph.node if head.node.output in node.input]
+    relus = [node for node in users if node.op_type == "Relu"]
+    outputs = {value.name for value in model.graph.output}
+    if len(users) != 1 or not relus or outputs & {head.node.output, relus[0].output[0]}:
+        return network
+    for node in model.graph.node:
+        names = [head.node.output if n == relus[0].output[0] else n for n in node.input]
+        node.input[:] = names
+    model.graph.node.remove(relus[0])
+    graph = model.SerializeToString(deterministic=True)
+    metadata = network.metadata.uncalibrated()
+    return dataclasses.replace(network, graph=graph, metadata=metadata)
+
+
+def bias_of_head(network: Network) -> str | None:
+    """The name of the tensor that is added to the last layer's outputs; None without any."""
+    model = parse(network.graph)
+    head = weighted_nodes(read_nodes(model), network.tensors)[-1]
+    outputs = network.tensors[head.weight].shape[head.out_axis]
+    return next(iter(_biases(head, list(model.graph.node), network, outputs)), None)
+
+
 def _kept(new: Floats, old: Floats, axis: int, known: Mapping[int, int]) -> Floats:
     """The new values with those of known outputs in their places along an axis."""
     rows = np.moveaxis(new, axis, 0)

@@ -131,7 +131,7 @@ def _photos(run: Run) -> str:
 
 
 def _figures(run: Run) -> dict[str, str]:
-    evaluation, epochs = run.evaluation, run.results
+    evaluation, epochs = run.evaluation, run.compared
     return {
         "learning": figures.learning_curve(epochs) if epochs else "",
         "loss": figures.loss_curve(epochs) if epochs else "",

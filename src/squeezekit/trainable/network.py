@@ -70,13 +70,19 @@ class TrainableNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) float32 to logits (N, classes)."""
+        return self.value(images, self.output_name).flatten(1)  # (N, classes)
+
+    def value(self, images: Tensor, wanted: str) -> Tensor:
+        """One of the values that nodes give, for images (N, C, H, W) float32; none behind it."""
         values: dict[str, Tensor] = {self.input_name: images}
         for i, node in enumerate(self.nodes):
+            if wanted in values:
+                break
             values[node.output] = self.computed(node, values)
             for name in node.inputs:
-                if self._last_use[name] == i and name != self.output_name:
+                if self._last_use[name] == i and name != wanted:
                     values.pop(name, None)  # lets torch reuse the memory
-        return values[self.output_name].flatten(1)  # (N, classes)
+        return values[wanted]
 
     def computed(self, node: Node, values: Mapping[str, Tensor]) -> Tensor:
         """A node's output; a ReLU may overwrite its input, which no other node wants."""

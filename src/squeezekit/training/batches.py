@@ -33,6 +33,8 @@ from squeezekit.training.recipe import Augmentation, Recipe
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Pixels (N, H, W, 3) or (N, H, W) uint8, for `TrainingData.inputs`; their targets (N,) int64."""
 
+Indices = npt.NDArray[np.int64]
+
 CACHE_BYTES = 2_000_000_000
 
 _PARTS = 2
@@ -178,6 +180,33 @@ class TrainingData:
                 return finish
 
             yield from _ahead(start, shares, ahead)
+
+    def in_order(
+        self, batch: int, most: int, seed: int, *, mirrored: bool = False
+    ) -> Iterator[Batch]:
+        """Give each image once, in order, as the network gets it in use.
+
+        Args:
+            batch: images at a time.
+            most: images; of more, so many by the seed.
+            seed: which of them.
+            mirrored: from left to right.
+        """
+        order = self._order
+        if len(order) > most:
+            order = np.sort(np.random.default_rng(seed).choice(order, most, replace=False))
+        how, centre = Augmentation(crop=False, mirror=mirrored), np.zeros(3)
+        with _pool(self._threads) as pool:
+            for start in range(0, len(order), batch):
+                chosen = order[start : start + batch]
+                pixels = np.empty((len(chosen), *self._shape), np.uint8)
+
+                def write(place: int, out: Pixels = pixels, some: Indices = chosen) -> bool:
+                    return self._write(out[place], int(some[place]), how, centre, (seed,))
+
+                kept = np.array(list(pool.map(write, range(len(chosen)))), bool)
+                targets = self._targets[chosen[kept]]
+                yield torch.from_numpy(pixels[kept]), torch.from_numpy(targets)
 
     def inputs(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalize the pixels of a batch, on the device that they are on.

@@ -70,6 +70,7 @@ def fit(
     recipe: Recipe,
     *,
     validate: Validate | None = None,
+    start: EpochResult | None = None,
     teacher: TrainableNetwork | None = None,
     checkpoints: Checkpoints | None = None,
     progress: Progress = silent,
@@ -90,13 +91,15 @@ def fit(
         data: the training images.
         recipe: how to train.
         validate: evaluates the network after each epoch.
+        start: what the network is before training, as epoch 0, where that is to be compared with.
         teacher: whose outputs the network learns as well (`recipe.distillation`).
         checkpoints: where to resume from and to save to; None does neither.
         progress: called for each iteration.
-        on_epoch: told of each result as soon as there is one, those before a resume included.
+        on_epoch: told of each result as soon as there is one, those before a resume included, and
+            first of `start`.
 
     Returns:
-        One result an epoch.
+        One result an epoch, without `start`.
 
     Raises:
         InputError: if the network has fewer outputs than the data has classes, the loss stops
@@ -107,8 +110,8 @@ def fit(
         raise InputError("keep=best and patience need validation images")
     keep_freed_memory()
     with torch.random.fork_rng(), _interrupt_between_steps() as interrupted:
-        run = _Run(net, data, recipe, teacher, checkpoints, progress)
-        for result in run.results:
+        run = _Run(net, data, recipe, start, teacher, checkpoints, progress)
+        for result in run.compared():
             if on_epoch is not None:
                 on_epoch(result)
         try:
@@ -131,6 +134,7 @@ class _Run:
         net: TrainableNetwork,
         data: TrainingData,
         recipe: Recipe,
+        start: EpochResult | None,
         teacher: TrainableNetwork | None,
         checkpoints: Checkpoints | None,
         progress: Progress,
@@ -160,12 +164,17 @@ class _Run:
         self.steps = self.epoch_steps * recipe.epochs
         self.done = 0  # iterations
         self.sums = torch.zeros(3, dtype=torch.float64)  # loss, right answers, images, this epoch
+        self.start = start
         self.results: list[EpochResult] = []
         self.averages = [p.detach().clone() for p in self._parameters()] if recipe.ema else []
         self.kept = _copied(net.state_dict())
         state = None if checkpoints is None else checkpoints.load(self._fingerprint())
         if state is not None:
             self._restore(state)
+
+    def compared(self) -> list[EpochResult]:
+        """The results so far, from that of the start on, where there is one."""
+        return [*([] if self.start is None else [self.start]), *self.results]
 
     def finished(self) -> bool:
         """True if all epochs are done, or if the last ones brought no progress."""
@@ -224,11 +233,19 @@ class _Run:
                 ),
             )
             self.results.append(result)
-            if self.recipe.keep == "last" or _is_best(self.results):
+            if self._keeps_last():
                 self.kept = _copied(self.net.state_dict())
         self.sums.zero_()
         if self.checkpoints is not None:
             self._save()
+
+    def _keeps_last(self) -> bool:
+        """Whether the weights of the last epoch are those to end with, as far as is known."""
+        before = None if self.start is None else self.start.val_top1
+        now = self.results[-1].val_top1
+        if self.recipe.keep == "guarded" and before is not None and now is not None:
+            return now >= before
+        return self.recipe.keep != "best" or _is_best(self.compared())
 
     # ------------------------------------------------------------------------------- one iteration
 
@@ -367,6 +384,7 @@ class _Run:
                 "fingerprint": self._fingerprint(),
                 "done": self.done,
                 "sums": self.sums,
+                "start": None if self.start is None else dataclasses.asdict(self.start),
                 "results": [dataclasses.asdict(result) for result in self.results],
                 "network": self.net.state_dict(),
                 "kept": self.kept,
@@ -379,6 +397,8 @@ class _Run:
     def _restore(self, state: State) -> None:
         self.done = state["done"]
         self.sums = state["sums"]
+        if state.get("start") is not None:
+            self.start = EpochResult(**state["start"])
         self.results = [EpochResult(**result) for result in state["results"]]
         self.net.load_state_dict(state["network"])
         self.kept = state["kept"]

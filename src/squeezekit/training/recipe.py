@@ -90,7 +90,10 @@ class Recipe:
             teacher.
         compile: run the network through `torch.compile`, which needs a compiler.
         variant: the variant of a network made from the catalogue (see `catalogue.create`).
-        keep: which weights to keep: the "last", or the "best" on validation.
+        fit_head: fit a new last layer to the photos before training (see `fitted_head`), so that
+            the network starts as a linear classifier.
+        keep: which weights to keep: the "last"; the "best" on validation; or, if the last layer was
+            fitted ("guarded"), the last that are not worse on validation than the fitted ones.
         seed: starts the random numbers for the order of the images, augmentation and dropout.
     """
 
@@ -116,7 +119,8 @@ class Recipe:
     own_teacher: bool = False
     compile: bool = False
     variant: Variant = "plain"
-    keep: Literal["last", "best"] = "last"
+    fit_head: bool = False
+    keep: Literal["last", "best", "guarded"] = "last"
     seed: int = 0
 
     @property
@@ -215,6 +219,7 @@ def finetune() -> Recipe:
     return dataclasses.replace(
         plain(), epochs=10, learning_rate=0.01, body_rate=0.1, warmup_epochs=1, ema=0.98,
         distillation=0.5, temperature=2.0, own_teacher=True,
+        fit_head=True, keep="guarded",
     )  # fmt: skip
 
 

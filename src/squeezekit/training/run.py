@@ -33,6 +33,7 @@ from squeezekit.sqz.network import Network
 from squeezekit.trainable.network import TrainableNetwork
 from squeezekit.training.batches import TrainingData
 from squeezekit.training.checkpoint import FILE_NAME, Checkpoints
+from squeezekit.training.fitted_head import with_fitted_head
 from squeezekit.training.loop import EpochResult, fit
 from squeezekit.training.recipe import Recipe
 
@@ -45,6 +46,7 @@ class Run:
         network: the trained network.
         evaluation: on the held-out images.
         results: one an epoch.
+        start: of the fitted last layer before training, as epoch 0; None where none was fitted.
         seconds: wall time of it all.
         recipe: the recipe that it was trained by.
         data: the training images.
@@ -57,6 +59,7 @@ class Run:
     network: Network
     evaluation: Evaluation
     results: list[EpochResult]
+    start: EpochResult | None
     seconds: float
     recipe: Recipe
     data: TrainingData
@@ -64,6 +67,11 @@ class Run:
     parts: Split
     folder: Path
     writes: bool
+
+    @property
+    def compared(self) -> list[EpochResult]:
+        """The results from that of the start on, where there is one."""
+        return [*([] if self.start is None else [self.start]), *self.results]
 
 
 def train_run(
@@ -74,6 +82,7 @@ def train_run(
     *,
     teacher: Network | None = None,
     masked: bool = False,
+    fresh_head: bool = False,
     resume: bool = False,
     validates: bool = True,
     title: str = "",
@@ -95,6 +104,7 @@ def train_run(
         recipe: how to train.
         teacher: a network with the same preprocessing and classes, to learn from.
         masked: keep the zeros among its weights exactly zero.
+        fresh_head: its last layer knows nothing of the classes yet; the recipe may have it fitted.
         resume: go on where the run in `out` was interrupted; the arguments must be the same.
         validates: measure the network after each epoch; it is at the end in any case.
         title: what people call it, on pages and in its file; the data folder's name where empty.
@@ -121,8 +131,8 @@ def train_run(
                 _check_folder(out, resume)  # again: reading the images takes time
 
         return _trained(
-            network, data, out, recipe, teacher, masked, validates, resume, title, writes, claim,
-            progress, note,
+            network, data, out, recipe, teacher, masked, fresh_head, validates, resume, title,
+            writes, claim, progress, note,
         )  # fmt: skip
 
 
@@ -133,6 +143,7 @@ def _trained(
     recipe: Recipe,
     teacher: Network | None,
     masked: bool,
+    fresh_head: bool,
     validates: bool,
     resume: bool,
     title: str,
@@ -149,9 +160,9 @@ def _trained(
         marks = tuple(dict.fromkeys((*marks, *teacher.metadata.trained_on)))
     # Photos that an interrupted run has seen count as seen, even if the folder changed since.
     memory = memory_of(marks, out) if resume else Memory(marks)
-    parts = split_once(
-        data, recipe.seed, memory=memory, chooses=recipe.chooses_epoch, progress=progress
-    )
+    fits = recipe.fit_head and fresh_head
+    chooses = recipe.chooses_epoch or (fits and recipe.keep == "guarded" and validates)
+    parts = split_once(data, recipe.seed, memory=memory, chooses=chooses, progress=progress)
     parts = parts.matched(lambda images: match(images, labels))
     network = parts.remembered_by(network)
     metadata = dataclasses.replace(network.metadata, title=title or name_of(data))
@@ -165,15 +176,20 @@ def _trained(
     for sentence in training.skipped:
         note(f"skipped: {sentence}")
     claim()
-    net = TrainableNetwork(network)
+    fitted = with_fitted_head(network, training, recipe, progress) if fits else None
+    net = TrainableNetwork(network if fitted is None else fitted.network)
     if masked:
         net.mask_zeros()
-    results: list[EpochResult] = []
+    told: list[EpochResult] = []
 
     def measured(images: ImageSet) -> Callable[[TrainableNetwork], Evaluation]:
         # ONNX Runtime: several times as quick as torch, and what the network will be used with.
         return lambda net: evaluate(from_network(net.to_network()), images, progress=progress)
 
+    before = None
+    if fitted is not None:
+        top1 = measured(parts.choosing)(net).top1 if validates else None
+        before = EpochResult(0, fitted.loss, 0.0, fitted.top1, top1, fitted.seconds)
     if writes:
         settings = json.dumps(dataclasses.asdict(recipe), indent=2)
         write_whole(out / "recipe.json", settings.encode())
@@ -181,19 +197,20 @@ def _trained(
     with _tensorboard(out if writes else None) as log:
 
         def on_epoch(result: EpochResult) -> None:
-            results.append(result)
+            told.append(result)
             if not writes:
                 return
-            _write_results(out / "results.csv", results)
+            _write_results(out / "results.csv", told)
             log(result)
             if result.warning:
                 note(result.warning)
 
-        fit(
+        results = fit(
             net,
             training,
             recipe,
             validate=measured(parts.choosing) if validates else None,
+            start=before,
             teacher=None if teacher is None else TrainableNetwork(teacher),
             checkpoints=Checkpoints(out / FILE_NAME, resume=resume),
             progress=progress,
@@ -212,6 +229,7 @@ def _trained(
         network=trained,
         evaluation=evaluation,
         results=results,
+        start=before,
         seconds=time.perf_counter() - start,
         recipe=recipe,
         data=training,

@@ -27,12 +27,14 @@ class Start:
         network: with the class folders as its labels.
         teacher: a network to learn from as well, or None.
         masked: whether the zeros among the weights are to stay zero.
+        fresh_head: whether its last layer is made anew, for classes that it does not all know.
         told: a sentence for each choice that was made here, for people.
     """
 
     network: Network
     teacher: Network | None = None
     masked: bool = False
+    fresh_head: bool = False
     told: tuple[str, ...] = ()
 
 
@@ -65,7 +67,7 @@ def start_of(
     require_classes(images)
     if init is None:
         return Start(_created(model, images.classes, recipe), teacher)
-    knows_classes, told = False, []
+    knows_classes, fresh_head, told = False, False, []
     source = unshared(init)
     if model is not None:
         network = _with_weights_of(source, _created(model, images.classes, recipe), model)
@@ -73,6 +75,7 @@ def start_of(
         network, knows_classes = source, True
     else:
         network, knows_classes = _with_head_for(source, images.classes, data, recipe.seed)
+        fresh_head = not knows_classes
     if masked := is_pruned(network):
         told.append(f"{init.metadata.name} is pruned: its zeros stay zero")
     if recipe.own_teacher and knows_classes and teacher is None:
@@ -80,7 +83,7 @@ def start_of(
             f"{init.metadata.name} knows these classes, and stays the teacher of its new weights"
         )
         teacher = network
-    return Start(network, teacher, masked, tuple(told))
+    return Start(network, teacher, masked, fresh_head, tuple(told))
 
 
 def is_pruned(network: Network) -> bool:
