@@ -1,81 +1,151 @@
-"""Fuzz the C library: build native/fuzz.c, start from small networks, write down what came of it.
+"""Fuzz one reader of strangers' files, or all of them, and write down what came of it.
 
-python bench/fuzz.py [--seconds 1500]. Needs clang with libFuzzer. Writes bench/results/fuzz.json;
-what crashes is left in the working folder, and makes this fail.
-"""
+    python bench/fuzz.py READER [--seconds 60] [--out OUT.json]
+
+READER is one of tests/damaged_files.py (container, graph, head, metadata, int8, backends, c, onnx,
+safetensors, pth, caffe, tflite, net, labels, images), "all" of these, or "library": the C library
+by libFuzzer under sanitizers, which needs clang. Python readers are fuzzed by atheris, led by
+coverage, where it is installed (pip install atheris), else by damage to small files from a seed. A
+finding is any exception that is not a SqueezekitError: its file is left in the working folder as
+fuzz-READER-N, and this fails."""
+
+from __future__ import annotations
 
 import argparse
+import importlib.util
+import random
 import re
 import subprocess
 import sys
 import tempfile
+import time
+import traceback
 import zlib
 from pathlib import Path
+from typing import Any
 
 from record import record
 
-from squeezekit.models.builder import GraphBuilder
-from squeezekit.models.fold import fold_batch_norm
-from squeezekit.models.squeezenet import SqueezeNetConfig, squeezenet
-from squeezekit.sqz import container
-from squeezekit.sqz.coders import text
-from squeezekit.sqz.network import Metadata, Preprocessing, SharedTensor
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
 
 
-def small_networks():
-    """Every operator, in few bytes."""
-    for bypass in ("none", "simple", "complex"):
-        yield squeezenet(
-            SqueezeNetConfig(
-                classes=3, input_size=19, channels=1 if bypass == "none" else 3, conv1_filters=4,
-                conv1_kernel=3, fires=3, base_e=8, incr_e=4, pool_after=("conv1", "fire2"),
-                bypass=bypass, conv10_pad=1,
-            ),
-            labels=("a", "b\u00e4", "c"),
-        )  # fmt: skip
-    net = GraphBuilder(3, 12, 12)  # what AlexNet has and SqueezeNets have not
-    x = net.lrn("norm1", net.relu("relu1", net.max_pool("pool1", net.image, 3, 2)), 3)
-    x = net.average_pool("pool2", net.conv("conv2", x, 6, 3, pad=1, groups=3), 2, 1)
-    x = net.linear("fc3", net.dropout("drop3", net.flatten("flatten", x), 0.5), 4)
-    yield net.build(x, Metadata("small", Preprocessing(crop=12, resize=14, resize_mode="warp")))
+# ------------------------------------------------------------------------------- Python's readers
 
 
-def rounded(network):
-    """With few distinct weights, as after weight sharing; wide layers cut to what is small."""
-    tensors = {
-        name: SharedTensor.from_values((tensor * 8).round() / 8)
-        for name, tensor in network.tensors.items()
-        if tensor.size < 20_000
+def by_damage(name: str, seconds: float) -> dict[str, Any]:
+    """Damage to seeds by a seeded generator, until the time is over."""
+    from damaged_files import READERS, refused
+
+    reader, rng = READERS[name], random.Random(name)
+    seeds = reader.seeds()
+    until = time.monotonic() + seconds
+    executions = read = 0
+    findings: dict[str, str] = {}
+    while time.monotonic() < until:
+        data = reader.damage(rng, rng.choice(seeds))
+        executions += 1
+        try:
+            read += refused(reader, data) is None
+        except Exception:
+            where = traceback.format_exc().splitlines()
+            key = " ".join(line.strip() for line in where if line.startswith("  File"))
+            if key not in findings:
+                findings[key] = where[-1]
+                Path(f"fuzz-{name}-{len(findings)}").write_bytes(data)
+    return {
+        "by": "damage",
+        "executions": executions,
+        "read": read,
+        "findings": sorted(findings.values()),
     }
-    return network.with_tensors(tensors)
 
 
-def seeds(folder):
+def by_atheris(name: str, seconds: int) -> dict[str, Any]:
+    """In a process of its own, which atheris ends."""
+    with tempfile.TemporaryDirectory() as corpus:
+        done = subprocess.run(
+            [sys.executable, __file__, name, "--seconds", str(seconds), "--corpus", corpus],
+            capture_output=True, text=True,
+        )  # fmt: skip
+    stats = dict(re.findall(r"stat::(\w+):\s+(\d+)", done.stderr))
+    edges = re.findall(r"cov: (\d+)", done.stderr)
+    findings = re.findall(r"=== Uncaught Python exception: ===\n(.*)", done.stdout + done.stderr)
+    if done.returncode and not findings:
+        findings = [done.stderr[-600:]]
+    return {
+        "by": "atheris",
+        "executions": int(stats.get("number_of_executed_units", 0)),
+        "edges": int(edges[-1]) if edges else 0,
+        "peak_mebibytes": int(stats.get("peak_rss_mb", 0)),
+        "findings": findings,
+    }
+
+
+def run_atheris(name: str, seconds: int, corpus: Path) -> None:
+    """Never returns."""
+    import atheris
+
+    with atheris.instrument_imports(include=["squeezekit"]):
+        from damaged_files import READERS, refused
+    reader = READERS[name]
+    seeds = reader.seeds()
+    for i, seed in enumerate(seeds):
+        (corpus / f"seed-{i}").write_bytes(seed)
+
+    def mutated(data: bytes, most: int, seed: int) -> bytes:
+        rng = random.Random(seed)
+        changed = (
+            reader.damage(rng, rng.choice(seeds))
+            if rng.random() < 0.3
+            else atheris.Mutate(data, most)
+        )
+        return changed[:most]
+
+    def one(data: bytes) -> None:
+        refused(reader, data)
+
+    atheris.Setup(
+        [sys.argv[0], f"-max_total_time={seconds}", "-max_len=65536", "-timeout=30",
+         "-rss_limit_mb=4096", "-print_final_stats=1", f"-artifact_prefix=fuzz-{name}-",
+         str(corpus)],
+        one, custom_mutator=mutated,
+    )  # fmt: skip
+    atheris.Fuzz()
+
+
+# ------------------------------------------------------------------------------------ C's library
+
+
+def library_seeds(folder: Path) -> int:
+    """Small networks by every coder, and every operator of the C library."""
+    from small_networks import shared, small_networks
+    from test_c_strictness import networks
+
+    from squeezekit.sqz import container
+    from squeezekit.sqz.coders import text
+
+    made = [(network, coder) for network in networks() for coder in ("dense",)]
+    for network in small_networks().values():
+        made += [(n, c) for n in (network, shared(network)) for c in ("entropy", "huffman")]
     count = 0
-    for network in map(fold_batch_norm, small_networks()):
-        for version in (network, rounded(network)):
-            for coder in ("entropy", "huffman", "dense"):
-                sqz = container.encode(version, coder)
-                if len(sqz) > 150_000:
-                    continue
-                stored = int.from_bytes(sqz[12:16], "little")
-                coded, raw = sqz[24 : 24 + stored], int.from_bytes(sqz[16:20], "little")
-                is_text = sqz[6] == 2
-                head = text.decode(coded, raw) if is_text else zlib.decompress(coded, -15)
-                split = b"\x01" + len(head).to_bytes(2, "little") + head + sqz[24 + stored :]
-                for kind, data in (("file", b"\x00" + sqz), ("head", split)):
-                    (folder / f"{count}-{coder}-{kind}").write_bytes(data)
-                    count += 1
+    for network, coder in made:
+        sqz = container.encode(network, coder)
+        if len(sqz) > 65_000:
+            continue
+        stored = int.from_bytes(sqz[12:16], "little")
+        coded, raw = sqz[24 : 24 + stored], int.from_bytes(sqz[16:20], "little")
+        is_text = sqz[6] == 2
+        head = text.decode(coded, raw) if is_text else zlib.decompress(coded, -15)
+        split = b"\x01" + len(head).to_bytes(2, "little") + head + sqz[24 + stored :]
+        for kind, data in (("file", b"\x00" + sqz), ("head", split)):
+            (folder / f"{count}-{coder}-{kind}").write_bytes(data)
+            count += 1
     return count
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=1500)
-    parser.add_argument("--out", type=Path, default=ROOT / "bench/results/fuzz.json")
-    args = parser.parse_args()
+def library(seconds: int) -> dict[str, Any]:
+    """The C library by libFuzzer."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         sources = sorted((ROOT / "native/sqz").glob("*.c"))
@@ -86,31 +156,59 @@ def main():
             check=True,
         )  # fmt: skip
         (folder / "corpus").mkdir()
-        count = seeds(folder / "corpus")
+        count = library_seeds(folder / "corpus")
         done = subprocess.run(
-            [folder / "fuzz", f"-max_total_time={args.seconds}", "-max_len=65536", "-timeout=60",
+            [folder / "fuzz", f"-max_total_time={seconds}", "-max_len=65536", "-timeout=60",
              "-rss_limit_mb=2048", "-print_final_stats=1", f"-artifact_prefix={Path.cwd()}/",
              folder / "corpus"],
             capture_output=True, text=True,
         )  # fmt: skip
-        last = [line for line in done.stderr.splitlines() if "cov:" in line][-1]
-        stats = dict(re.findall(r"stat::(\w+):\s+(\d+)", done.stderr))
         corpus = len(list((folder / "corpus").iterdir()))
     if done.returncode:
         sys.exit(done.stderr[-6000:])
-    record(
-        args.out,
-        {
-            "seconds": args.seconds,
-            "sanitizers": "address, undefined",
-            "findings": 0,
-            "executions": int(stats["number_of_executed_units"]),
-            "seeds": count,
-            "corpus": corpus,
-            "edges_covered": int(re.search(r"cov: (\d+)", last)[1]),
-            "peak_mebibytes": int(stats["peak_rss_mb"]),
-        },
-    )
+    last = [line for line in done.stderr.splitlines() if "cov:" in line][-1]
+    stats = dict(re.findall(r"stat::(\w+):\s+(\d+)", done.stderr))
+    return {
+        "seconds": seconds,
+        "sanitizers": "address, undefined",
+        "findings": 0,
+        "executions": int(stats["number_of_executed_units"]),
+        "seeds": count,
+        "corpus": corpus,
+        "edges_covered": int(re.search(r"cov: (\d+)", last)[1]),
+        "peak_mebibytes": int(stats["peak_rss_mb"]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("reader")
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--out", type=Path, help="write the figures there as JSON")
+    parser.add_argument("--corpus", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.corpus:
+        run_atheris(args.reader, args.seconds, args.corpus)
+    if args.reader == "library":
+        figures = library(args.seconds)
+        print(figures)
+        if args.out:
+            record(args.out, figures)
+        return
+    from damaged_files import READERS
+
+    names = list(READERS) if args.reader == "all" else [args.reader]
+    if not set(names) <= READERS.keys():
+        parser.error(f"there is no reader {args.reader}: {', '.join(READERS)}, all, library")
+    led = importlib.util.find_spec("atheris") is not None
+    results = {}
+    for name in names:
+        results[name] = (by_atheris if led else by_damage)(name, args.seconds)
+        print(name, results[name], flush=True)
+    if args.out:
+        record(args.out, {"seconds_each": args.seconds, "readers": results})
+    if any(result["findings"] for result in results.values()):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
