@@ -1,4 +1,4 @@
-"""Every reader of `.sqz` refuses each file of tests/corpus by the error that is written beside it."""
+"""Every reader of `.sqz` refuses each file of tests/corpus by the error written beside it."""
 
 import json
 import math
@@ -32,10 +32,10 @@ def test_one_error_everywhere(name):
 @pytest.mark.parametrize("name", ["entropy-short.sqz", "entropy-long.sqz", "entropy-empty.sqz"])
 def test_the_second_decoder_agrees(name):
     data = (CORPUS / name).read_bytes()
+    record = max(container.read_head(data).records, key=lambda one: math.prod(one.shape))
+    payload = data[record.offset : record.offset + record.payload_bytes]
     with pytest.raises((AssertionError, StopIteration)):
-        for record in container.read_head(data).records:
-            payload = data[record.offset : record.offset + record.payload_bytes]
-            reference_decoder.floats(payload, math.prod(record.shape), record.parameters[0])
+        reference_decoder.floats(payload, math.prod(record.shape), record.parameters[0])
 
 
 def test_all_files_are_listed_and_small():
