@@ -26,6 +26,9 @@ from squeezekit.sqz.network import Network, share_equal_values
 RUN_WEIGHTS = "weights.safetensors"
 """The weights' file in the folder of a training run."""
 
+SO_FAR = "so_far.safetensors"
+"""The best weights so far in the folder of a run that is not finished; gone when it is."""
+
 KINDS = (
     ".sqz, .onnx, .safetensors, .pth, .pt, .net, .caffemodel, .tflite, or the folder of a training "
     "run"
@@ -78,6 +81,11 @@ def read(
     """
     published = str(path) in pretrained.PRETRAINED and not Path(path).exists()
     path = weights_file(path, progress)
+    if path.name == SO_FAR:
+        note(
+            f"the training in {path.parent} is not finished: these are its weights so far; "
+            "train --resume finishes it"
+        )
     stated = as_stated(preprocessing)
     if prototxt is not None and path.suffix.lower() != ".caffemodel":
         raise InputError(f"{path}: a prototxt belongs to a .caffemodel")
@@ -287,14 +295,15 @@ def weights_file(path: Path | str, progress: Progress = silent) -> Path:
 
 
 def weights_in_run(folder: Path) -> Path:
-    """The weights' file in the folder of a training run.
+    """The weights' file in the folder of a training run, finished or not.
 
     Raises:
         InputError: if there is none.
     """
-    if not (folder / RUN_WEIGHTS).is_file():
-        raise InputError(f"{folder}: is not the folder of a training run (it has no {RUN_WEIGHTS})")
-    return folder / RUN_WEIGHTS
+    for name in (RUN_WEIGHTS, SO_FAR):
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder}: is not the folder of a training run (it has no {RUN_WEIGHTS})")
 
 
 def run_folder(path: object) -> Path | None:
@@ -306,8 +315,8 @@ def run_folder(path: object) -> Path | None:
     if not isinstance(path, (str, Path)):
         return None
     path = Path(path)
-    folder = path.parent if path.name == RUN_WEIGHTS else path
-    return folder if (folder / RUN_WEIGHTS).is_file() else None
+    folder = path.parent if path.name in (RUN_WEIGHTS, SO_FAR) else path
+    return folder if any((folder / name).is_file() for name in (RUN_WEIGHTS, SO_FAR)) else None
 
 
 def file_bytes(path: Path | str) -> int:

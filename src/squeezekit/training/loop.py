@@ -33,6 +33,7 @@ from squeezekit.training.losses import distillation_loss
 from squeezekit.training.recipe import Recipe, learning_rate
 
 Validate = Callable[[TrainableNetwork], Evaluation]
+Kept = Callable[[TrainableNetwork], None]
 
 STUCK_EPOCHS = 3
 """After this many epochs (without warm-up) in which nothing was learned, a warning follows."""
@@ -75,6 +76,7 @@ def fit(
     checkpoints: Checkpoints | None = None,
     progress: Progress = silent,
     on_epoch: Callable[[EpochResult], None] | None = None,
+    on_kept: Kept | None = None,
 ) -> list[EpochResult]:
     """Train a network in place.
 
@@ -95,8 +97,8 @@ def fit(
         teacher: whose outputs the network learns as well (`recipe.distillation`).
         checkpoints: where to resume from and to save to; None does neither.
         progress: called for each iteration.
-        on_epoch: told of each result as soon as there is one, those before a resume included, and
-            first of `start`.
+        on_epoch: told of each result at once; first of `start` and of those before a resume.
+        on_kept: given the network after each epoch whose weights are to be kept, as far as known.
 
     Returns:
         One result an epoch, without `start`.
@@ -117,7 +119,7 @@ def fit(
         try:
             while not run.finished():
                 run.epoch(interrupted)
-                run.close_epoch(validate)
+                run.close_epoch(validate, on_kept)
                 if on_epoch is not None:
                     on_epoch(run.results[-1])
         finally:
@@ -206,7 +208,7 @@ class _Run:
             if stop:
                 raise KeyboardInterrupt
 
-    def close_epoch(self, validate: Validate | None) -> None:
+    def close_epoch(self, validate: Validate | None, on_kept: Kept | None = None) -> None:
         """Sum up the epoch, validate, keep the weights, save."""
         loss, right, images = self._summed(self.sums).tolist()
         epoch = len(self.results) + 1
@@ -235,16 +237,16 @@ class _Run:
             self.results.append(result)
             if self._keeps_last():
                 self.kept = _copied(self.net.state_dict())
+                if on_kept is not None:
+                    on_kept(self.net)
         self.sums.zero_()
         if self.checkpoints is not None:
             self._save()
 
     def _keeps_last(self) -> bool:
         """Whether the weights of the last epoch are those to end with, as far as is known."""
-        before = None if self.start is None else self.start.val_top1
-        now = self.results[-1].val_top1
-        if self.recipe.keep == "guarded" and before is not None and now is not None:
-            return now >= before
+        if self.recipe.keep == "guarded" and self.start is not None:
+            return (self.results[-1].val_top1 or 0.0) >= (self.start.val_top1 or 0.0)
         return self.recipe.keep != "best" or _is_best(self.compared())
 
     # ------------------------------------------------------------------------------- one iteration

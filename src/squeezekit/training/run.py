@@ -26,7 +26,7 @@ from squeezekit.errors import InputError
 from squeezekit.evaluation import Evaluation, evaluate
 from squeezekit.files import LOCK, alone_in, check_writable, remove_half_written, write_whole
 from squeezekit.interop import safetensors_file
-from squeezekit.interop.weights import RUN_WEIGHTS
+from squeezekit.interop.weights import RUN_WEIGHTS, SO_FAR
 from squeezekit.progress import Note, Progress, silent, silent_note
 from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz.network import Network
@@ -205,6 +205,15 @@ def _trained(
             if result.warning:
                 note(result.warning)
 
+        def on_kept(kept: TrainableNetwork) -> None:
+            if writes:  # for whoever cannot wait for the end, or interrupts it
+                so_far = kept.to_network().with_step(
+                    f"epoch {len(told) + (before is None)} of {recipe.epochs}, not finished"
+                )
+                safetensors_file.write(so_far, out / SO_FAR)
+
+        if before is not None and not (resume and (out / SO_FAR).exists()):
+            on_kept(net)
         results = fit(
             net,
             training,
@@ -215,6 +224,7 @@ def _trained(
             checkpoints=Checkpoints(out / FILE_NAME, resume=resume),
             progress=progress,
             on_epoch=on_epoch,
+            on_kept=on_kept,
         )
     step = (
         f"trained on {training.images} photos of {name_of(data)}, {len(results)} epochs, "
@@ -224,6 +234,7 @@ def _trained(
     trained = trained.with_step(step)
     if writes:
         safetensors_file.write(trained, out / RUN_WEIGHTS)
+        (out / SO_FAR).unlink(missing_ok=True)
     evaluation = measured(parts.measuring)(net)
     return Run(
         network=trained,
