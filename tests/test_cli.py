@@ -273,7 +273,7 @@ def test_damaged_file_in_time(tiny, tmp_path):
         (["compress", "{tiny}", "-o", "{tmp}/out.zip"], ".sqz"),
         (["compress", "{tiny}", "-o", "{tmp}/no/out.sqz"], "no folder"),
         (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--method", "deep", "--bits", "40"], "16"),
-        (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--bits", "4"], "--method deep"),
+        (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--bits", "4"], "use it with deep"),
         (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--method", "deep", "--density", "2"], "1,"),
         (
             ["compress", "{tiny}", "-o", "{tmp}/x.sqz", "--method", "deep", "--density", "table1"],
@@ -283,7 +283,7 @@ def test_damaged_file_in_time(tiny, tmp_path):
         (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--coder", "morse"], "morse"),
         (["compress", "{tiny}", "-o", "{tmp}/out.sqz", "--int8"], "int8 needs photos"),
         (["export", "{tiny}", "{tmp}/out.pdf"], "must end in"),
-        (["export", "{tiny}", "{tmp}/out.onnx", "--int8"], "add --data DIR"),
+        (["export", "{tiny}", "{tmp}/out.onnx", "--int8"], "name some"),
         (["predict", "{tiny}"], "name images"),
         (["predict", "{tiny}", "-", "{tmp}/one/a/1.png"], "stands alone"),
         (["predict", "{tiny}", "{tmp}/one/a/1.png", "--stdin"], "name images"),

@@ -473,7 +473,7 @@ BAD = {
     "export folder": (["export", "{tiny}", "{tmp}/none/x.sqz"], "no folder"),
     # options that would be ignored
     "int8 without photos": (["compress", "{tiny}", "-o", "{tmp}/x.sqz", "--int8"], "photos|images"),
-    "photos without int8": (["export", "{tiny}", "{tmp}/x.sqz", "--data", "{photos}"], "--int8"),
+    "photos without int8": (["export", "{tiny}", "{tmp}/x.sqz", "--data", "{photos}"], "for int8"),
     "int8 of no layer": (
         ["compress", "{bare}", "-o", "{tmp}/x.sqz", "--data", "{photos}", "--int8"], "no weights",
     ),
@@ -485,7 +485,7 @@ BAD = {
         "no weights to make smaller",
     ),
     "preprocessing of no network": (
-        ["check", "{photos}", "--mean", "0.5"], "that --weights names",
+        ["check", "{photos}", "--mean", "0.5"], "that judges labels",
     ),
     "prototxt of another": (
         ["export", "{tiny}", "{tmp}/x.sqz", "--prototxt", "{tmp}/bad.prototxt"], "prototxt belongs",

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from squeezekit.cli.method_options import densities
 from squeezekit.cli.verbs import app
-from squeezekit.compression.prune import prune
+from squeezekit.compression.prune import densities, prune
 from squeezekit.compression.sensitivity import Sensitivity, sensitivity
 from squeezekit.errors import InputError
 from squeezekit.interop import safetensors_file

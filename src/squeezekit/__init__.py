@@ -46,10 +46,10 @@ if TYPE_CHECKING:  # for people's editors and type checkers; Python goes by `_WH
     from squeezekit.exploration.run import ExploreConfig as ExploreConfig
     from squeezekit.front import calibrate as calibrate
     from squeezekit.front import evaluate as evaluate
+    from squeezekit.front import load as load
     from squeezekit.front import sensitivity as sensitivity
     from squeezekit.front import train as train
     from squeezekit.front import training_run as training_run
-    from squeezekit.interop.opening import load as load
     from squeezekit.interop.torch_module import from_torch as from_torch
     from squeezekit.interop.weights import read as read
     from squeezekit.interop.weights import write as write
@@ -97,7 +97,7 @@ _WHERE = {
     "explore": "exploration.front",
     "evaluate": "front",
     "from_torch": "interop.torch_module",
-    "load": "interop.opening",
+    "load": "front",
     "progress_bar": "report.progress_bar",
     "read": "interop.weights",
     "reproduce": "reproduction.run",

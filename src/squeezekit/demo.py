@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -64,6 +65,18 @@ class DemoResult:
     page: Path
     sqz: Path
     stages: tuple[Stage, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """What was measured, for `json.dumps`."""
+        return {
+            "float_top1": self.float_top1,
+            "top1": self.sqz_top1,
+            "float_bytes": self.float_bytes,
+            "file_bytes": self.file_bytes,
+            "seconds": self.seconds,
+            "report": str(self.page),
+            "sqz": str(self.sqz),
+        }
 
 
 def run_demo(

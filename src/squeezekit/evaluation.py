@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,20 @@ class Evaluation:
     def top5_interval(self) -> Interval:
         """The 95% interval of `top5`, in percent."""
         return accuracy_interval(round(self.top5 * self.images / 100), self.images)
+
+    def as_json(self) -> dict[str, Any]:
+        """Accuracy in percent with its intervals, and the images, for `json.dumps`."""
+        return {
+            "top1": self.top1,
+            "top5": self.top5,
+            "top1_interval": self.top1_interval,
+            "top5_interval": self.top5_interval,
+            "images": self.images,
+            "trained_on": self.trained_on,
+            "left_out": self.left_out,
+            "skipped": list(self.skipped),
+            "seconds": self.seconds,
+        }
 
     def right(self) -> npt.NDArray[np.bool_]:
         """Which of the N images are classified right, bool (N,)."""

@@ -1,4 +1,4 @@
-"""The public functions that join several parts: train, evaluate, calibrate, sensitivity.
+"""The public functions that join several parts, from train and evaluate to cost and serve.
 
 Each function imports the parts that it needs, so evaluating a file needs no torch.
 """
@@ -14,11 +14,17 @@ from squeezekit.errors import InputError
 from squeezekit.progress import Note, Progress, silent, silent_note
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from squeezekit.compression.sensitivity import Sensitivity
     from squeezekit.data.folders import ImageSet
     from squeezekit.data.photos import Photos
     from squeezekit.evaluation import Evaluated, Evaluation
+    from squeezekit.models.cost import Cost
+    from squeezekit.runtime.classifier import Classifier
     from squeezekit.runtime.preprocessing import Given
+    from squeezekit.server.access import Access
+    from squeezekit.server.service import Limits
     from squeezekit.sqz.network import Metadata, Network
     from squeezekit.training.recipe import Recipe
     from squeezekit.training.run import Run
@@ -114,7 +120,12 @@ def training_run(
     from squeezekit.interop.weights import as_network
     from squeezekit.training import recipe as recipes
     from squeezekit.training.run import train_run
-    from squeezekit.training.start import DEFAULT_MODEL, start_of
+    from squeezekit.training.start import (
+        DEFAULT_MODEL,
+        MANY_PHOTOS,
+        TRAINED_START,
+        start_of,
+    )
 
     name = recipe if isinstance(recipe, str) else ""
     if recipe is None:
@@ -152,6 +163,8 @@ def training_run(
             fresh_head=start.fresh_head, resume=resume, title=title, progress=progress, note=note,
         )  # fmt: skip
     leave_report(run, data, command, note)
+    if init is None and run.writes and run.data.images < MANY_PHOTOS:
+        note(TRAINED_START)
     return run
 
 
@@ -183,6 +196,56 @@ def leave_report(run: Run, data: Path | ImageSet, command: str, note: Note) -> P
         return None
 
 
+def load(
+    path: Path | str,
+    threads: int | None = None,
+    backend: str | None = None,
+    precision: str | None = None,
+    *,
+    preprocessing: Given = None,
+    output: str | None = None,
+    labels: Sequence[str] = (),
+    note: Note = silent_note,
+) -> Classifier:
+    """Open a `.sqz` or `.onnx` file, or what a training run left, to classify with.
+
+        classify = sk.load("pets.sqz")
+        classify("photo.jpg")[0].label
+
+    Args:
+        path: the file; or the folder of a training run, or the weights in it.
+        threads: how many threads one batch may use; all cores where None.
+        backend: "onnxruntime" or "openvino"; see `runtime.loading.load`.
+        precision: "int8" or "float"; see `runtime.loading.load`. An `.onnx` runs as it is.
+        preprocessing: what is known of it, or all of it; comes before what the file says.
+        output: of an `.onnx`: the one that scores classes, where there are several.
+        labels: of an `.onnx` with one output; see `interop.onnx_file.read`.
+        note: told a line where the preprocessing was found beside the file, or is assumed.
+
+    Raises:
+        InputError: where there is no such file, or it cannot be used as is asked.
+        FormatError: where a `.sqz` is damaged.
+        UnsupportedError: where the network has what cannot be run.
+    """
+    from squeezekit.interop import opening
+
+    path = Path(path)
+    if output is None and (path.is_dir() or path.suffix.lower() == ".safetensors"):
+        from squeezekit.interop.weights import read, run_folder, weights_file
+        from squeezekit.models.fold import fold_batch_norm
+        from squeezekit.runtime.classifier import from_network
+
+        if run_folder(path) is not None:
+            network = fold_batch_norm(read(path, preprocessing=preprocessing, note=note))
+            classifier = from_network(network, threads, backend, precision)
+            classifier.file_bytes = weights_file(path).stat().st_size
+            return classifier
+    return opening.load(
+        path, threads, backend, precision,
+        preprocessing=preprocessing, output=output, labels=labels, note=note,
+    )  # fmt: skip
+
+
 def classifier_of(
     network: object,
     *,
@@ -207,7 +270,6 @@ def classifier_of(
     Raises:
         InputError: if this holds no network, or has no such backend or precision.
     """
-    from squeezekit.interop.opening import load
     from squeezekit.interop.weights import as_network
     from squeezekit.runtime.classifier import from_network
 
@@ -231,17 +293,10 @@ def classifier_of(
 
         if threads is not None:
             torch.set_num_threads(threads)
-        return TorchClassifier(
-            as_network(network, preprocessing=preprocessing, progress=progress, note=note)
-        )
+        return TorchClassifier(read_as_stated())
     if isinstance(network, (str, Path)) and Path(network).suffix.lower() in (".sqz", ".onnx"):
         return load(network, threads, backend, precision, preprocessing=preprocessing, note=note)
-    return from_network(
-        as_network(network, preprocessing=preprocessing, progress=progress, note=note),
-        threads,
-        backend,
-        precision,
-    )
+    return from_network(read_as_stated(), threads, backend, precision)
 
 
 def evaluate(
@@ -413,3 +468,84 @@ def sensitivity(
         return evaluation.evaluate(from_network(pruned), images, limit=limit, progress=progress)
 
     return of_layers(folded, measured, progress=progress)
+
+
+def cost(
+    network: object, *, classes: int | None = None, input_size: int | None = None
+) -> tuple[str, Cost]:
+    """Count parameters, multiply-accumulates and bytes, layer by layer (the paper's Table 1).
+
+    Args:
+        network: the name of an architecture of the catalogue, or anything that `as_network` takes.
+        classes: outputs, of an architecture; its own where None.
+        input_size: pixels a side; the network's own where None.
+
+    Returns:
+        The network's name, and what was counted.
+
+    Raises:
+        InputError: where there is no such network, or it has its own number of classes.
+    """
+    from squeezekit.interop.weights import as_network
+    from squeezekit.models import catalogue
+    from squeezekit.models.cost import cost as cost_of
+    from squeezekit.runtime.stated import Stated
+
+    named = (isinstance(network, (str, Path)) and str(network)) or ""
+    if named and (named in catalogue.MODELS or not Path(named).exists()):
+        found = catalogue.create(named, classes=classes, input_size=input_size)
+    elif classes is not None:
+        raise InputError("classes can be chosen for an architecture by name, not for a network")
+    else:
+        stated = None if input_size is None else Stated(input_size=input_size)
+        found = as_network(network, preprocessing=stated)
+    return found.metadata.name, cost_of(found)
+
+
+def serve(
+    file: Path,
+    limits: Limits,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    workers: int | None = None,
+    threads: int = 1,
+    access: Access | None = None,
+    preprocessing: Given = None,
+    ready: Callable[[str, int], None] = lambda url, memory_bytes: None,
+    note: Note = silent_note,
+) -> None:
+    """Answer over HTTP what a file classifies, until SIGINT or SIGTERM; browsers get its page.
+
+    Args:
+        file: as `load` opens it.
+        limits: what clients may ask for.
+        host: an address or a name to listen at.
+        port: 0 for any that is free.
+        workers: images classified at once; as many as there are cores where None.
+        threads: of the network, for each of the workers.
+        access: who may ask; everybody who uses an address or localhost where None.
+        preprocessing: how the network wants its images, where its file does not say it.
+        ready: called once it answers, with the address and the most bytes of memory that clients
+            can make it use.
+        note: told what is assumed of the network's preprocessing.
+
+    Raises:
+        InputError: where the file cannot be used, or host and port cannot be listened at.
+    """
+    from squeezekit.interop.page_file import page_for, page_of
+    from squeezekit.server.access import BY_ADDRESS
+    from squeezekit.server.listening import serve as serve_http
+
+    classifier = load(file, threads, preprocessing=preprocessing, note=note)
+    prepared = classifier.metadata.preprocessing
+    if file.suffix.lower() in (".sqz", ".onnx"):
+        page = page_for(file, prepared)
+    else:
+        from squeezekit.interop.weights import read
+
+        page = page_of(read(file), prepared)
+    serve_http(
+        classifier, file.name, limits, host=host, port=port, workers=workers,
+        access=access or BY_ADDRESS, page=page, ready=ready,
+    )  # fmt: skip

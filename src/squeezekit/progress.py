@@ -22,6 +22,13 @@ def silent_note(text: str) -> None:
     """Tell nobody."""
 
 
-def renamed(task: str, progress: Progress) -> Progress:
-    """The same progress, with one name for all tasks."""
-    return lambda _, done, total: progress(task, done, total)
+def renamed(name: str, progress: Progress, *, only: str | None = None) -> Progress:
+    """The same progress, with one name for all tasks, or for `only` this one."""
+    return lambda task, done, total: progress(
+        name if only in (None, task) else task, done, total
+    )  # fmt: skip
+
+
+def prefixed(prefix: str, progress: Progress) -> Progress:
+    """The same progress, with the names of all tasks after a prefix."""
+    return lambda task, done, total: progress(f"{prefix}{task}", done, total)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,26 +11,44 @@ from squeezekit.cli.common import (
     Data,
     Json,
     Labels,
+    Limit,
+    Page,
     Weights,
-    check_writable,
+    answer,
+    following,
     note,
-    print_json,
     progress_shown,
-    say,
-    terminal,
+    states_preprocessing,
     typed_command,
 )
-from squeezekit.cli.method_options import configured, given
-from squeezekit.cli.preprocessing import states_preprocessing
-from squeezekit.errors import InputError
+from squeezekit.cli.config_options import Typed, takes
 from squeezekit.runtime.stated import Stated
 
 
+def _densities(text: str) -> object:
+    from squeezekit.compression.prune import densities
+
+    return densities(text)
+
+
+_TYPED = {
+    "density": Typed(
+        _densities,
+        told="Or table1 (the paper's), or a .json file that `sensitivity` wrote.",
+    ),
+    "curve": Typed(Path, told="Written to this page (.html), and as .json beside it."),
+}
+
+
+@takes(
+    "settings", "compression.best:Best", "compression.deep:Deep", "compression.pruning:Prune",
+    "compression.svd:Svd", panel="Settings of the methods", typed=_TYPED,
+)  # fmt: skip
 @states_preprocessing
 def compress(
-    context: typer.Context,
     weights: Weights,
     out: Annotated[Path, typer.Option("--out", "-o", help="The .sqz file to write.")],
+    settings: dict[str, Any],
     data: Annotated[
         Path | None,
         typer.Option(
@@ -52,70 +67,30 @@ def compress(
         bool, typer.Option("--int8", help="Calibrate on --data, so that the file runs in int8.")
     ] = False,
     labels: Labels = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(help="Write a page about the result: stages, bytes, mistakes (.html)."),
-    ] = None,
+    report: Page = None,
     as_json: Json = False,
     preprocessing: Stated | None = None,
 ) -> None:
     """Shrink a network to one .sqz file, and measure it on --data. Run it again to go on."""
-    from squeezekit.compression import front
-    from squeezekit.compression.methods import named
-    from squeezekit.compression.work import Work
+    from squeezekit import artifacts
+    from squeezekit.compression.methods import configured
     from squeezekit.report import tables
-    from squeezekit.sqz import container
 
-    settings = given(context)
-    curve = Path(settings["curve"]) if "curve" in settings else None
-    config = configured(named(method), settings)
-    if curve is not None and curve.suffix.lower() != ".html":
-        raise InputError(f"{curve}: the name of the page must end in .html")
-    if out.suffix.lower() != ".sqz":
-        raise InputError(f"{out}: the name of the file to write must end in .sqz")
-    for path in (out, report, curve):
-        if path is not None:
-            check_writable(path)
-    start = time.perf_counter()
-    work = Work(out.with_name(f"{out.name}.work"))
-    try:
-        with work.alone(), progress_shown() as progress:
-            small = front.compress(
-                weights, data, config, labels=labels, int8=int8, preprocessing=preprocessing,
-                work=work, progress=progress, note=note,
-            )  # fmt: skip
-            container.write(small.network, out, small.coder)
-            work.forget()
-    except KeyboardInterrupt:
-        if work.files():
-            note(f"interrupted: the same command goes on from {work.folder}")
-        raise
+    page = settings.get("curve")
+    config = configured(method, settings if page is None else {**settings, "curve": True})
+    with progress_shown() as progress:
+        small = artifacts.compress(
+            weights, data, config, out, labels=labels, int8=int8, preprocessing=preprocessing,
+            report=report, curve=page, command=typed_command(), progress=progress, note=note,
+        )  # fmt: skip
     for warning in small.warnings:
         note(f"warning: {warning}")
-    seconds = time.perf_counter() - start
-    if curve is not None and small.curve is not None:
-        from squeezekit.report.curve_report import write_curve_report
-
-        write_curve_report(
-            curve, small.curve.points, small.stages[0], small.network.metadata,
-            command=typed_command(), seconds=seconds,
-        )  # fmt: skip
-    if report is not None:
-        from squeezekit.report.compress_report import write_compress_report
-
-        write_compress_report(
-            report, out, small.stages, small.evaluation, command=typed_command(), seconds=seconds,
-            before=small.before, unseen=small.unseen,
-        )  # fmt: skip
-    if as_json:
-        print_json({"report": None if report is None else str(report), **small.as_json()})
-    else:
-        terminal().print(tables.stage_table(small.stages, 4 * small.stages[0].network.parameters))
-        if small.accuracy:
-            say(small.accuracy)
-        if small.goal:
-            say(f"{out} is {small.goal}.")
-        say(f"next: {shlex.join(['squeezekit', 'predict', str(out), 'photo.jpg'])}")
+    answer(
+        as_json, {**small.as_json(), "report": report and str(report)},
+        lambda: tables.stage_table(small.stages, 4 * small.stages[0].network.parameters),
+        small.accuracy, small.goal and f"{out} is {small.goal}.",
+        following("predict", out, "photo.jpg"),
+    )  # fmt: skip
 
 
 @states_preprocessing
@@ -126,54 +101,25 @@ def sensitivity(
         Path | None,
         typer.Option("--out", "-o", help="Write densities for `compress --density` (.json)."),
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write a page with the curves.")] = None,
+    report: Page = None,
     max_drop: Annotated[
         float, typer.Option(help="Points of top-1 that pruning one layer alone may lose.", min=0)
     ] = 1.0,
-    limit: Annotated[int | None, typer.Option(help="Measure on only this many images.")] = None,
+    limit: Limit = None,
     labels: Labels = None,
     as_json: Json = False,
     preprocessing: Stated | None = None,
 ) -> None:
     """Measure how far each layer alone can be pruned, and choose densities from that."""
-    from squeezekit.files import write_whole
-    from squeezekit.front import sensitivity as sensitivity_of
+    from squeezekit import artifacts
     from squeezekit.report import tables
 
-    for path in (out, report):
-        if path is not None:
-            check_writable(path)
-    if out is not None and out.suffix.lower() != ".json":
-        raise InputError(f"{out}: the name of the file to write must end in .json")
-    start = time.perf_counter()
     with progress_shown() as progress:
-        found = sensitivity_of(
-            weights, data, labels=labels, limit=limit, preprocessing=preprocessing,
-            progress=progress, note=note,
+        found = artifacts.sensitivity(
+            weights, data, out, max_drop=max_drop, labels=labels, limit=limit, report=report,
+            preprocessing=preprocessing, command=typed_command(), progress=progress, note=note,
         )  # fmt: skip
-    content = found.as_json(max_drop)
-    if out is not None:
-        write_whole(out, (json.dumps(content, indent=2) + "\n").encode())
-    if report is not None:
-        from squeezekit.interop.weights import read
-        from squeezekit.report.page import Step
-        from squeezekit.report.sensitivity_report import write_sensitivity_report
-
-        densities = out or "densities.json"
-        steps = [
-            Step(
-                "Prune and retrain by these densities",
-                f"squeezekit compress {weights} --data {data} --density {densities} -o small.sqz",
-            )
-        ]
-        seconds = time.perf_counter() - start
-        write_sensitivity_report(
-            report, found, read(weights, preprocessing=preprocessing).metadata,
-            max_drop=max_drop, command=typed_command(), seconds=seconds, next_steps=steps,
-        )  # fmt: skip
-    if as_json:
-        print_json({**content, "report": None if report is None else str(report)})
-    else:
-        terminal().print(
-            tables.sensitivity_table(found.baseline, found.curves, content["densities"])
-        )
+    answer(
+        as_json, {**found.as_json(max_drop), "report": report and str(report)},
+        lambda: tables.sensitivity_table(found.baseline, found.curves, found.densities(max_drop)),
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The verb that looks for good designs: explore."""
+"""The verbs that do a whole study: explore, for good designs; reproduce, for the paper's tables."""
 
 from __future__ import annotations
 
@@ -8,48 +8,30 @@ from typing import Annotated
 import typer
 
 from squeezekit.cli.common import (
-    INTERRUPTED,
     Data,
     Json,
-    Seed,
+    answer,
     note,
-    print_json,
     progress_shown,
-    say,
-    terminal,
+    seen,
     typed_command,
 )
+from squeezekit.cli.config_options import Typed, takes
 
 
+def _settings(typed: list[str]) -> object:
+    from squeezekit.training.recipe import parsed
+
+    return parsed(typed)
+
+
+@takes("config", "exploration.run:ExploreConfig")
 def explore(
     data: Data,
-    space: Annotated[
-        str, typer.Option(help="What varies: sr, pct_3x3, bypass (grids) or all.")
-    ] = "all",
+    config: object,
     out: Annotated[Path, typer.Option(help="Folder for the study, the files and the page.")] = Path(
         "explore"
     ),
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            help="Share the study between machines: postgresql://USER:PASSWORD@HOST/DATABASE."
-        ),
-    ] = None,
-    trials: Annotated[
-        int | None,
-        typer.Option(help="Trials of all workers together. Default: the whole grid, or 100."),
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="The SqueezeNet to vary.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="The recipe that trials train by.")] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Epochs of each trial's training; its retraining takes as many."),
-    ] = None,
-    study: Annotated[
-        str | None,
-        typer.Option(help="The study's name in the database. Default: from space and data."),
-    ] = None,
-    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Search for networks that are accurate, small and fast; run it again to join or go on."""
@@ -58,29 +40,45 @@ def explore(
     from squeezekit.exploration.run import ExploreConfig, as_json_object
     from squeezekit.report import tables
 
-    config = ExploreConfig(
-        space=space,
-        trials=trials,
-        model=model,
-        recipe=recipe,
-        epochs=epochs,
-        seed=seed,
-        storage=storage,
-        study=study,
-    )
+    assert config is None or isinstance(config, ExploreConfig)
+    with progress_shown(f"the same command goes on with {out}") as progress:
+        found = explore_on(data, out, config, command=typed_command(), progress=progress, note=note)
+    content, page = as_json_object(found), out / PAGE
+    if as_json or found.finished:
+        answer(
+            as_json, {**content, "page": str(page)}, lambda: tables.front_table(found.results),
+            seen(page),
+        )  # fmt: skip
+    found.require_all()
 
-    try:
-        with progress_shown() as progress:
-            exploration = explore_on(
-                data, out, config, command=typed_command(), progress=progress, note=note
-            )
-    except KeyboardInterrupt:
-        note(f"squeezekit: interrupted; the same command goes on with {out}")
-        raise typer.Exit(INTERRUPTED) from None
-    if as_json:
-        print_json({**as_json_object(exploration), "page": str(out / PAGE)})
-    elif exploration.finished:
-        console = terminal()
-        console.print(tables.front_table(exploration.results))
-        say(f"see: {out / PAGE}")
-    exploration.require_all()
+
+@takes(
+    "config", "reproduction.run:ReproduceConfig",
+    typed={"settings": Typed(_settings, list[str], "--set", "Typed as key=value, repeatedly.")},
+)  # fmt: skip
+def reproduce(
+    what: Annotated[str, typer.Argument(help="table1, table2, table3 or figure3.")],
+    config: object,
+    data: Annotated[Path | None, typer.Option("--data", help="A folder of class folders.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for results and trained networks; WHAT if absent."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a table of the paper, its values beside ours; run it again to go on after Ctrl-C."""
+    from squeezekit.reproduction.page import PAGE
+    from squeezekit.reproduction.run import ReproduceConfig, reproduce
+    from squeezekit.reproduction.text import reproduction_table
+
+    assert config is None or isinstance(config, ReproduceConfig)
+    folder = out or Path(what)
+    with progress_shown(f"the same command goes on with {folder}") as progress:
+        result = reproduce(
+            what, data, folder, config, command=typed_command(), progress=progress, note=note
+        )
+    page = folder / PAGE
+    answer(
+        as_json, {**result.as_json(), "page": str(page)}, lambda: reproduction_table(result),
+        seen(page),
+    )  # fmt: skip

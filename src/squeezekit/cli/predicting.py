@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from squeezekit.cli import quick
-from squeezekit.cli.common import Json, Precision, Threads
-from squeezekit.cli.output import note
-from squeezekit.cli.preprocessing import states_preprocessing
+from squeezekit.cli.common import (
+    Json,
+    Precision,
+    Runnable,
+    Threads,
+    note,
+    states_preprocessing,
+)
 from squeezekit.runtime.stated import Stated
-
-if TYPE_CHECKING:
-    from squeezekit.runtime.classifier import Classifier
-
-Runnable = Annotated[
-    Path,
-    typer.Argument(
-        help="A .sqz or .onnx file, or the folder of a training run.", show_default=False
-    ),
-]
 
 
 @states_preprocessing
 def predict(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="A .sqz or .onnx file, or the folder of a training run.", show_default=False
-        ),
-    ],
+    file: Runnable,
     images: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -65,12 +55,7 @@ def predict(
 
 @states_preprocessing
 def serve(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="A .sqz or .onnx file, or the folder of a training run.", show_default=False
-        ),
-    ],
+    file: Runnable,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)
@@ -101,36 +86,16 @@ def serve(
     ] = None,
 ) -> None:
     """Classify images over HTTP, until Ctrl-C; a browser gets a page that classifies by itself."""
-    from squeezekit.cli.opened import opened
+    from squeezekit.front import serve as serve_file
     from squeezekit.server.access import Access
-    from squeezekit.server.listening import serve as serve_http
     from squeezekit.server.service import Limits
 
     def ready(url: str, memory_bytes: int) -> None:
         most = f"requests take at most {memory_bytes / 1e9:.1f} GB"
         note(f"{file.name} answers at {url} ({most}; Ctrl-C stops it)")
 
-    classifier = opened(file, threads, preprocessing=preprocessing)
-    serve_http(
-        classifier,
-        file.name,
-        Limits(max_bytes, max_pixels, timeout, max_waiting),
-        host=host,
-        port=port,
-        workers=workers,
-        access=Access(tuple(allow_host or ()), tuple(cors or ())),
-        page=_page(file, classifier),
-        ready=ready,
-    )
-
-
-def _page(file: Path, classifier: Classifier) -> str | None:
-    """What a browser gets at "/"; nothing where the page cannot run the network."""
-    from squeezekit.interop.page_file import page_for, page_of
-
-    preprocessing = classifier.metadata.preprocessing
-    if file.suffix.lower() in (".sqz", ".onnx"):
-        return page_for(file, preprocessing)
-    from squeezekit.interop.weights import read
-
-    return page_of(read(file), preprocessing)
+    serve_file(
+        file, Limits(max_bytes, max_pixels, timeout, max_waiting), host=host, port=port,
+        workers=workers, threads=threads, access=Access(tuple(allow_host or ()), tuple(cors or ())),
+        preprocessing=preprocessing, ready=ready, note=note,
+    )  # fmt: skip

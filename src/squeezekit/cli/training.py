@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from squeezekit.cli.common import (
-    INTERRUPTED,
     Data,
     Json,
     Labels,
+    Limit,
     Precision,
     Seed,
+    Settings,
     Threads,
     Weights,
-    accuracy,
-    name_skipped,
+    answer,
+    following,
     note,
-    print_json,
     progress_shown,
-    say,
+    seen,
+    states_preprocessing,
     terminal,
     typed_command,
 )
-from squeezekit.cli.preprocessing import states_preprocessing
 from squeezekit.runtime.stated import Stated
 
 
@@ -40,18 +39,7 @@ def demo(
 
     with progress_shown() as progress:
         result = run_demo(out, seed, progress=progress, console=terminal(quiet=as_json))
-    if as_json:
-        print_json(
-            {
-                "float_top1": result.float_top1,
-                "top1": result.sqz_top1,
-                "float_bytes": result.float_bytes,
-                "file_bytes": result.file_bytes,
-                "seconds": result.seconds,
-                "report": str(result.page),
-                "sqz": str(result.sqz),
-            }
-        )
+    answer(as_json, result.as_json(), None)
 
 
 @states_preprocessing
@@ -74,9 +62,7 @@ def train(
             "or dsd."
         ),
     ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe: key=value.")
-    ] = None,
+    settings: Settings = None,
     teacher: Annotated[
         Path | None, typer.Option(help="WEIGHTS with the same classes, to learn from as well.")
     ] = None,
@@ -92,50 +78,22 @@ def train(
 ) -> None:
     """Train a network on photos. After Ctrl-C, the same command with --resume goes on."""
     from squeezekit.front import training_run
-    from squeezekit.report.run_report import PAGE
+    from squeezekit.report.run_report import page_of
     from squeezekit.training import recipe as recipes
 
-    console = terminal(quiet=as_json)
-    try:
-        with progress_shown() as progress:
-            run = training_run(
-                data, out, model=model, init=init, recipe=recipe, teacher=teacher, resume=resume,
-                seed=seed, title=name, settings=recipes.parsed(settings or []),
-                preprocessing=preprocessing,
-                progress=progress, note=note, command=typed_command(),
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        note(f"squeezekit: interrupted; the same command with --resume goes on with {out}")
-        raise typer.Exit(INTERRUPTED) from None
+    with progress_shown(f"the same command with --resume goes on with {out}") as progress:
+        run = training_run(
+            data, out, model=model, init=init, recipe=recipe, teacher=teacher, resume=resume,
+            seed=seed, title=name, settings=recipes.parsed(settings or []),
+            preprocessing=preprocessing, progress=progress, note=note, command=typed_command(),
+        )  # fmt: skip
     if not run.writes:  # the first process of `torchrun` speaks for all
         return
-    out, page = run.folder, run.folder / PAGE
-    report = page if page.exists() else None
-    if as_json:
-        print_json(
-            {
-                "run": str(out),
-                "report": None if report is None else str(report),
-                "top1": run.evaluation.top1,
-                "top5": run.evaluation.top5,
-                "top1_interval": run.evaluation.top1_interval,
-                "top5_interval": run.evaluation.top5_interval,
-                "images": run.evaluation.images,
-                "epochs": len(run.results),
-                "seconds": run.seconds,
-            }
-        )
-        return
-    low, high = run.evaluation.top1_interval
-    console.print(
-        f"top-1 {run.evaluation.top1:.1f} (95% interval {low:.1f} to {high:.1f}) on "
-        f"{run.evaluation.images} held-out images after {len(run.results)} epochs, "
-        f"{run.seconds:.0f} s"
-    )
-    if report is not None:
-        say(f"see: {report}")
-    following = ["squeezekit", "compress", str(out), "--data", str(data), "-o", "model.sqz"]
-    say(f"next: {shlex.join(following)}")
+    page = page_of(run)
+    answer(
+        as_json, {**run.as_json(), "report": page and str(page)}, None,
+        run.summary, seen(page), following("compress", out, "--data", data, "-o", "model.sqz"),
+    )  # fmt: skip
 
 
 @states_preprocessing
@@ -155,7 +113,7 @@ def evaluate(
         typer.Option(help="onnxruntime, openvino (faster for int8) or torch."),
     ] = None,
     precision: Precision = None,
-    limit: Annotated[int | None, typer.Option(help="Evaluate only this many images.")] = None,
+    limit: Limit = None,
     threads: Threads = None,
     as_json: Json = False,
     preprocessing: Stated | None = None,
@@ -170,9 +128,10 @@ def evaluate(
             weights, data, part=part, labels=labels, limit=limit, backend=backend, threads=threads,
             precision=precision, preprocessing=preprocessing, progress=progress, note=note,
         )  # fmt: skip
-    name_skipped(result)
+    for sentence in result.skipped:
+        note(f"skipped: {sentence}")
     size = file_bytes(weights)
-    if as_json:
-        print_json({**accuracy(result), "file_bytes": size, "seconds": result.seconds})
-    else:
-        terminal().print(tables.evaluation_table(result, size))
+    answer(
+        as_json, {**result.as_json(), "file_bytes": size},
+        lambda: tables.evaluation_table(result, size),
+    )  # fmt: skip

@@ -13,11 +13,10 @@ from squeezekit.cli import (
     exploring,
     networks,
     predicting,
-    reproducing,
     training,
 )
 from squeezekit.cli.common import app
-from squeezekit.cli.method_options import MethodCommand
+from squeezekit.cli.config_options import command_of
 
 __all__ = ["app"]
 
@@ -51,7 +50,7 @@ for verb in (
     predicting.predict,
     predicting.serve,
     networks.export,
-    reproducing.reproduce,
+    exploring.reproduce,
     benchmarking.bench,
 ):
-    app.command(cls=MethodCommand if verb is compressing.compress else None)(verb)
+    app.command(cls=command_of(verb))(verb)

@@ -5,6 +5,7 @@ Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Net
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from squeezekit.compression.checks import share_of_all
 from squeezekit.errors import InputError
+from squeezekit.files import read_bytes
 from squeezekit.sqz.network import Floats, Network, SharedTensor, Tensor, tensor_values
 from squeezekit.sqz.nodes import weight_names
 
@@ -46,6 +48,29 @@ def table1() -> dict[str, float]:
         },
         "conv10.weight": 0.20,
     }
+
+
+def densities(text: str) -> Mapping[str, float] | float:
+    """Densities in words: a number, table1, or a .json file of densities by tensor name.
+
+    Raises:
+        InputError: where it is none of them.
+    """
+    if text == "table1":
+        return table1()
+    if text.lower().endswith(".json"):
+        try:
+            content = json.loads(read_bytes(text))
+            found = content.get("densities", content)
+            return {str(name): float(density) for name, density in found.items()}
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise InputError(f"{text}: does not hold densities by tensor name") from None
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(
+            f"the density must be a number, table1 or a .json file, not {text!r}"
+        ) from None
 
 
 def uniform(network: Network, density: float) -> dict[str, float]:

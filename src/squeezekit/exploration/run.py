@@ -16,6 +16,7 @@ import optuna
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from squeezekit.compression.checks import at_least
 from squeezekit.data.dataset import split_once
 from squeezekit.data.folders import ImageSet, require_classes
 from squeezekit.data.photos import name_of
@@ -54,15 +55,16 @@ class ExploreConfig:
     """What to explore, and how thoroughly.
 
     Attributes:
-        space: which designs to explore, a key of `space.SPACES`.
-        trials: how many trials all workers together do; None is a whole grid, or 100.
-        model: the SqueezeNet of the catalogue whose metaparameters vary; None is v1.1, or
-            squeezenet-digits for images of up to 32 pixels.
-        recipe: how each trial trains; None is "modern", or "digits" for squeezenet-digits.
-        epochs: how many epochs each trial trains; None is the recipe's. Retraining takes as many.
+        space: what varies: sr, pct_3x3 or bypass (grids), or all.
+        trials: of all workers together. Default: the whole grid, or 100.
+        model: the SqueezeNet of the catalogue whose metaparameters vary. Default: squeezenet-1.1,
+            or squeezenet-digits for images of up to 32 pixels.
+        recipe: how each trial trains. Default: modern, or digits for squeezenet-digits.
+        epochs: of each trial's training. Default: the recipe's. Retraining takes as many.
         seed: starts all random numbers.
-        storage: a PostgreSQL database that several machines share; None is a file.
-        study: the name of the study in the database; None makes one from space and data.
+        storage: postgresql://USER:PASSWORD@HOST/DATABASE, to share the study between machines.
+            Default: a file in the folder.
+        study: the name of the study in the database. Default: from space and data.
         pulse: how often workers say that they are alive, and when they count as dead.
     """
 
@@ -75,6 +77,9 @@ class ExploreConfig:
     storage: str | None = None
     study: str | None = None
     pulse: Pulse = field(default_factory=Pulse)
+
+    def __post_init__(self) -> None:
+        at_least("seed", self.seed, 0)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from squeezekit.exploration.study import TICKET
 from squeezekit.models.cost import cost
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.models.squeezenet import squeezenet
-from squeezekit.progress import Progress, silent
+from squeezekit.progress import Progress, prefixed, silent
 from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
@@ -246,7 +246,7 @@ class Trials:
         return deep_compression(network, config).list[-1].file_bytes
 
     def _named(self, ticket: int) -> Progress:
-        return lambda task, done, total: self.progress(f"trial {ticket}: {task}", done, total)
+        return prefixed(f"trial {ticket}: ", self.progress)
 
 
 def _suggest(trial: optuna.Trial, name: str, among: BaseDistribution) -> Any:  # noqa: ANN401

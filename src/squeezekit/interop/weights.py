@@ -245,7 +245,7 @@ def write(
     return path
 
 
-def writable(path: Path | str, *, coder: CoderName | None = None, int8: bool = False) -> str:
+def writable(path: Path | str, *, coder: str | None = None, int8: bool = False) -> str:
     """Check, before any work, that `write` can write this file with these options.
 
     Returns:

@@ -113,6 +113,18 @@ def _varied(
     return config
 
 
+def described() -> dict[str, dict[str, Any]]:
+    """What each network of the catalogue is, its input in pixels a side, and its parameters."""
+    return {
+        name: {
+            "description": model.description,
+            "input_size": model.config.input_size,
+            "parameters": create(name).parameters,
+        }
+        for name, model in MODELS.items()
+    }
+
+
 def find(name: str) -> Model:
     """The catalogue's entry of that name.
 

@@ -1,11 +1,13 @@
-"""Predictions as lines of text with bars; without rich, whose loading would delay every answer."""
+"""Predictions as JSON and as text with bars; without rich, whose loading would delay answers."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unicodedata import combining, east_asian_width
 
+from squeezekit.errors import InputError
 from squeezekit.report import numbers
 
 if TYPE_CHECKING:
@@ -14,6 +16,13 @@ if TYPE_CHECKING:
 _BAR_CELLS = 24
 _MOST_LABEL_CELLS = 40
 _EIGHTHS = "▏▎▍▌▋▊▉"
+
+
+def as_json_object(image: object, answer: Sequence[Prediction] | InputError) -> dict[str, Any]:
+    """What an image shows, best first, or why it cannot be told, as `predict --json` has it."""
+    if isinstance(answer, InputError):
+        return {"image": str(image), "error": str(answer)}
+    return {"image": str(image), "top": [dataclasses.asdict(each) for each in answer]}
 
 
 def predictions_text(image: str, predictions: Sequence[Prediction], *, colored: bool) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from squeezekit.errors import FormatError
+from squeezekit.files import read_bytes
 from squeezekit.sqz import container
 from squeezekit.sqz.network import Metadata, SharedTensor, tensor_values
 
@@ -125,6 +128,19 @@ class FileContents:
                 "trained_on": [known.as_json() for known in self.metadata.trained_on],
             },
         }
+
+
+def contents_of(file: Path) -> FileContents:
+    """What a `.sqz` holds.
+
+    Raises:
+        InputError: where the file cannot be read.
+        FormatError: where it is damaged or no `.sqz`; it names the file.
+    """
+    try:
+        return contents(read_bytes(file))
+    except FormatError as error:
+        raise type(error)(f"{file}: {error}") from None
 
 
 def contents(data: bytes) -> FileContents:

@@ -42,6 +42,12 @@ class Seen:
     image: Thumbnail
 
 
+def page_of(run: Run) -> Path | None:
+    """The page in the folder of a run; None where it could not be made."""
+    page = run.folder / PAGE
+    return page if page.exists() else None
+
+
 def write_run_report(run: Run, out: Path, *, data: Path, command: str) -> Path:
     """Write MODEL_CARD.md and report.html into the folder of a finished run.
 

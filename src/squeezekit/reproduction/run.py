@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from squeezekit.compression.checks import at_least
 from squeezekit.errors import InputError
 from squeezekit.interop.weights import as_network
 from squeezekit.progress import Note, Progress, silent, silent_note
@@ -39,7 +40,7 @@ class ReproduceConfig:
         epochs: how many epochs to train the float32 networks.
         retrain_epochs: for table2, how many epochs each retraining takes.
         input_size: pixels per side of the images, for networks trained from scratch.
-        seeds: for table3, how many seeds; None is 3.
+        seeds: for table3, how many seeds. Default: 3.
         settings: fields of the recipes to change, such as {"batch": 16}.
         seed: starts all random numbers.
     """
@@ -55,6 +56,10 @@ class ReproduceConfig:
     seeds: int | None = field(default=None, metadata=_goes_with("table3"))
     settings: Mapping[str, object] = field(default_factory=dict, metadata=_goes_with(*_TRAINED))
     seed: int = field(default=0, metadata=_goes_with(*_TRAINED))
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 0), ("retrain_epochs", 0), ("seeds", 1), ("seed", 0)):
+            at_least(name, getattr(self, name), least)
 
     def require_fit(self, what: str) -> None:
         """Refuse what has no part in this table.

@@ -20,7 +20,7 @@ from squeezekit.files import alone_in, make_folder, write_whole
 from squeezekit.interop import safetensors_file
 from squeezekit.interop.weights import RUN_WEIGHTS
 from squeezekit.models.fold import fold_batch_norm
-from squeezekit.progress import Progress, silent
+from squeezekit.progress import Progress, renamed, silent
 from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz import container
 from squeezekit.sqz.container import CoderName
@@ -138,7 +138,7 @@ class Workshop:
                 masked=masked,
                 resume=True,
                 validates=False,  # the row's file is measured
-                progress=self._renamed("train", name),
+                progress=renamed(name, self._progress, only="train"),
                 note=self._note,
             )
             self._keep_time(folder / "took.json", time.perf_counter() - start)
@@ -167,7 +167,7 @@ class Workshop:
             result = evaluate(
                 from_network(network),
                 held_out,
-                progress=self._renamed("evaluate", f"measure {name}"),
+                progress=renamed(f"measure {name}", self._progress, only="evaluate"),
             )
             row = Measured(file_bytes, result.top1, result.top5, result.images)
             content = {**dataclasses.asdict(row), "seconds": time.perf_counter() - start}
@@ -175,12 +175,6 @@ class Workshop:
             self._note(f"{name}: {file_bytes:,} bytes, top-1 {result.top1:.1f}")
         content = json.loads(kept.read_text())
         return Measured(**{f.name: content[f.name] for f in dataclasses.fields(Measured)})
-
-    def _renamed(self, task: str, name: str) -> Progress:
-        """One task under another name."""
-        return lambda given, done, total: self._progress(
-            name if given == task else given, done, total
-        )
 
     def _keep_time(self, path: Path, seconds: float) -> None:
         write_whole(path, (json.dumps({"seconds": seconds}) + "\n").encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from squeezekit.errors import InputError
@@ -12,14 +12,13 @@ from squeezekit.errors import InputError
 if TYPE_CHECKING:  # the command line makes options of `Stated`, and has no time for numpy
     from squeezekit.sqz.network import Preprocessing
 
-_COLORS, _MODES = ("RGB", "BGR", "L"), ("short_side", "warp")
-_INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+_CHOICES = {
+    "color": ("RGB", "BGR", "L"),
+    "resize_mode": ("short_side", "warp"),
+    "interpolation": ("nearest", "bilinear", "bicubic"),
+}
 _LARGEST = 65_536
 _PIXEL = 1 / 255
-
-
-def _stated(help_: str, choices: tuple[str, ...] = ()) -> Any:  # noqa: ANN401 - a field
-    return field(default=None, metadata={"help": help_, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -28,37 +27,41 @@ class Stated:
 
         net = squeezekit.read("mnist.onnx", preprocessing=Stated(color="L", scale=1, mean=(0,)))
 
-    The fields are those of `Preprocessing`, and `input_size`, and the name of the `output` that
-    scores classes, for an ONNX model with several. A mean or std of one value is for all channels.
     `scale`, `mean` and `std` belong together: if you state one of them, and the others would be
     only assumed, the others are 1/255, 0 and 1.
+
+    Attributes:
+        color: order of the channels, RGB or BGR; L is grey.
+        resize: pixels to resize images to, before the crop.
+        resize_mode: what becomes `resize` pixels long: short_side, or both sides (warp).
+        crop: pixels per side to cut out of the middle: the network's input.
+        scale: x = (pixel * scale - mean) / std, with pixels from 0 to 255.
+        mean: one value, or one per channel: 0.485,0.456,0.406.
+        std: one value, or one per channel: 0.229,0.224,0.225.
+        interpolation: how images are resized: nearest, bilinear or bicubic.
+        input_size: pixels per side, if the network leaves them open.
+        output: name of the output that scores classes, for an .onnx with several.
 
     Raises:
         InputError: if a value is impossible; the error names the field.
     """
 
-    color: Literal["RGB", "BGR", "L"] | None = _stated("Order of the channels; L is grey.", _COLORS)
-    resize: int | None = _stated("Pixels to resize images to, before the crop.")
-    resize_mode: Literal["short_side", "warp"] | None = _stated(
-        "What becomes `resize` pixels long: the short side, or both sides (warp).", _MODES
-    )
-    crop: int | None = _stated("Pixels per side to cut out of the middle: the network's input.")
-    scale: float | None = _stated("x = (pixel * scale - mean) / std, with pixels from 0 to 255.")
-    mean: tuple[float, ...] | None = _stated("One value, or one per channel: 0.485,0.456,0.406.")
-    std: tuple[float, ...] | None = _stated("One value, or one per channel: 0.229,0.224,0.225.")
-    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = _stated(
-        "How images are resized.", _INTERPOLATIONS
-    )
-    input_size: int | None = _stated("Pixels per side, if the network leaves them open.")
-    output: str | None = _stated(
-        "Name of the output that scores classes, for an .onnx with several."
-    )
+    color: Literal["RGB", "BGR", "L"] | None = None
+    resize: int | None = None
+    resize_mode: Literal["short_side", "warp"] | None = None
+    crop: int | None = None
+    scale: float | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
+    input_size: int | None = None
+    output: str | None = None
 
     def __post_init__(self) -> None:
-        for one in dataclasses.fields(self):
-            value, choices = getattr(self, one.name), one.metadata["choices"]
-            if value is not None and choices and value not in choices:
-                raise InputError(f"{one.name} must be one of {', '.join(choices)}, not {value!r}")
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in choices:
+                raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
         for name in ("resize", "crop", "input_size"):
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool)

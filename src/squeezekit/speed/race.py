@@ -79,6 +79,13 @@ class RaceConfig:
     batch: int = 16
     seconds: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name in ("rounds", "threads", "batch"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.seconds < float("inf"):
+            raise InputError(f"seconds must be at least 0, not {self.seconds:g}")
+
 
 @dataclass
 class Figures:
@@ -232,6 +239,17 @@ def race_report(figures: Sequence[Figures], config: RaceConfig) -> dict[str, Any
             if not each.failed and each.contestant.name != OURS
         },
     }
+
+
+def remarks(figures: Sequence[Figures]) -> list[str]:
+    """A sentence for each contestant that failed, or gives another class than ours."""
+    told = []
+    for each in figures:
+        if each.failed:
+            told.append(f"{each.contestant.about} could not take part: {each.failed}")
+        elif each.top1 != figures[0].top1:
+            told.append(f"{each.contestant.about} gives another class ({each.top1}) than {OURS}")
+    return told
 
 
 def ratio(theirs: Sequence[float], ours: Sequence[float]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +73,26 @@ class Run:
     def compared(self) -> list[EpochResult]:
         """The results from that of the start on, where there is one."""
         return [*([] if self.start is None else [self.start]), *self.results]
+
+    @property
+    def summary(self) -> str:
+        """The accuracy, with what chance leaves open, and what it took, for people."""
+        low, high = self.evaluation.top1_interval
+        return (
+            f"top-1 {self.evaluation.top1:.1f} (95% interval {low:.1f} to {high:.1f}) on "
+            f"{self.evaluation.images} held-out images after {len(self.results)} epochs, "
+            f"{self.seconds:.0f} s"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Folder, accuracy in percent, epochs and seconds, for `json.dumps`."""
+        names = ("top1", "top5", "top1_interval", "top5_interval", "images")
+        return {
+            "run": str(self.folder),
+            **{name: getattr(self.evaluation, name) for name in names},
+            "epochs": len(self.results),
+            "seconds": self.seconds,
+        }
 
 
 def train_run(

@@ -18,6 +18,15 @@ from squeezekit.training.recipe import Recipe
 
 DEFAULT_MODEL = "squeezenet-1.1"
 
+MANY_PHOTOS = 20_000
+"""So many photos teach a network without trained weights to start from."""
+
+TRAINED_START = (
+    "the weights began at random, and learn slowly from few photos: start from trained ones "
+    "(init, for example han-2016); on 800 photos of ten classes that gave 94% top-1, not 46%"
+)
+"""Told where they are fewer (bench/results/own_photos.json, from_scratch_imagenette_mini.json)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Start:
