@@ -297,3 +297,13 @@ def test_predict_takes_the_folder_of_a_run(shapes, tmp_path):
         assert [top["probability"] for top in answer] == pytest.approx(
             [top["probability"] for top in answers[2]], abs=1e-5
         )
+
+
+def test_training_from_scratch_takes_batch_norms_unless_told_otherwise(shapes, tmp_path):
+    """A network without them may learn nothing at all from a few hundred photos."""
+    options = ("--model", "squeezenet-1.1", "--set", "epochs=0", "--json")
+    for name, more in (("default", ()), ("plain", ("--recipe", "plain"))):
+        done = command("train", "--data", shapes, "--out", tmp_path / name, *options, *more)
+        assert done.exit_code == 0
+        has_norms = "BatchNormalization" in ops(load_network(tmp_path / name))
+        assert has_norms == (name == "default")

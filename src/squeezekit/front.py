@@ -66,7 +66,7 @@ def train(
         init: a network to start from: a Network, or anything that `read` takes. It gets a new last
             layer, which keeps what it knows of classes that it has already. Pruned weights stay
             zero.
-        recipe: how to train: "plain" (the default without `init`), "finetune" (with it), "modern",
+        recipe: "scratch" (the default without `init`), "finetune" (the default with it), "modern",
             "paper", "distill", "dsd", or a `training.recipe.Recipe`.
         teacher: a network with the same classes, to learn from as well.
         resume: go on where the run in `out` was interrupted. Everything else must be the same.
@@ -129,7 +129,7 @@ def training_run(
 
     name = recipe if isinstance(recipe, str) else ""
     if recipe is None:
-        name = "plain" if init is None else "finetune"
+        name = "scratch" if init is None else "finetune"
     chosen = recipe if isinstance(recipe, recipes.Recipe) else recipes.named(name)
     chosen = recipes.changed(dataclasses.replace(chosen, seed=seed), settings or {})
     if name == "dsd" and (init is None or teacher is not None):

@@ -58,8 +58,8 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="plain (the default), finetune (the default with --init), modern, paper, distill "
-            "or dsd."
+            help="scratch (the default), finetune (the default with --init), plain, modern, paper, "
+            "distill or dsd."
         ),
     ] = None,
     settings: Settings = None,

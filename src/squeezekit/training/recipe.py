@@ -186,6 +186,15 @@ def plain() -> Recipe:
     )
 
 
+def scratch() -> Recipe:
+    """The default without trained weights: `plain`, with batch norms, a higher rate, more warm-up.
+
+    Without batch norms a full SqueezeNet may learn nothing from a few hundred photos. Compressing
+    folds them into the convolutions. No ReLU on the outputs, behind which a class may die.
+    """
+    return dataclasses.replace(plain(), variant="modern", learning_rate=0.03, warmup_epochs=5)
+
+
 def modern() -> Recipe:
     """From scratch on thousands of photos, with methods that are usual today.
 
@@ -291,6 +300,7 @@ def digits() -> Recipe:
 
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
+    "scratch": scratch,
     "plain": plain,
     "finetune": finetune,
     "paper": paper,
