@@ -32,11 +32,14 @@ docs: $(VENV)/.dev
 	@echo "open docs/_build/html/index.html"
 
 CODERS := $(CURDIR)/src/squeezekit/sqz/coders
+ROUNDING := $(CURDIR)/src/squeezekit/compression/compiled
 PAGE := $(CURDIR)/src/squeezekit/interop/page
 
 wasm:
 	native/build.sh coders "$(CODERS)/coders.wasm"
 	native/build.sh coders-x86_64-linux "$(CODERS)/coders-x86_64-linux.so"
+	native/build.sh rounding "$(ROUNDING)/rounding.wasm"
+	native/build.sh rounding-x86_64-linux "$(ROUNDING)/rounding-x86_64-linux.so"
 	native/build.sh page "$(PAGE)/runtime.wasm"
 	$(PYTHON) native/pack.py "$(PAGE)/runtime.packed" "$(PAGE)/runtime.wasm"
 

@@ -2,6 +2,7 @@
 # Builds native/ (needs clang and lld): build.sh coders|coders-x86_64-linux|page OUT
 #   coders       the coders, for Python, to WebAssembly
 #   coders-x86_64-linux  the same as a shared library that needs nothing, where that starts sooner
+#   rounding, rounding-x86_64-linux  the inner loops of compression's rounding, likewise
 #   page         decoder and runtime with SIMD, for the web page
 set -eu
 cd "$(dirname "$0")"
@@ -24,7 +25,17 @@ page() {
   $wasm $link $exports -flto -Wl,--compress-relocations -Wl,-z,stack-size=65536 -o "$out" "$objects"/*.o
 }
 
+native="clang --target=x86_64-unknown-linux-gnu -ffreestanding -nostdlib -Wall -Wextra -Werror"
+shared="-std=c11 -fPIC -fvisibility=hidden -shared -fuse-ld=lld -Wl,--strip-all -Wl,--build-id=none -Wl,-z,norelro"
+
 case $1 in
+rounding)
+  exec $wasm $link -O3 -std=c11 -msimd128 -Wl,--export=__heap_base -Wl,--export=round_rows \
+    -Wl,--export=descend_rows -Wl,--export=add_products -o "$2" rounding.c
+  ;;
+rounding-x86_64-linux)
+  exec $native -O3 $shared -o "$2" rounding.c
+  ;;
 coders)
   exec $wasm $link -O2 -std=c11 -Wl,--export=__heap_base -Wl,--export=model_bytes -Wl,--export=floats \
     -Wl,--export=shared -Wl,--export=whole -Wl,--export=text -Wl,--export=codes_bytes -Wl,--export=huffman_encode \
@@ -32,9 +43,7 @@ coders)
   ;;
 coders-x86_64-linux)
   # For any x86-64, without libc.
-  exec clang --target=x86_64-unknown-linux-gnu -ffreestanding -nostdlib -Wall -Wextra -Werror \
-    -std=c11 -O2 -fPIC -fvisibility=hidden -shared -fuse-ld=lld \
-    -Wl,--strip-all -Wl,--build-id=none -Wl,-z,norelro -o "$2" -x c sqz/entropy_coder.h sqz/huffman_coder.h
+  exec $native -O2 $shared -o "$2" -x c sqz/entropy_coder.h sqz/huffman_coder.h
   ;;
 page) page "$2" -msimd128 ;;
 *)

@@ -18,18 +18,20 @@ from squeezekit.sqz.coders import compiled, dense, engine, entropy, grid, half, 
 from squeezekit.sqz.network import SharedTensor, tensor_values
 
 NATIVE = Path(__file__).parent.parent / "native"
+CODERS = Path(engine.__file__).parent
+ROUNDING = CODERS.parents[1] / "compression" / "compiled"
 
 
 @pytest.fixture(scope="module", params=["machine code", "WebAssembly"], autouse=True)
 def host(request):
     """Everything here holds of both, so they agree with each other too."""
     if request.param == "machine code":
-        library = compiled.library()
-        if library is None:
+        found = compiled.library(CODERS / "coders-x86_64-linux.so")
+        if found is None:
             pytest.skip("there is no machine code for this machine")
-        engine._local.coders = engine.LibraryCoders(library)
     else:
-        engine._local.coders = engine.SandboxCoders(*compiled.module())
+        found = compiled.module(CODERS / "coders.wasm")
+    engine._local.coders = engine.code_of(found, engine._WORKSPACES)
     yield request.param
     del engine._local.coders
 
@@ -386,27 +388,30 @@ def test_leftover_payload_is_refused():
 
 def test_a_sandbox_can_be_asked_for(monkeypatch):
     monkeypatch.setenv("SQUEEZEKIT_SANDBOX", "1")
-    assert compiled.library() is None
+    assert compiled.library(CODERS / "coders-x86_64-linux.so") is None
     monkeypatch.setattr(compiled, "_made", [])
     assert isinstance(compiled.compiled(), tuple)
 
 
-def test_where_machine_code_cannot_be_loaded_the_sandbox_is(monkeypatch, tmp_path):
-    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
-    assert compiled.library() is None
+def test_where_machine_code_cannot_be_loaded_the_sandbox_is(tmp_path):
+    assert compiled.library(tmp_path / "coders-x86_64-linux.so") is None
 
 
 @pytest.mark.parametrize(
-    ("build", "name"),
-    [("coders", "coders.wasm"), ("coders-x86_64-linux", "coders-x86_64-linux.so")],
+    ("build", "committed"),
+    [
+        ("coders", CODERS / "coders.wasm"),
+        ("coders-x86_64-linux", CODERS / "coders-x86_64-linux.so"),
+        ("rounding", ROUNDING / "rounding.wasm"),
+        ("rounding-x86_64-linux", ROUNDING / "rounding-x86_64-linux.so"),
+    ],
 )
-def test_what_is_committed_is_built_from_the_source(build, name, tmp_path):
+def test_what_is_committed_is_built_from_the_source(build, committed, tmp_path):
     clang = shutil.which("clang")
     if clang is None or shutil.which("wasm-ld") is None or shutil.which("ld.lld") is None:
         pytest.skip("clang and lld are not installed")
     version = subprocess.run([clang, "--version"], capture_output=True, text=True, check=True)
     if "clang version 14." not in version.stdout:
         pytest.skip("the committed file was built by clang 14; another gives other bytes")
-    subprocess.run([NATIVE / "build.sh", build, tmp_path / name], check=True)
-    committed = Path(engine.__file__).with_name(name)
-    assert (tmp_path / name).read_bytes() == committed.read_bytes()
+    subprocess.run([NATIVE / "build.sh", build, tmp_path / "built"], check=True)
+    assert (tmp_path / "built").read_bytes() == committed.read_bytes()

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-_COLUMNS_AT_ONCE = 64
+from squeezekit.compression import rounding_code as code
+
 _MOST_LEVELS = 2000
 _COMMON = 50
 """A level that occurs at least this often gets its own value."""
@@ -113,60 +115,27 @@ def _one_after_another(
     Each weight becomes the nearest level, the one below it, or zero, whichever costs least in bits
     and error. Order and factor are those of `_factored`.
     """
-    cost = problem.price * _bits(start.levels, start.most)
-    weights = problem.target[:, :, order].clone()
-    levels = torch.zeros_like(start.levels)
-    width, most = weights.shape[2], start.most
-    for begin in range(0, width, _COLUMNS_AT_ONCE):
-        end = min(begin + _COLUMNS_AT_ONCE, width)
-        errors = torch.zeros(*weights.shape[:2], end - begin)
-        for j in range(begin, end):
-            w = weights[:, :, j]  # (B, R)
-            scale = upper[:, j, j, None]  # (B, 1)
-            near = torch.round(w / step).clamp(-most, most)
-            choices = torch.stack([near, near - near.sign(), torch.zeros_like(near)])
-            loss = 0.5 * problem.nats * ((w - choices * step) / scale).square()
-            best = (loss + cost[(choices + most).long()]).argmin(0, keepdim=True)
-            level = choices.gather(0, best)[0]
-            levels[:, :, j] = level.int()
-            error = (w - level * step) / scale
-            errors[:, :, j - begin] = error
-            if j + 1 < end:
-                weights[:, :, j + 1 : end] -= error[:, :, None] * upper[:, None, j, j + 1 : end]
-        if end < width:
-            weights[:, :, end:] -= errors @ upper[:, begin:end, end:]
+    cost = (problem.price * _bits(start.levels, start.most)).numpy()
+    found = [
+        code.round_rows(target[:, order].clone().numpy(), u.numpy(), cost, step, problem.nats / 2)
+        for target, u in zip(problem.target, upper, strict=True)
+    ]
+    levels = torch.from_numpy(np.stack(found))
     return Rounded(levels[:, :, order.argsort()], start.values)
 
 
 def _again(problem: Problem, start: Rounded, sweeps: int) -> Rounded:
     """Coordinate descent: round each column again, with all others as they are now."""
-    blocks, rows, width = problem.target.shape
-    most, values = start.most, start.values
     levels, weights = start.levels.clone(), start.weights()
     pull = (problem.target - weights) @ problem.covariance  # half the gradient, (B, R, K)
-    diagonal = problem.covariance.diagonal(dim1=1, dim2=2)  # (B, K)
-    middles = (values[1:] + values[:-1]) / 2
     for _ in range(sweeps):
-        cost = problem.price * _bits(levels, most)
-        for j in range(width):
-            now = weights[:, :, j]
-            ideal = now + pull[:, :, j] / diagonal[:, j, None]
-            near = torch.bucketize(ideal, middles)
-            below = near - (near - most).sign()
-            kept = levels[:, :, j].long() + most
-            choices = torch.stack([near, below, torch.full_like(near, most), kept])
-            loss = 0.5 * problem.nats * diagonal[:, j, None] * (ideal - values[choices]).square()
-            best = (loss + cost[choices]).argmin(0, keepdim=True)
-            index = choices.gather(0, best)[0]
-            change = values[index] - now
-            block, row = change.nonzero(as_tuple=True)
-            if len(row) * 3 < blocks * rows:
-                pull[block, row] -= change[block, row, None] * problem.covariance[block, j]
-            else:
-                pull -= change[:, :, None] * problem.covariance[:, None, j]
-            weights[:, :, j] = values[index]
-            levels[:, :, j] = (index - most).int()
-    return Rounded(levels, values)
+        cost = (problem.price * _bits(levels, start.most)).numpy()
+        for i, covariance in enumerate(problem.covariance):
+            code.descend_rows(
+                levels[i].numpy(), weights[i].numpy(), pull[i].numpy(), covariance.numpy(), cost,
+                start.values.numpy(), problem.nats / 2,
+            )  # fmt: skip
+    return Rounded(levels, start.values)
 
 
 def _refitted(problem: Problem, found: Rounded) -> Rounded:
@@ -175,18 +144,23 @@ def _refitted(problem: Problem, found: Rounded) -> Rounded:
     numbers = torch.arange(-most, most + 1)
     counts = torch.bincount((found.levels + most).flatten().long(), minlength=2 * most + 1)
     common = [int(k) for k in numbers if k != 0 and counts[k + most] >= _COMMON]
-    members = [(found.levels == k).float() for k in common]
-    rare = torch.where(torch.isin(found.levels, torch.tensor([0, *common])), 0, found.levels)
-    if rare.any():
-        members.append(rare.float())
-    if not members:
+    group = np.full(2 * most + 1, -1, np.int32)
+    group[[k + most for k in common]] = range(len(common))
+    rest = (group < 0) & (numbers.numpy() != 0) & (counts.numpy() > 0)
+    rare = len(common) if rest.any() else -1
+    group[rest] = rare
+    groups = len(common) + bool(rest.any())
+    if not groups:
         return found
-    reach = [m @ problem.covariance for m in members]
-    products = torch.stack([torch.stack([(r * m).sum() for m in members]) for r in reach]).double()
-    wanted = torch.stack([(r * problem.target).sum() for r in reach]).double()
-    slack = 1e-9 * products.diagonal().mean() * torch.eye(len(members))
+    reach = problem.target @ problem.covariance
+    sums = [
+        code.products(levels.numpy(), covariance.numpy(), part.numpy(), group, groups, rare)
+        for levels, covariance, part in zip(found.levels, problem.covariance, reach, strict=True)
+    ]
+    products, wanted = (torch.from_numpy(np.sum(s, axis=0)) for s in zip(*sums, strict=True))
+    slack = 1e-9 * products.diagonal().mean() * torch.eye(groups)
     solution = torch.linalg.solve(products + slack, wanted).float()
-    values = numbers.float() * float(solution[-1]) if rare.any() else found.values.clone()
+    values = numbers.float() * float(solution[-1]) if rest.any() else found.values.clone()
     for k, value in zip(common, solution, strict=False):
         values[k + most] = value
     if not bool((values[1:] > values[:-1]).all()):

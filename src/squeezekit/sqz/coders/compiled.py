@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import wasmtime
 
-_LIBRARY = "coders-x86_64-linux.so"
+_HERE = Path(__file__).parent
 _making = threading.Lock()
 _made: list[ctypes.CDLL | tuple[wasmtime.Engine, wasmtime.Module]] = []
 
@@ -26,27 +26,27 @@ def compiled() -> ctypes.CDLL | tuple[wasmtime.Engine, wasmtime.Module]:
     """The one or the other, made by whichever thread asks first, outside of Python's lock."""
     with _making:
         if not _made:
-            _made.append(library() or module())
+            _made.append(library(_HERE / "coders-x86_64-linux.so") or module(_HERE / "coders.wasm"))
         return _made[0]
 
 
-def library() -> ctypes.CDLL | None:
+def library(path: Path) -> ctypes.CDLL | None:
     """The machine code, or None if there is none for this machine, or it is not wanted."""
     fits = sys.platform == "linux" and sys.maxsize > 1 << 32 and os.uname().machine == "x86_64"
     if not fits or os.environ.get("SQUEEZEKIT_SANDBOX", "0") != "0":
         return None
     try:
-        return ctypes.CDLL(str(Path(__file__).with_name(_LIBRARY)))
+        return ctypes.CDLL(str(path))
     except OSError:  # such as a file system from which nothing may be run
         return None
 
 
-def module() -> tuple[wasmtime.Engine, wasmtime.Module]:
+def module(path: Path) -> tuple[wasmtime.Engine, wasmtime.Module]:
     """The WebAssembly, compiled for this machine."""
     import wasmtime
 
     engine = wasmtime.Engine()
-    return engine, wasmtime.Module(engine, Path(__file__).with_name("coders.wasm").read_bytes())
+    return engine, wasmtime.Module(engine, path.read_bytes())
 
 
 def release() -> None:

@@ -1,11 +1,11 @@
-"""Runs the coders that are written in C (native/) on numpy arrays."""
+"""Runs what is written in C (native/), the coders above all, on numpy arrays."""
 
 from __future__ import annotations
 
 import atexit
 import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -44,11 +44,15 @@ def _release() -> None:
     release()
 
 
-class Coders(Protocol):
-    """The coders with memory of their own: for one thread."""
+Argument = int | float | Array
+"""Of a function in C: int32, float or a pointer to an array's first number."""
 
-    def call(self, function: str, *arguments: int | Array) -> int:
-        """Call a function behind its workspace; writeable arrays are updated in place.
+
+class Code(Protocol):
+    """Compiled functions, with memory of their own for those that need it: for one thread."""
+
+    def call(self, function: str, *arguments: Argument) -> int:
+        """Call a function behind its workspace, if any; writeable arrays are updated in place.
 
         Returns:
             Its result, a size of at least 0.
@@ -58,29 +62,38 @@ class Coders(Protocol):
         """
 
 
-class LibraryCoders:
-    """The coders as machine code: arrays are used where they lie."""
+_Workspaces = Mapping[str, Sequence[str]]
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+
+class LibraryCode:
+    """Machine code: arrays are used where they lie, and must be contiguous."""
+
+    def __init__(self, library: ctypes.CDLL, workspaces: _Workspaces) -> None:
         self._library = library
         self._workspaces: dict[str, Array] = {}
-        for size, names in _WORKSPACES.items():
+        for size, names in workspaces.items():
             workspace = np.zeros(library[size](), np.uint8)
             self._workspaces.update(dict.fromkeys(names, workspace))
 
-    def call(self, function: str, *arguments: int | Array) -> int:
-        """See `Coders.call`."""
-        values = [
-            ctypes.c_void_p(argument.ctypes.data) if isinstance(argument, np.ndarray) else argument
-            for argument in (self._workspaces[function], *arguments)
-        ]
-        return _checked(self._library[function](*values))
+    def call(self, function: str, *arguments: Argument) -> int:
+        """See `Code.call`."""
+        if function in self._workspaces:
+            arguments = (self._workspaces[function], *arguments)
+        return _checked(self._library[function](*map(_as_c, arguments)))
 
 
-class SandboxCoders:
-    """The coders as WebAssembly: every call copies its arrays into the sandbox and back."""
+def _as_c(argument: Argument) -> int | ctypes.c_float | ctypes.c_void_p:
+    if isinstance(argument, np.ndarray):
+        return ctypes.c_void_p(argument.ctypes.data)
+    return ctypes.c_float(argument) if isinstance(argument, float) else argument
 
-    def __init__(self, engine: wasmtime.Engine, module: wasmtime.Module) -> None:
+
+class SandboxCode:
+    """WebAssembly: every call copies its arrays into the sandbox and back."""
+
+    def __init__(
+        self, engine: wasmtime.Engine, module: wasmtime.Module, workspaces: _Workspaces
+    ) -> None:
         import wasmtime
 
         self._store = wasmtime.Store(engine)
@@ -89,14 +102,17 @@ class SandboxCoders:
         base: Any = self._exports["__heap_base"]
         self._base = int(base.value(self._store))
         self._workspaces: dict[str, int] = {}
-        for size, names in _WORKSPACES.items():
+        for size, names in workspaces.items():
             self._base = (self._base + 15) & ~15
             self._workspaces.update(dict.fromkeys(names, self._base))
             self._base += self._run(size, [])
 
-    def call(self, function: str, *arguments: int | Array) -> int:
-        """See `Coders.call`."""
-        numbers, places, end = [self._workspaces[function]], [], self._base
+    def call(self, function: str, *arguments: Argument) -> int:
+        """See `Code.call`."""
+        numbers: list[int | float] = []
+        if function in self._workspaces:
+            numbers.append(self._workspaces[function])
+        places, end = [], self._base
         for argument in arguments:
             if isinstance(argument, np.ndarray):
                 end = (end + 15) & ~15
@@ -117,7 +133,7 @@ class SandboxCoders:
                 array.reshape(-1)[...] = view
         return result
 
-    def _run(self, function: str, numbers: Sequence[int]) -> int:
+    def _run(self, function: str, numbers: Sequence[int | float]) -> int:
         return int(self._exports[function](self._store, *numbers))  # type: ignore[operator]
 
     def _view(self, start: int, array: Array) -> Array:
@@ -132,13 +148,20 @@ def _checked(result: int) -> int:
     return result
 
 
-def coders() -> Coders:
+def code_of(
+    found: ctypes.CDLL | tuple[wasmtime.Engine, wasmtime.Module], workspaces: _Workspaces
+) -> Code:
+    """What runs it: machine code as it is, WebAssembly in a sandbox of its own."""
+    if isinstance(found, tuple):
+        return SandboxCode(*found, workspaces)
+    return LibraryCode(found, workspaces)
+
+
+def coders() -> Code:
     """The calling thread's own coders."""
-    instance: Coders | None = getattr(_local, "coders", None)
+    instance: Code | None = getattr(_local, "coders", None)
     if instance is None:
-        found = compiled()
-        instance = SandboxCoders(*found) if isinstance(found, tuple) else LibraryCoders(found)
-        _local.coders = instance
+        instance = _local.coders = code_of(compiled(), _WORKSPACES)
     return instance
 
 
