@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 
 import squeezekit as sk
+from squeezekit.data.fingerprints import fingerprints
+from squeezekit.data.photos import folder_or_set
 from squeezekit.models.catalogue import create
+from squeezekit.sqz.trained_on import TrainedOn
 
 NAMES = [
     "Augmentation",
@@ -223,3 +226,29 @@ def test_what_people_see_of_things_is_one_line(photos):
 @pytest.mark.parametrize("name", ["squeezenet-digits", "squeezenet-1.0", "squeezenet-1.0-complex"])
 def test_the_number_of_classes_is_what_the_graph_states(name):
     assert create(name, classes=7).outputs == 7
+
+
+def test_photos_in_memory_are_measured_whole_unless_they_were_trained_on():
+    """The marks of a training on files say nothing true about pixels in memory."""
+    random, labels = np.random.default_rng(0), ("cat", "dog")
+    arrays = random.integers(0, 256, (200, 8, 8, 3)).astype(np.uint8)
+    photos = [(Image.fromarray(array), labels[i % 2]) for i, array in enumerate(arrays)]
+    others = random.integers(0, 1 << 63, 300).astype(np.uint64)
+    network = create("squeezenet-digits", labels=labels)
+
+    def marked(trained):
+        marks = TrainedOn.of(trained, np.zeros(0, np.uint64))
+        return dataclasses.replace(
+            network, metadata=dataclasses.replace(network.metadata, trained_on=(marks,))
+        )
+
+    told = []
+    found = sk.evaluate(marked(others), photos, note=told.append)
+    assert (found.images, found.left_out) == (200, 0)
+    assert found.trained_on > 0  # by chance one in sixteen is marked, and that is said
+    assert any("may have been trained on" in sentence for sentence in told)
+    held = folder_or_set(photos, network.metadata, 2)
+    digests = fingerprints(held.paths, root=held.root).digests
+    found = sk.evaluate(marked(digests[:120]), photos)
+    assert found.left_out >= 120
+    assert found.images + found.left_out == 200

@@ -13,6 +13,7 @@ from squeezekit.data.folders import ImageSet
 from squeezekit.data.held_out import Memory
 from squeezekit.errors import InputError
 from squeezekit.progress import Note, Progress, silent, silent_note
+from squeezekit.runtime.held import PilImage, PreparedImage
 
 MeasuredPart = Literal["auto", "train", "val", "test", "all"]
 PARTS: tuple[MeasuredPart, ...] = ("train", "val", "test", "all")
@@ -66,6 +67,7 @@ def photos_to_measure(
         data: see `dataset.split`.
         part: "val", "test", or "auto" (val of what is split by itself, else all): without those
             that the network was trained on. "train" and "all": with them, and they are counted.
+            Photos in memory are left out only if there are more than chance would mark.
         memory: the memory of the network.
         seed: the seed of the split of what is not split.
         progress: called during scanning and reading the photos.
@@ -90,7 +92,9 @@ def photos_to_measure(
     seen = memory.seen(fingerprints(images.paths, progress, images.root))
     count = int(seen.sum())
     by_chance = memory.may_be_chance(count, len(seen))
-    if seen_too:
+    # Images in memory have digests of their pixels, and most marks are of the bytes of files.
+    in_memory = all(isinstance(path, (PilImage, PreparedImage)) for path in images.paths)
+    if seen_too or (by_chance and in_memory):
         return Measured(images, trained_on=count, by_chance=by_chance)
     if seen.all():
         raise InputError(
