@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from squeezekit.cli.config_options import described
 from squeezekit.cli.verbs import app
 from squeezekit.compression.best import USUAL_DIVERGENCE, Best
 from squeezekit.compression.deep import Deep
@@ -20,6 +19,7 @@ from squeezekit.compression.methods import METHODS, configured, methods_with
 from squeezekit.compression.pruning import Prune
 from squeezekit.compression.svd import Svd
 from squeezekit.compression.work import Work
+from squeezekit.config_fields import described
 from squeezekit.data.dataset import split
 from squeezekit.errors import InputError
 from squeezekit.interop import safetensors_file

@@ -393,7 +393,7 @@ def test_a_folder_is_one_studys(few_digits, tmp_path):
         (("--space", "sr", "--epochs", "0"), "training takes at least 1 epoch, not 0"),
         (("--space", "x"), "there is no space 'x'"),
         (("--model", "alexnet"), "alexnet has no metaparameters to explore"),
-        (("--storage", "x"), "the storage is the address of a PostgreSQL database"),
+        (("--storage", "x"), "the storage must be the address of a PostgreSQL database"),
     ],
 )
 def test_what_cannot_be_explored(few_digits, tmp_path, arguments, sentence):

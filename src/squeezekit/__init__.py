@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for people's editors and type checkers; Python goes by `_WHERE`
+    from squeezekit.classifying import load as load
     from squeezekit.compression.best import Best as Best
     from squeezekit.compression.curve import Curve as Curve
     from squeezekit.compression.deep import Deep as Deep
@@ -46,7 +47,6 @@ if TYPE_CHECKING:  # for people's editors and type checkers; Python goes by `_WH
     from squeezekit.exploration.run import ExploreConfig as ExploreConfig
     from squeezekit.front import calibrate as calibrate
     from squeezekit.front import evaluate as evaluate
-    from squeezekit.front import load as load
     from squeezekit.front import sensitivity as sensitivity
     from squeezekit.front import train as train
     from squeezekit.front import training_run as training_run
@@ -97,7 +97,7 @@ _WHERE = {
     "explore": "exploration.front",
     "evaluate": "front",
     "from_torch": "interop.torch_module",
-    "load": "front",
+    "load": "classifying",
     "progress_bar": "report.progress_bar",
     "read": "interop.weights",
     "reproduce": "reproduction.run",

@@ -21,7 +21,8 @@ from squeezekit.cli.common import (
     states_preprocessing,
     typed_command,
 )
-from squeezekit.cli.config_options import Typed, takes
+from squeezekit.cli.config_options import takes
+from squeezekit.config_fields import Typed
 from squeezekit.runtime.stated import Stated
 
 

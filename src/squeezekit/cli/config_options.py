@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
-from squeezekit.errors import InputError
-
-
-@dataclass(frozen=True)
-class Typed:
-    """How a field is typed, where its type alone does not say it.
-
-    Attributes:
-        read: from what was typed to the value.
-        kind: of what is typed.
-        flag: the option; named after the field where empty.
-        told: what its help says after the docstring.
-    """
-
-    read: Callable[[Any], Any]
-    kind: Any = str
-    flag: str = ""
-    told: str = ""
+from squeezekit.config_fields import ConfigFields, Typed
 
 
 def takes(
@@ -90,7 +70,7 @@ class ConfigCommand(TyperCommand):
         configs: dict[str, Any] = {}
         for source in self.sources:
             values = {option.name: ctx.params.pop(option.name) for option in source.options}
-            configs[source.argument] = source.config(
+            configs[source.argument] = source.fields.config(
                 {name: value for name, value in values.items() if value is not None}
             )
         _CONFIGS.set(configs)
@@ -112,25 +92,11 @@ class _Source:
     own: frozenset[str]
 
     @functools.cached_property
-    def configs(self) -> list[type]:
-        """The classes."""
+    def fields(self) -> ConfigFields:
+        """Of the configs."""
         parts = [place.split(":") for place in self.places]
-        return [getattr(import_module(f"squeezekit.{name}"), of) for name, of in parts]
-
-    @functools.cached_property
-    def fields(self) -> dict[str, Typed]:
-        """How each field of any of the configs is typed.
-
-        Those that are configs themselves, and so are made where they are not given, are left out.
-        """
-        found: dict[str, Typed] = {}
-        for config in self.configs:
-            for field in dataclasses.fields(config):
-                made = field.default_factory is not dataclasses.MISSING
-                typed = self.typed.get(field.name) or (None if made else _typed(str(field.type)))
-                if typed is not None and field.name not in self.own:
-                    found.setdefault(field.name, typed)
-        return found
+        configs = [getattr(import_module(f"squeezekit.{name}"), of) for name, of in parts]
+        return ConfigFields(configs, self.typed, self.own)
 
     @functools.cached_property
     def options(self) -> list[Any]:
@@ -140,7 +106,7 @@ class _Source:
 
         verb.__annotations__ = {
             name: Annotated[typed.kind | None, self._option(name, typed)]
-            for name, typed in self.fields.items()
+            for name, typed in self.fields.fields.items()
         }
         verb.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [
@@ -153,73 +119,8 @@ class _Source:
         return list(get_command(app).params)
 
     def _option(self, name: str, typed: Typed) -> Any:  # noqa: ANN401 - the parser's own
-        flag, told = typed.flag or f"--{name.replace('_', '-')}", self._told(name)
+        told = f"{self.fields.told(name)} {typed.told}".strip()
         return typer.Option(
-            flag, help=f"{told} {typed.told}".strip(), rich_help_panel=self.panel,
+            typed.flag or f"--{name.replace('_', '-')}", help=told, rich_help_panel=self.panel,
             show_default=False,
         )  # fmt: skip
-
-    def _told(self, name: str) -> str:
-        """What the docstrings say, and which config says it where not all do."""
-        said: dict[str, list[str]] = {}
-        for config in self.configs:
-            if (text := described(config).get(name)) is not None:
-                said.setdefault(text, []).append(config.__name__.lower())
-        if len(said) == 1 and sum(map(len, said.values())) == len(self.configs):
-            (text,) = said
-            return _sentence(text)
-        return " ".join(f"{', '.join(who)}: {text}" for text, who in said.items())
-
-    def config(self, given: dict[str, Any]) -> Any:  # noqa: ANN401 - of any class
-        """What the verb is called with.
-
-        Raises:
-            InputError: where a value cannot be.
-        """
-        values = {name: self.fields[name].read(value) for name, value in given.items()}
-        values = {name: value for name, value in values.items() if value not in ({}, [])}
-        if len(self.configs) > 1:
-            return values
-        return self.configs[0](**values) if values else None
-
-
-def described(config: type) -> dict[str, str]:
-    """What the docstring of a config says of each of its attributes, on one line."""
-    _, _, listed = inspect.cleandoc(config.__doc__ or "").partition("Attributes:\n")
-    found: dict[str, str] = {}
-    for names, text in re.findall(r"^    ([\w, ]+): (.*?)(?=^ {0,4}\w|\Z)", listed, re.M | re.S):
-        found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
-    return found
-
-
-def _sentence(text: str) -> str:
-    """With a capital letter, but for what is a name or a formula."""
-    first = text.partition(" ")[0]
-    return text[0].upper() + text[1:] if first.isalpha() and len(first) > 1 else text
-
-
-def _as_it_is(value: object) -> object:
-    return value
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(
-            f"a mean or std takes one number, or one per channel with commas between, not {text!r}"
-        ) from None
-
-
-_TYPED = {
-    "tuple": Typed(_numbers),
-    **{kind.__name__: Typed(_as_it_is, kind) for kind in (bool, int, float)},
-    "Path": Typed(Path),
-    "Photos": Typed(Path),
-}
-"""By a word of the field's type; the first that is there decides. All else is text."""
-
-
-def _typed(annotation: str) -> Typed:
-    words = re.findall(r"\w+", annotation)
-    return next((typed for word, typed in _TYPED.items() if word in words), Typed(_as_it_is))

@@ -16,7 +16,8 @@ from squeezekit.cli.common import (
     seen,
     typed_command,
 )
-from squeezekit.cli.config_options import Typed, takes
+from squeezekit.cli.config_options import takes
+from squeezekit.config_fields import Typed
 
 
 def _settings(typed: list[str]) -> object:

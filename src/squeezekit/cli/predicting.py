@@ -86,7 +86,7 @@ def serve(
     ] = None,
 ) -> None:
     """Classify images over HTTP, until Ctrl-C; a browser gets a page that classifies by itself."""
-    from squeezekit.front import serve as serve_file
+    from squeezekit.classifying import serve as serve_file
     from squeezekit.server.access import Access
     from squeezekit.server.service import Limits
 

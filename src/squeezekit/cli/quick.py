@@ -70,7 +70,7 @@ def predict(asked: Asked) -> None:
     Raises:
         InputError: if the file, or any of the images, cannot be used; the others are answered.
     """
-    from squeezekit.front import load
+    from squeezekit.classifying import load
 
     stdin = asked.stdin or asked.images == (STDIN,)
     named = bool(asked.images) and asked.images != (STDIN,)
