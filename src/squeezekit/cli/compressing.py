@@ -41,10 +41,7 @@ _TYPED = {
 }
 
 
-@takes(
-    "settings", "compression.best:Best", "compression.deep:Deep", "compression.pruning:Prune",
-    "compression.svd:Svd", panel="Settings of the methods", typed=_TYPED,
-)  # fmt: skip
+@takes("settings", "compression.methods:METHODS", panel="Settings of the methods", typed=_TYPED)
 @states_preprocessing
 def compress(
     weights: Weights,

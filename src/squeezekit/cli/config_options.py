@@ -18,7 +18,7 @@ from squeezekit.config_fields import ConfigFields, Typed
 
 
 def takes(
-    argument: str, *places: str, panel: str | None = None, typed: Mapping[str, Typed] | None = None
+    argument: str, place: str, *, panel: str | None = None, typed: Mapping[str, Typed] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a verb an option for each field of a config, or of several that exclude each other.
 
@@ -28,8 +28,8 @@ def takes(
 
     Args:
         argument: of the verb.
-        places: of the configs, "module:Class" below squeezekit. They are imported when the verb is
-            used, since other verbs need none of them.
+        place: of the config, "module:Class" below squeezekit, or of several in a mapping. It is
+            imported when the verb is used, since other verbs need none of them.
         panel: of the help that the options are shown in.
         typed: fields that are typed otherwise than their types say.
     """
@@ -45,7 +45,7 @@ def takes(
 
         shown.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
         shown.__annotations__ = {p.name: p.annotation for p in own}
-        source = _Source(argument, places, panel, typed or {}, frozenset(p.name for p in own))
+        source = _Source(argument, place, panel, typed or {}, frozenset(p.name for p in own))
         shown.sources = (*getattr(verb, "sources", ()), source)  # type: ignore[attr-defined]
         return shown
 
@@ -86,7 +86,7 @@ def command_of(verb: Callable[..., None]) -> type[TyperCommand]:
 @dataclass(eq=False)
 class _Source:
     argument: str
-    places: tuple[str, ...]
+    place: str
     panel: str | None
     typed: Mapping[str, Typed]
     own: frozenset[str]
@@ -94,8 +94,9 @@ class _Source:
     @functools.cached_property
     def fields(self) -> ConfigFields:
         """Of the configs."""
-        parts = [place.split(":") for place in self.places]
-        configs = [getattr(import_module(f"squeezekit.{name}"), of) for name, of in parts]
+        module, name = self.place.split(":")
+        found = getattr(import_module(f"squeezekit.{module}"), name)
+        configs = list(found.values()) if isinstance(found, Mapping) else [found]
         return ConfigFields(configs, self.typed, self.own)
 
     @functools.cached_property
