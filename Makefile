@@ -42,6 +42,8 @@ wasm:
 	native/build.sh rounding-x86_64-linux "$(ROUNDING)/rounding-x86_64-linux.so"
 	native/build.sh page "$(PAGE)/runtime.wasm"
 	$(PYTHON) native/pack.py "$(PAGE)/runtime.packed" "$(PAGE)/runtime.wasm"
+	cd src/squeezekit && find * -name '*.so' -o -name '*.wasm' -o -name '*.packed' | LC_ALL=C sort \
+	  | xargs sha256sum > shipped.sha256
 
 clean:
 	rm -rf $(VENV) demo docs/_build build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \

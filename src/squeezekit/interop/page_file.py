@@ -18,6 +18,7 @@ from squeezekit.files import read_bytes, write_whole
 from squeezekit.interop import onnx_file
 from squeezekit.interop.page_runtime import PageRuntime, build
 from squeezekit.models.fold import fold_batch_norm
+from squeezekit.shipped import checked
 from squeezekit.sqz import container
 from squeezekit.sqz.network import Network, Preprocessing, share_equal_values
 
@@ -48,7 +49,7 @@ def page(sqz: bytes) -> str:
     metadata = container.read_head(sqz).metadata
     title = html.escape(metadata.title or metadata.name)
     style, script = _short_css(_part("page.css")), _short_js(_part("page.js"))
-    packed = resources.files("squeezekit.interop").joinpath("page", "runtime.packed").read_bytes()
+    packed = checked(Path(__file__).parent / "page" / "runtime.packed")
     fields = {
         "policy": _policy(style, script),
         "title": title,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from squeezekit.errors import (
     UnsupportedError,
     VersionError,
 )
+from squeezekit.shipped import checked
 from squeezekit.sqz.network import Floats
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ _STRIP_BYTES = 1 << 20
 
 def build() -> bytes:
     """The WebAssembly module."""
-    return resources.files("squeezekit.interop").joinpath("page", "runtime.wasm").read_bytes()
+    return checked(Path(__file__).parent / "page" / "runtime.wasm")
 
 
 @cache

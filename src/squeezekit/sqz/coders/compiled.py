@@ -14,6 +14,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from squeezekit.shipped import checked
+
 if TYPE_CHECKING:
     import wasmtime
 
@@ -36,8 +38,9 @@ def library(path: Path) -> ctypes.CDLL | None:
     if not fits or os.environ.get("SQUEEZEKIT_SANDBOX", "0") != "0":
         return None
     try:
+        checked(path)
         return ctypes.CDLL(str(path))
-    except OSError:  # such as a file system from which nothing may be run
+    except OSError:  # it is missing, or on a file system from which nothing may be run
         return None
 
 
@@ -46,7 +49,7 @@ def module(path: Path) -> tuple[wasmtime.Engine, wasmtime.Module]:
     import wasmtime
 
     engine = wasmtime.Engine()
-    return engine, wasmtime.Module(engine, path.read_bytes())
+    return engine, wasmtime.Module(engine, checked(path))
 
 
 def release() -> None:
