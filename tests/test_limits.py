@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -10,8 +12,10 @@ import onnx
 import pytest
 from foreign import Maker, mobilenet, resnet
 from onnx import helper, shape_inference
+from PIL import Image
 from small_networks import small_alexnet, small_networks, small_squeezenet
 
+import squeezekit as sk
 from squeezekit import errors
 from squeezekit.interop import onnx_file
 from squeezekit.models.cost import cost as counted
@@ -212,7 +216,7 @@ BOMBS = {
 def test_bombs_are_refused_by_the_head(name):
     data = BOMBS[name]()
     assert len(data) < 1_000_000
-    with pytest.raises(errors.LimitError, match="reader allows"):
+    with pytest.raises(errors.LimitError, match=r"the limit is .*lift the limits"):
         container.read_head(data)
 
 
@@ -230,12 +234,12 @@ def test_limits_grow_with_the_file():
     limits.check("weights", 138_000_000, 11_300_000)
     limits.check("macs", 15_500_000_000, 11_300_000)
     limits.check("weights", 4_200_000, 700_000)
-    with pytest.raises(errors.LimitError, match=r"squeezekit\.Limits"):
+    with pytest.raises(errors.LimitError, match="lift the limits"):
         limits.check("weights", 61_000_000, 200_000)
 
 
 def test_no_time_left():
-    with pytest.raises(errors.LimitError, match="longer"):
+    with pytest.raises(errors.LimitError, match="seconds"):
         container.decode(container.encode(small_squeezenet()), Limits(seconds=-1.0))
 
 
@@ -255,3 +259,99 @@ def test_a_message_is_one_line_without_control_characters():
         container.decode(bytes(data))
     assert "PWNED" in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+# ------------------------------------------------------------------------- limits of a caller
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "squeezekit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+@pytest.fixture
+def large(tmp_path):
+    """Longer notes than a stranger's file may have; nothing else is unusual."""
+    network = small_squeezenet()
+    notes = tuple(f"note {i} {'x' * 3000}" for i in range(500))
+    metadata = dataclasses.replace(network.metadata, provenance=notes)
+    container.write(dataclasses.replace(network, metadata=metadata), tmp_path / "large.sqz")
+    return tmp_path / "large.sqz"
+
+
+def test_the_front_door_takes_limits(large, photo):
+    for refused in (
+        lambda: sk.load(large), lambda: sk.read(large), lambda: sk.load(large, limits=Limits()),
+        lambda: sk.read(large, limits=Limits(text_bytes=10)),
+        lambda: sk.evaluate(large, photo.parent), lambda: sk.compress(large),
+    ):  # fmt: skip
+        with pytest.raises(errors.LimitError, match=r"large\.sqz: .*if you trust the file, lift"):
+            refused()
+    assert sk.read(large, limits=None).metadata == sk.load(large, limits=None).metadata
+    roomy = Limits(text_bytes=8 << 20)
+    assert sk.load(large, limits=roomy)(photo) == sk.load(large, limits=None)(photo)
+    with pytest.raises(errors.LimitError, match="seconds"):
+        sk.load(large, limits=dataclasses.replace(roomy, seconds=-1.0))
+
+
+def test_every_verb_that_opens_a_file_can_trust_it(large, photo):
+    out = large.with_name("out.sqz")
+    for verb in (
+        ("info", large), ("predict", large, photo), ("export", large, out),
+        ("compress", large, "-o", out, "--method", "prune", "--density", "1"),
+        ("evaluate", large, "--data", photo.parent), ("serve", large, "--port", "0"),
+    ):  # fmt: skip
+        refused = run(*verb)
+        assert refused.returncode == 2
+        assert "lift the limits" in refused.stderr, verb
+        assert len(refused.stderr.splitlines()) == 1
+        assert not out.exists()
+    for verb in (("info", large), ("predict", large, photo), ("export", large, out)):
+        assert run(*verb, "--limits", "none").returncode == 0, verb
+    wrong = run("info", large, "--limits", "some")
+    assert wrong.returncode == 2
+    assert "no limits 'some'" in wrong.stderr
+
+
+def test_an_onnx_model_has_the_same_limits(tmp_path):
+    onnx.save(resnet(), tmp_path / "foreign.onnx")
+    for limits in (Limits(macs=1000), Limits(memory=1000), Limits(file_bytes=1000)):
+        with pytest.raises(errors.LimitError, match=r"foreign\.onnx: .*lift the limits"):
+            sk.read(tmp_path / "foreign.onnx", limits=limits)
+        with pytest.raises(errors.LimitError, match=r"foreign\.onnx: .*lift the limits"):
+            sk.load(tmp_path / "foreign.onnx", limits=limits)
+    assert sk.read(tmp_path / "foreign.onnx", limits=None).parameters > 0
+
+
+def test_a_safetensors_file_has_the_same_limits(tmp_path):
+    file = sk.write(small_squeezenet(), tmp_path / "net.safetensors")
+    with pytest.raises(errors.LimitError, match="lift the limits"):
+        sk.read(file, limits=Limits(macs=1000))
+    assert sk.read(file, limits=None).parameters == small_squeezenet().parameters
+
+
+def test_photos_have_a_limit_of_pixels(tmp_path, photo):
+    file = sk.write(small_squeezenet(), tmp_path / "net.sqz")
+    assert sk.load(file, limits=Limits(pixels=1200))(photo)
+    with pytest.raises(errors.TooManyPixelsError, match="photo"):
+        sk.load(file, limits=Limits(pixels=1199))(photo)
+    with pytest.raises(errors.InputError, match="too many pixels"):
+        sk.evaluate(file, [(photo, 0)], limits=Limits(pixels=1199))
+    header = b"P6 20000 20000 255\n" + bytes(
+        100
+    )  # 400 million pixels, of which hardly any is there
+    (tmp_path / "huge.ppm").write_bytes(header)
+    for limits in (Limits(), None):
+        with pytest.raises(errors.TooManyPixelsError):
+            sk.load(file, limits=limits)(tmp_path / "huge.ppm")
+    before = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(errors.InputError) as caught:
+        sk.load(file, limits=Limits(pixels=400_000_000))(tmp_path / "huge.ppm")
+    assert not isinstance(caught.value, errors.TooManyPixelsError)  # but that it is cut short
+    assert before == Image.MAX_IMAGE_PIXELS

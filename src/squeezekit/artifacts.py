@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from squeezekit.errors import InputError
 from squeezekit.files import check_writable, write_whole
 from squeezekit.progress import Note, Progress, silent, silent_note
+from squeezekit.sqz.limits import DEFAULT, Limits
 
 if TYPE_CHECKING:
     from squeezekit.compression.front import Compressed
@@ -49,6 +50,7 @@ def compress(
     labels: Path | None = None,
     int8: bool = False,
     preprocessing: Given = None,
+    limits: Limits | None = DEFAULT,
     report: Path | None = None,
     curve: Path | None = None,
     command: str = "",
@@ -67,6 +69,7 @@ def compress(
         labels: a file that names the network's outputs, in order.
         int8: find the ranges of activations on the photos.
         preprocessing: how the network wants its images, where its file does not say it.
+        limits: how much the file may ask for; None trusts it.
         report: a page about it, .html.
         curve: a page with accuracy against bytes, .html; needs a config that measures it.
         command: what to type to do the same again, for the pages.
@@ -90,7 +93,7 @@ def compress(
         with work.alone():
             small = front.compress(
                 network, photos, config, labels=labels, int8=int8, preprocessing=preprocessing,
-                work=work, progress=progress, note=note,
+                limits=limits, work=work, progress=progress, note=note,
             )  # fmt: skip
             container.write(small.network, out, small.coder)
             work.forget()
@@ -287,6 +290,7 @@ def export(
     int8: bool = False,
     photos: Path | None = None,
     preprocessing: Given = None,
+    limits: Limits | None = DEFAULT,
     progress: Progress = silent,
     note: Note = silent_note,
 ) -> Path:
@@ -301,6 +305,7 @@ def export(
         int8: write ranges for int8 into a `.sqz`, or an `.onnx` that computes in int8.
         photos: to calibrate int8 on; any will do.
         preprocessing: how the network wants its images, where its file does not say it.
+        limits: how much the file may ask for; None trusts it.
         progress: told of the calibration.
         note: told what is assumed of the network.
 
@@ -321,7 +326,10 @@ def export(
         raise InputError("photos are only for int8, which is calibrated on them")
     writable(out, coder=coder, int8=int8)
     names = () if labels is None else read_labels(labels)[0]
-    found = read(network, prototxt=prototxt, preprocessing=preprocessing, labels=names, note=note)
+    found = read(
+        network, prototxt=prototxt, preprocessing=preprocessing, labels=names, limits=limits,
+        note=note,
+    )  # fmt: skip
     if len(names) != 1 or len(found.metadata.labels) != 2:  # else of one output, for that class
         found = dataclasses.replace(found, metadata=labelled(found, labels=labels, note=note))
     if photos is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from squeezekit.errors import InputError
 from squeezekit.progress import Note, Progress, silent, silent_note
+from squeezekit.sqz.limits import DEFAULT, TRUSTED, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from squeezekit.runtime.classifier import Classifier
     from squeezekit.runtime.preprocessing import Given
     from squeezekit.server.access import Access
-    from squeezekit.server.service import Limits
+    from squeezekit.server.service import Limits as RequestLimits
     from squeezekit.sqz.network import Network
 
 
@@ -31,6 +32,7 @@ def load(
     preprocessing: Given = None,
     output: str | None = None,
     labels: Sequence[str] = (),
+    limits: Limits | None = DEFAULT,
     note: Note = silent_note,
 ) -> Classifier:
     """Open a `.sqz` or `.onnx` file, or what a training run left, to classify with.
@@ -46,11 +48,13 @@ def load(
         preprocessing: what is known of it, or all of it; comes before what the file says.
         output: of an `.onnx`: the one that scores classes, where there are several.
         labels: of an `.onnx` with one output; see `interop.onnx_file.read`.
+        limits: how much the file may ask for, and how many pixels an image may have. None trusts
+            the file.
         note: told a line where the preprocessing was found beside the file, or is assumed.
 
     Raises:
         InputError: where there is no such file, or it cannot be used as is asked.
-        FormatError: where a `.sqz` is damaged.
+        FormatError: where a `.sqz` is damaged; a LimitError where it asks for too much.
         UnsupportedError: where the network has what cannot be run.
     """
     from squeezekit.interop import opening
@@ -62,13 +66,16 @@ def load(
         from squeezekit.runtime.classifier import from_network
 
         if run_folder(path) is not None:
-            network = fold_batch_norm(read(path, preprocessing=preprocessing, note=note))
+            network = fold_batch_norm(
+                read(path, preprocessing=preprocessing, limits=limits, note=note)
+            )
             classifier = from_network(network, threads, backend, precision)
             classifier.file_bytes = weights_file(path).stat().st_size
+            classifier.pixels = (limits or TRUSTED).pixels
             return classifier
     return opening.load(
         path, threads, backend, precision,
-        preprocessing=preprocessing, output=output, labels=labels, note=note,
+        preprocessing=preprocessing, output=output, labels=labels, limits=limits, note=note,
     )  # fmt: skip
 
 
@@ -79,6 +86,7 @@ def classifier_of(
     threads: int | None = None,
     precision: str | None = None,
     preprocessing: Given = None,
+    limits: Limits | None = DEFAULT,
     progress: Progress = silent,
     note: Note = silent_note,
 ) -> Evaluated:
@@ -90,6 +98,8 @@ def classifier_of(
         threads: how many threads one batch may use; None is all cores.
         precision: "float" or "int8".
         preprocessing: how the network's images are prepared, if its file does not say it.
+        limits: how much the file may ask for, and how many pixels an image may have. None trusts
+            the file.
         progress: called during a download.
         note: called with what is assumed about the preprocessing.
 
@@ -108,7 +118,9 @@ def classifier_of(
         return network
 
     def read_as_stated() -> Network:
-        return as_network(network, preprocessing=preprocessing, progress=progress, note=note)
+        return as_network(
+            network, preprocessing=preprocessing, limits=limits, progress=progress, note=note
+        )
 
     if backend == "torch":
         if precision == "int8":
@@ -119,15 +131,22 @@ def classifier_of(
 
         if threads is not None:
             torch.set_num_threads(threads)
-        return TorchClassifier(read_as_stated())
+        by_torch = TorchClassifier(read_as_stated())
+        by_torch.pixels = (limits or TRUSTED).pixels
+        return by_torch
     if isinstance(network, (str, Path)) and Path(network).suffix.lower() in (".sqz", ".onnx"):
-        return load(network, threads, backend, precision, preprocessing=preprocessing, note=note)
-    return from_network(read_as_stated(), threads, backend, precision)
+        return load(
+            network, threads, backend, precision,
+            preprocessing=preprocessing, limits=limits, note=note,
+        )  # fmt: skip
+    classifier = from_network(read_as_stated(), threads, backend, precision)
+    classifier.pixels = (limits or TRUSTED).pixels
+    return classifier
 
 
 def serve(
     file: Path,
-    limits: Limits,
+    requests: RequestLimits,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -135,6 +154,7 @@ def serve(
     threads: int = 1,
     access: Access | None = None,
     preprocessing: Given = None,
+    limits: Limits | None = DEFAULT,
     ready: Callable[[str, int], None] = lambda url, memory_bytes: None,
     note: Note = silent_note,
 ) -> None:
@@ -142,13 +162,14 @@ def serve(
 
     Args:
         file: as `load` opens it.
-        limits: what clients may ask for.
+        requests: what clients may ask for.
         host: an address or a name to listen at.
         port: 0 for any that is free.
         workers: images classified at once; as many as there are cores where None.
         threads: of the network, for each of the workers.
         access: who may ask; everybody who uses an address or localhost where None.
         preprocessing: how the network wants its images, where its file does not say it.
+        limits: how much the file may ask for; None trusts it.
         ready: called once it answers, with the address and the most bytes of memory that clients
             can make it use.
         note: told what is assumed of the network's preprocessing.
@@ -160,15 +181,16 @@ def serve(
     from squeezekit.server.access import BY_ADDRESS
     from squeezekit.server.listening import serve as serve_http
 
-    classifier = load(file, threads, preprocessing=preprocessing, note=note)
+    classifier = load(file, threads, preprocessing=preprocessing, limits=limits, note=note)
+    classifier.pixels = requests.pixels
     prepared = classifier.metadata.preprocessing
     if file.suffix.lower() in (".sqz", ".onnx"):
-        page = page_for(file, prepared)
+        page = page_for(file, prepared, limits)
     else:
         from squeezekit.interop.weights import read
 
-        page = page_of(read(file), prepared)
+        page = page_of(read(file, limits=limits), prepared)
     serve_http(
-        classifier, file.name, limits, host=host, port=port, workers=workers,
+        classifier, file.name, requests, host=host, port=port, workers=workers,
         access=access or BY_ADDRESS, page=page, ready=ready,
     )  # fmt: skip

@@ -253,7 +253,8 @@ def evaluate(
     best: list[npt.NDArray[np.int64]] = []
     confidence: list[Floats] = []
     progress("evaluate", 0, total)
-    for images in _decoded_batches(image_set.paths, classifier.metadata.preprocessing, batch):
+    how, most_pixels = classifier.metadata.preprocessing, getattr(classifier, "pixels", None)
+    for images in _decoded_batches(image_set.paths, how, batch, most_pixels):
         arrays = [image for image in images if not isinstance(image, str)]
         read += [done + i for i, image in enumerate(images) if not isinstance(image, str)]
         skipped += [image for image in images if isinstance(image, str)]
@@ -302,13 +303,13 @@ def _checked(logits: Floats, image_set: ImageSet) -> Floats:
 
 
 def _decoded_batches(
-    paths: Sequence[ImageFile], preprocessing: Preprocessing, batch: int
+    paths: Sequence[ImageFile], preprocessing: Preprocessing, batch: int, most_pixels: int | None
 ) -> Iterator[list[Floats | str]]:
     """The images ready for the network, or why they are not; the next batch decodes meanwhile."""
 
     def decoded(path: ImageFile) -> Floats | str:
         try:
-            return prepare_file(path, preprocessing)  # (C, H, W)
+            return prepare_file(path, preprocessing, most_pixels)  # (C, H, W)
         except InputError as error:
             return str(error)
 

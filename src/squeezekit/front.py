@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from squeezekit.errors import InputError
 from squeezekit.progress import Note, Progress, silent, silent_note
+from squeezekit.sqz.limits import DEFAULT, Limits
 
 if TYPE_CHECKING:
     from squeezekit.compression.sensitivity import Sensitivity
@@ -202,6 +203,7 @@ def evaluate(
     threads: int | None = None,
     precision: str | None = None,
     preprocessing: Given = None,
+    limits: Limits | None = DEFAULT,
     progress: Progress = silent,
     note: Note = silent_note,
 ) -> Evaluation:
@@ -223,6 +225,8 @@ def evaluate(
         threads: how many threads the network may use; None is all cores.
         precision: "float" or "int8"; None is int8 if the network was calibrated for it.
         preprocessing: how the network's images are prepared, if its file does not say it.
+        limits: how much the file may ask for, and how many pixels an image may have. None trusts
+            the file.
         progress: called with the number of photos done, as task "evaluate".
         note: called with a sentence about class folders without a photo, and about photos that the
             network was trained on: how many were left out, or are included.
@@ -244,7 +248,7 @@ def evaluate(
 
     classifier = classifier_of(
         network, backend=backend, threads=threads, precision=precision,
-        preprocessing=preprocessing, progress=progress, note=note,
+        preprocessing=preprocessing, limits=limits, progress=progress, note=note,
     )  # fmt: skip
     data = folder_or_set(photos, classifier.metadata, evaluation.outputs(classifier))
     memory = memory_of(classifier.metadata.trained_on, run_folder(network))

@@ -17,6 +17,7 @@ from squeezekit.cli.output import note as note
 from squeezekit.cli.output import print_json as print_json
 from squeezekit.cli.output import say as say
 from squeezekit.cli.output import terminal as terminal
+from squeezekit.sqz.limits import Limits, limits_named
 from squeezekit.text import encodable
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ Labels = Annotated[
 Page = Annotated[Path | None, typer.Option("--report", help="Write a page about it (.html).")]
 Limit = Annotated[int | None, typer.Option(help="Measure on only this many images.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: key=value.")]
+Limited = Annotated[
+    Limits | None,
+    typer.Option(parser=limits_named, metavar="none", show_default=False, help="Trust the file."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Starts all random numbers.", min=0)]
 Threads = Annotated[int | None, typer.Option(help="Threads for the network. Default: all cores.")]

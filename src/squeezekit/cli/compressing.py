@@ -12,6 +12,7 @@ from squeezekit.cli.common import (
     Json,
     Labels,
     Limit,
+    Limited,
     Page,
     Weights,
     answer,
@@ -24,6 +25,7 @@ from squeezekit.cli.common import (
 from squeezekit.cli.config_options import takes
 from squeezekit.config_fields import Typed
 from squeezekit.runtime.stated import Stated
+from squeezekit.sqz.limits import DEFAULT
 
 
 def _densities(text: str) -> object:
@@ -66,6 +68,7 @@ def compress(
     ] = False,
     labels: Labels = None,
     report: Page = None,
+    limits: Limited = DEFAULT,
     as_json: Json = False,
     preprocessing: Stated | None = None,
 ) -> None:
@@ -79,7 +82,8 @@ def compress(
     with progress_shown() as progress:
         small = artifacts.compress(
             weights, data, config, out, labels=labels, int8=int8, preprocessing=preprocessing,
-            report=report, curve=page, command=typed_command(), progress=progress, note=note,
+            limits=limits, report=report, curve=page, command=typed_command(),
+            progress=progress, note=note,
         )  # fmt: skip
     for warning in small.warnings:
         note(f"warning: {warning}")

@@ -11,6 +11,7 @@ import typer
 from squeezekit.cli.common import (
     Json,
     Labels,
+    Limited,
     Page,
     Seed,
     Weights,
@@ -23,6 +24,7 @@ from squeezekit.cli.common import (
     typed_command,
 )
 from squeezekit.runtime.stated import Stated
+from squeezekit.sqz.limits import DEFAULT
 
 
 def models(as_json: Json = False) -> None:
@@ -54,13 +56,14 @@ def cost(
 
 def info(
     file: Annotated[Path, typer.Argument(help="A .sqz file.", show_default=False)],
+    limits: Limited = DEFAULT,
     as_json: Json = False,
 ) -> None:
     """Show what a .sqz file holds, and where every byte of it went."""
     from squeezekit.report import tables
     from squeezekit.report.contents import contents_of
 
-    found = contents_of(file)
+    found = contents_of(file, limits)
     answer(as_json, found.as_json(), lambda: tables.info_table(found))
 
 
@@ -81,6 +84,7 @@ def export(
     data: Annotated[
         Path | None, typer.Option("--data", help="Photos to calibrate int8 on; any will do.")
     ] = None,
+    limits: Limited = DEFAULT,
     preprocessing: Stated | None = None,
 ) -> None:
     """Write the same network in another format, without loss; a .sqz has its batch norms folded.
@@ -92,7 +96,7 @@ def export(
     with progress_shown() as progress:
         artifacts.export(
             weights, out, coder=coder, labels=labels, prototxt=prototxt, int8=int8, photos=data,
-            preprocessing=preprocessing, progress=progress, note=note,
+            preprocessing=preprocessing, limits=limits, progress=progress, note=note,
         )  # fmt: skip
     say(f"{out}: {out.stat().st_size:,} bytes")
 

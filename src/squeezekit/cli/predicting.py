@@ -10,6 +10,7 @@ import typer
 from squeezekit.cli import quick
 from squeezekit.cli.common import (
     Json,
+    Limited,
     Precision,
     Runnable,
     Threads,
@@ -17,6 +18,7 @@ from squeezekit.cli.common import (
     states_preprocessing,
 )
 from squeezekit.runtime.stated import Stated
+from squeezekit.sqz.limits import DEFAULT
 
 
 @states_preprocessing
@@ -41,6 +43,7 @@ def predict(
         str, typer.Option(help="onnxruntime (starts fastest) or openvino.")
     ] = "onnxruntime",
     precision: Precision = None,
+    limits: Limited = DEFAULT,
     as_json: Json = False,
     preprocessing: Stated | None = None,
 ) -> None:
@@ -48,7 +51,7 @@ def predict(
     quick.predict(
         quick.Asked(
             file, tuple(images or ()), top, threads, as_json, stdin, camera, backend, precision,
-            preprocessing,
+            preprocessing, limits,
         )
     )  # fmt: skip
 
@@ -73,6 +76,7 @@ def serve(
     timeout: Annotated[
         float, typer.Option(help="Seconds that a sender has for a request.", min=0.1)
     ] = 10.0,
+    limits: Limited = DEFAULT,
     preprocessing: Stated | None = None,
     allow_host: Annotated[
         list[str] | None,
@@ -97,5 +101,5 @@ def serve(
     serve_file(
         file, Limits(max_bytes, max_pixels, timeout, max_waiting), host=host, port=port,
         workers=workers, threads=threads, access=Access(tuple(allow_host or ()), tuple(cors or ())),
-        preprocessing=preprocessing, ready=ready, note=note,
+        preprocessing=preprocessing, limits=limits, ready=ready, note=note,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from squeezekit.cli.output import has_colors, note, print_json
 from squeezekit.data.sources import STDIN, images_named, paths_from
 from squeezekit.errors import InputError
 from squeezekit.report.answers import as_json_object, predictions_text
+from squeezekit.sqz.limits import DEFAULT, Limits
 from squeezekit.text import json_line
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Asked:
     backend: str = "onnxruntime"
     precision: str | None = None
     preprocessing: Stated | None = None
+    limits: Limits | None = DEFAULT
 
 
 def plainly_asked(arguments: Sequence[str]) -> Asked | None:
@@ -79,7 +81,7 @@ def predict(asked: Asked) -> None:
     paths = images_named(asked.images) if named else []
     classifier = load(
         asked.file, asked.threads, asked.backend, asked.precision,
-        preprocessing=asked.preprocessing, note=note,
+        preprocessing=asked.preprocessing, limits=asked.limits, note=note,
     )  # fmt: skip
     if stdin:
         _print_lines(classifier.predict_each(paths_from(sys.stdin.fileno()), asked.top))

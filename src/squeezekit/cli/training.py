@@ -12,6 +12,7 @@ from squeezekit.cli.common import (
     Json,
     Labels,
     Limit,
+    Limited,
     Precision,
     Seed,
     Settings,
@@ -27,6 +28,7 @@ from squeezekit.cli.common import (
     typed_command,
 )
 from squeezekit.runtime.stated import Stated
+from squeezekit.sqz.limits import DEFAULT
 
 
 def demo(
@@ -115,6 +117,7 @@ def evaluate(
     precision: Precision = None,
     limit: Limit = None,
     threads: Threads = None,
+    limits: Limited = DEFAULT,
     as_json: Json = False,
     preprocessing: Stated | None = None,
 ) -> None:
@@ -126,7 +129,8 @@ def evaluate(
     with progress_shown() as progress:
         result = evaluate_on(
             weights, data, part=part, labels=labels, limit=limit, backend=backend, threads=threads,
-            precision=precision, preprocessing=preprocessing, progress=progress, note=note,
+            precision=precision, preprocessing=preprocessing, limits=limits,
+            progress=progress, note=note,
         )  # fmt: skip
     for sentence in result.skipped:
         note(f"skipped: {sentence}")

@@ -31,6 +31,7 @@ from squeezekit.runtime.int8 import require_layers
 from squeezekit.runtime.preprocessing import Given, Note, silent_note
 from squeezekit.sqz import container
 from squeezekit.sqz.container import CoderName
+from squeezekit.sqz.limits import DEFAULT, Limits
 from squeezekit.sqz.network import Metadata, Network
 
 FAR = 0.5
@@ -151,6 +152,7 @@ def compress(
     labels: Path | str | Sequence[str] | None = None,
     int8: bool = False,
     preprocessing: Given = None,
+    limits: Limits | None = DEFAULT,
     work: Work | Path | str | None = None,
     progress: Progress = silent,
     note: Note = silent_note,
@@ -168,6 +170,7 @@ def compress(
             None takes the network's own names, or those of the photos' folders.
         int8: measure the ranges of activations on the photos, so that the file can run in int8.
         preprocessing: how the network's images are prepared, if its file does not say it.
+        limits: how much the file may ask for; None trusts it.
         work: a folder to keep finished parts in. After an interruption the same call goes on from
             there, and removes it at the end. If it is a `Work`, its owner locks and removes it.
         progress: called during everything that takes long.
@@ -182,7 +185,9 @@ def compress(
         raise InputError("int8 needs photos to measure the ranges of activations on")
     run = run_folder(network)
     if not isinstance(network, Network):
-        network = read(network, preprocessing=preprocessing, progress=progress, note=note)
+        network = read(
+            network, preprocessing=preprocessing, limits=limits, progress=progress, note=note
+        )
     # If the network has ranges, they belong to the weights before compression.
     network = dataclasses.replace(network, metadata=network.metadata.uncalibrated())
     if not network.parameters:

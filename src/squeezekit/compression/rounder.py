@@ -148,7 +148,9 @@ class Rounder:
         key = "" if self._work.folder is None else digest(self._digest, price)
         kept, divergence = (self._work.read(key, kind) for kind in ("sqz", "json"))
         if kept is not None and divergence is not None:
-            return Point(container.decode(kept), len(kept), price, float(json.loads(divergence)))
+            return Point(
+                container.decode(kept, None), len(kept), price, float(json.loads(divergence))
+            )
         with torch.enable_grad():
             _ = self._fisher
         network, divergence_nats = self._rounded_network(price)

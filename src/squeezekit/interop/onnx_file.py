@@ -18,6 +18,7 @@ from squeezekit.runtime.int8 import int8_model
 from squeezekit.runtime.preprocessing import with_assumption
 from squeezekit.sqz.graph import attach, split
 from squeezekit.sqz.graph_reader import read_graph
+from squeezekit.sqz.limits import DEFAULT, Limits, check_file_bytes
 from squeezekit.sqz.metadata_json import from_json, to_json
 from squeezekit.sqz.network import Floats, Metadata, Network
 
@@ -32,6 +33,7 @@ def read(
     output: str | None = None,
     labels: Sequence[str] = (),
     quantised: bool = False,
+    limits: Limits | None = DEFAULT,
 ) -> Network:
     """Read a classifier: it takes one image and gives one number for each class.
 
@@ -49,6 +51,7 @@ def read(
         labels: one or two names of classes, for a model with one output: the class that it stands
             for, or both classes with that one last.
         quantised: accept a model that computes in integers. It can only be run.
+        limits: how much it may ask for; None trusts it.
 
     Raises:
         InputError: if the file is no ONNX model, its external data is missing or outside of its
@@ -58,7 +61,8 @@ def read(
         LimitError: if it asks for more memory or work than a file of its size may
             (`sqz.limits.Limits`); nothing of it is run before that is known.
     """
-    asked = Asked(input_size, output, labels, quantised)
+    asked = Asked(input_size, output, labels, quantised, limits)
+    check_file_bytes(Path(path), limits)
     found = imported(path, asked)
     metadata = _own_metadata(path, found.properties)
     if metadata is None:

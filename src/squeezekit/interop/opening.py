@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from squeezekit.errors import InputError
 from squeezekit.runtime import loading
+from squeezekit.sqz.limits import DEFAULT, TRUSTED, Limits
 
 if TYPE_CHECKING:
     from squeezekit.runtime.classifier import Classifier
@@ -24,6 +25,7 @@ def load(
     preprocessing: Given = None,
     output: str | None = None,
     labels: Sequence[str] = (),
+    limits: Limits | None = DEFAULT,
     note: Note | None = None,
 ) -> Classifier:
     """Open a `.sqz` or `.onnx` file to classify with.
@@ -43,6 +45,8 @@ def load(
             the file says.
         output: the output that scores classes, for an `.onnx` with several outputs.
         labels: the names of the classes of an `.onnx` with one output; see `onnx_file.read`.
+        limits: how much the file may ask for, and how many pixels an image may have. None trusts
+            the file.
         note: called with a line if the preprocessing was found beside the file, or is assumed.
 
     Raises:
@@ -58,7 +62,9 @@ def load(
             raise InputError(f"{path} is neither a .sqz nor an .onnx file")
         if output is not None:
             raise InputError(f"{path}: only an .onnx file can have an output named")
-        return loading.load(path, threads, backend, precision, preprocessing=preprocessing)
+        return loading.load(
+            path, threads, backend, precision, preprocessing=preprocessing, limits=limits
+        )
     if precision not in (None, "float"):
         raise InputError(f"{path}: an .onnx file runs as it is; choose a precision for a .sqz")
     from squeezekit.interop import onnx_file
@@ -67,9 +73,12 @@ def load(
 
     stated = as_stated(preprocessing)
     size = size_asked(path, stated)
-    network = onnx_file.read(path, input_size=size, output=output, labels=labels, quantised=True)
+    network = onnx_file.read(
+        path, input_size=size, output=output, labels=labels, quantised=True, limits=limits
+    )
     metadata = settled(network.metadata, path, stated, note or silent_note)
     network = dataclasses.replace(network, metadata=metadata)
     classifier = from_network(network, threads, backend or "onnxruntime", "float")
     classifier.file_bytes = onnx_file.file_bytes(path)
+    classifier.pixels = (limits or TRUSTED).pixels
     return classifier

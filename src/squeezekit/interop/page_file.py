@@ -13,13 +13,14 @@ from string import Template
 
 import numpy as np
 
-from squeezekit.errors import InputError, UnsupportedError
+from squeezekit.errors import InputError, LimitError, UnsupportedError
 from squeezekit.files import read_bytes, write_whole
 from squeezekit.interop import onnx_file
 from squeezekit.interop.page_runtime import PageRuntime, build
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.shipped import checked
 from squeezekit.sqz import container
+from squeezekit.sqz.limits import DEFAULT, Limits
 from squeezekit.sqz.network import Network, Preprocessing, share_equal_values
 
 _FORBIDDEN = "\0\r<"
@@ -66,12 +67,15 @@ def page(sqz: bytes) -> str:
     return template.substitute(fields, program_bytes=f"{program_bytes:05}")
 
 
-def page_for(file: Path, preprocessing: Preprocessing) -> str | None:
+def page_for(
+    file: Path, preprocessing: Preprocessing, limits: Limits | None = DEFAULT
+) -> str | None:
     """The page for a .sqz or .onnx file; None if the page's runtime cannot run its network.
 
     Args:
         file: the file of the network.
         preprocessing: the preprocessing of its images, which may be another one than the file has.
+        limits: how much the file may ask for; None trusts it.
 
     Raises:
         FormatError: if a .sqz is damaged.
@@ -80,12 +84,14 @@ def page_for(file: Path, preprocessing: Preprocessing) -> str | None:
     try:
         if is_sqz:
             data = read_bytes(file)
-            if container.read_head(data).metadata.preprocessing == preprocessing:
+            if container.read_head(data, limits).metadata.preprocessing == preprocessing:
                 return page(data)
         network = (
-            container.read(file) if is_sqz else onnx_file.read(file, input_size=preprocessing.crop)
+            container.read(file, limits)
+            if is_sqz
+            else onnx_file.read(file, input_size=preprocessing.crop, limits=limits)
         )
-    except (InputError, UnsupportedError):
+    except (InputError, LimitError, UnsupportedError):  # a page has the default limits
         return None
     return page_of(network, preprocessing)
 
@@ -96,7 +102,7 @@ def page_of(network: Network, preprocessing: Preprocessing) -> str | None:
     network = fold_batch_norm(dataclasses.replace(network, metadata=metadata))
     try:
         return page(container.encode(share_equal_values(network), "entropy"))
-    except UnsupportedError:
+    except (LimitError, UnsupportedError):
         return None
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from squeezekit.errors import FormatError, InputError, UnsupportedError
+from squeezekit.errors import FormatError, InputError, LimitError, UnsupportedError
 from squeezekit.files import read_bytes, write_whole
 from squeezekit.interop import torchvision
 from squeezekit.sqz.admission import admit
 from squeezekit.sqz.graph import parse
-from squeezekit.sqz.limits import DEFAULT
+from squeezekit.sqz.limits import DEFAULT, TRUSTED, Limits
 from squeezekit.sqz.metadata_json import from_json, to_json
 from squeezekit.sqz.network import Floats, Network, SharedTensor, Tensor
 
@@ -54,12 +54,13 @@ def _in_order(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[end:]
 
 
-def read(path: Path | str) -> Network:
+def read(path: Path | str, limits: Limits | None = DEFAULT) -> Network:
     """Read a network that `write` wrote, or a state dict that `interop.torchvision` knows.
 
     Raises:
         InputError: if the file is damaged, or the package safetensors is missing.
         UnsupportedError: if it holds weights of a network that is not known.
+        LimitError: if its graph asks for more than the limits allow; None trusts it.
     """
     _require_package()
     from safetensors import SafetensorError, safe_open
@@ -76,12 +77,14 @@ def read(path: Path | str) -> Network:
     if GRAPH_KEY not in header:
         return torchvision.from_state_dict(state, path)
     try:
-        return _network(header, state)
+        return _network(header, state, limits)
+    except LimitError as error:
+        raise LimitError(f"{path}: {error}") from None
     except (KeyError, ValueError, RecursionError, binascii.Error, FormatError) as error:
         raise InputError(f"{path}: its header is damaged ({error})") from None
 
 
-def _network(header: dict[str, str], state: dict[str, Floats]) -> Network:
+def _network(header: dict[str, str], state: dict[str, Floats], limits: Limits | None) -> Network:
     graph = base64.b64decode(header[GRAPH_KEY], validate=True)
     model = parse(graph)
     given = {value.name for value in model.graph.input}
@@ -98,7 +101,7 @@ def _network(header: dict[str, str], state: dict[str, Floats]) -> Network:
     metadata = from_json(header[METADATA_KEY])
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     file_bytes = 4 * sum(tensor.size for tensor in tensors.values())
-    admit(graph, metadata, shapes, file_bytes, DEFAULT)
+    admit(graph, metadata, shapes, file_bytes, limits or TRUSTED)
     return Network(graph, tensors, metadata)
 
 

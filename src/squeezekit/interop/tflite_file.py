@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from squeezekit.errors import InputError, UnsupportedError
+from squeezekit.errors import InputError, LimitError, UnsupportedError
 from squeezekit.files import read_bytes
 from squeezekit.interop.file_kinds import require_network
 from squeezekit.interop.onnx_import.pipeline import Asked, Imported, brought_in
@@ -30,6 +30,7 @@ from squeezekit.models.builder import OPSET
 from squeezekit.runtime.images import default_preprocessing
 from squeezekit.runtime.preprocessing import with_assumption
 from squeezekit.sqz.graph import split
+from squeezekit.sqz.limits import DEFAULT, Limits
 from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing, share_equal_values
 
 IDENTIFIER = b"TFL3"
@@ -38,7 +39,7 @@ IDENTIFIER = b"TFL3"
 _LARGEST_SIDE = 4096
 
 
-def read(path: Path | str) -> Network:
+def read(path: Path | str, limits: Limits | None = DEFAULT) -> Network:
     """Read a classifier: it takes one square image and gives one number for each class.
 
     A quantised network becomes the float network that it stands for: a weight q is
@@ -49,11 +50,13 @@ def read(path: Path | str) -> Network:
 
     Args:
         path: the path of the `.tflite`; no other file is read.
+        limits: how much it may ask for; None trusts it.
 
     Raises:
         InputError: if it is not a .tflite file, or damaged, or the package tflite is missing.
         UnsupportedError: if it is no classifier of one image, or has an operator that is not
             supported, naming it.
+        LimitError: if it asks for more than the limits allow.
     """
     require_network(path)
     data = read_bytes(path)
@@ -61,8 +64,8 @@ def read(path: Path | str) -> Network:
         raise InputError(f"{path}: is not a TensorFlow Lite model")
     model, image = _converted(path, data)
     try:
-        found = brought_in(model, Asked())
-    except (InputError, UnsupportedError) as error:
+        found = brought_in(model, Asked(limits=limits))
+    except (InputError, LimitError, UnsupportedError) as error:
         raise type(error)(f"{path}: {error}") from None
     network_graph, tensors = split(found.model)
     metadata = _metadata(Path(path), image, found)

@@ -21,6 +21,7 @@ from squeezekit.runtime.preprocessing import (
     without_assumption,
 )
 from squeezekit.sqz.container import CoderName
+from squeezekit.sqz.limits import DEFAULT, Limits, check_file_bytes
 from squeezekit.sqz.network import Network, share_equal_values
 
 RUN_WEIGHTS = "weights.safetensors"
@@ -46,6 +47,7 @@ def read(
     preprocessing: Given = None,
     output: str | None = None,
     labels: Sequence[str] = (),
+    limits: Limits | None = DEFAULT,
     progress: Progress = silent,
     note: Note = silent_note,
 ) -> Network:
@@ -70,6 +72,8 @@ def read(
             the file says.
         output: the output that scores classes, for an ONNX model with several outputs.
         labels: one or two names, which an ONNX model with one output needs (see `onnx_file.read`).
+        limits: how much the file may ask for; None trusts it. All kinds of files have a limit of
+            bytes; those that state a graph of their own have all limits.
         progress: called during a download.
         note: called with a line if the preprocessing was found beside the file, or is assumed.
 
@@ -77,7 +81,7 @@ def read(
         InputError: if there is no such file, it holds no network, it cannot be downloaded, or the
             preprocessing does not fit the network.
         UnsupportedError: if it holds a network that cannot be read yet.
-        FormatError: if it is a damaged `.sqz`.
+        FormatError: if it is a damaged `.sqz`; a LimitError if it asks for too much.
     """
     published = str(path) in pretrained.PRETRAINED and not Path(path).exists()
     path = weights_file(path, progress)
@@ -86,6 +90,7 @@ def read(
             f"the training in {path.parent} is not finished: these are its weights so far; "
             "train --resume finishes it"
         )
+    check_file_bytes(path, limits)
     stated = as_stated(preprocessing)
     if prototxt is not None and path.suffix.lower() != ".caffemodel":
         raise InputError(f"{path}: a prototxt belongs to a .caffemodel")
@@ -100,9 +105,10 @@ def read(
             input_size=size_asked(path, stated),
             output=output,
             labels=labels,
+            limits=limits,
         )
     else:
-        network = _read(path, prototxt)
+        network = _read(path, prototxt, limits)
     if published:  # its preprocessing is known
         network = dataclasses.replace(network, metadata=without_assumption(network.metadata))
     ours = path.suffix.lower() == ".sqz" or published
@@ -110,7 +116,7 @@ def read(
     return dataclasses.replace(network, metadata=metadata)
 
 
-def _read(path: Path, prototxt: Path | str | None) -> Network:
+def _read(path: Path, prototxt: Path | str | None, limits: Limits | None) -> Network:
     kind = path.suffix.lower()
     if kind in READ:
         file_kinds.require_network(path)
@@ -118,15 +124,15 @@ def _read(path: Path, prototxt: Path | str | None) -> Network:
         case ".sqz":
             from squeezekit.sqz import container
 
-            return container.read(path)
+            return container.read(path, limits)
         case ".safetensors":
             from squeezekit.interop import safetensors_file
 
-            return safetensors_file.read(path)
+            return safetensors_file.read(path, limits)
         case ".tflite":
             from squeezekit.interop import tflite_file
 
-            return tflite_file.read(path)
+            return tflite_file.read(path, limits)
         case ".pth" | ".pt":
             from squeezekit.interop import torchvision
 
@@ -151,6 +157,7 @@ def as_network(
     source: object,
     *,
     preprocessing: Given = None,
+    limits: Limits | None = DEFAULT,
     progress: Progress = silent,
     note: Note = silent_note,
 ) -> Network:
@@ -160,6 +167,7 @@ def as_network(
         source: a Network; an object that has one (the result of `compress`, a training run); the
             torch module of `Network.to_torch`; or a path or a name for `read`.
         preprocessing: as in `read`; refused if nothing is read.
+        limits: as in `read`.
         progress: called during a download.
         note: called with what `read` assumes.
 
@@ -167,7 +175,9 @@ def as_network(
         InputError: as in `read`, or if this holds no network.
     """
     if isinstance(source, (str, Path)):
-        return read(source, preprocessing=preprocessing, progress=progress, note=note)
+        return read(
+            source, preprocessing=preprocessing, limits=limits, progress=progress, note=note
+        )
     if preprocessing is not None:
         raise InputError(
             "preprocessing can be given for a file only: a Network has its own in its metadata"

@@ -13,6 +13,7 @@ import numpy as np
 from squeezekit.errors import FormatError
 from squeezekit.files import read_bytes
 from squeezekit.sqz import container
+from squeezekit.sqz.limits import DEFAULT, Limits
 from squeezekit.sqz.network import Metadata, SharedTensor, tensor_values
 
 
@@ -130,26 +131,26 @@ class FileContents:
         }
 
 
-def contents_of(file: Path) -> FileContents:
-    """What a `.sqz` holds.
+def contents_of(file: Path, limits: Limits | None = DEFAULT) -> FileContents:
+    """What a `.sqz` holds; limits of None trust it.
 
     Raises:
         InputError: where the file cannot be read.
         FormatError: where it is damaged or no `.sqz`; it names the file.
     """
     try:
-        return contents(read_bytes(file))
+        return contents(read_bytes(file), limits)
     except FormatError as error:
         raise type(error)(f"{file}: {error}") from None
 
 
-def contents(data: bytes) -> FileContents:
-    """Take a `.sqz` file apart.
+def contents(data: bytes, limits: Limits | None = DEFAULT) -> FileContents:
+    """Take a `.sqz` file apart; limits of None trust it.
 
     Raises:
         FormatError: one of its subclasses if the file is damaged.
     """
-    head = container.read_head(data)
+    head = container.read_head(data, limits)
     view = memoryview(data)
     header, stored_head, *payloads = container.sections(head)
     tensors = []

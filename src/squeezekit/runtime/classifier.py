@@ -49,6 +49,7 @@ class Classifier:
         metadata: labels, preprocessing and provenance.
         precision: what the network computes in, "float" or "int8".
         file_bytes: size on disk of the file it was loaded from, or None.
+        pixels: how many pixels an image may have; None is as many as Pillow decodes.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Classifier:
         self.metadata = metadata
         self.precision = precision
         self.file_bytes = file_bytes
+        self.pixels: int | None = None
         self._backend = backend
         (image,) = backend.inputs
         self._input_type = np.dtype(image.type)
@@ -177,7 +179,7 @@ class Classifier:
                 yield image, self._predictions([array], top)[0]
 
     def _prepared(self, image: Image.Image | ImageSource) -> Floats:
-        return prepare_file(image, self.metadata.preprocessing)
+        return prepare_file(image, self.metadata.preprocessing, self.pixels)
 
     def _predictions(self, arrays: list[Floats], top: int) -> list[list[Prediction]]:
         if not arrays:

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from squeezekit.errors import InputError, TooManyPixelsError, UnsupportedError
 from squeezekit.runtime.held import PilImage, PreparedImage
+from squeezekit.sqz.limits import DEFAULT
 from squeezekit.sqz.network import TORCHVISION, Floats, Preprocessing
 
 Pixels = np.ndarray[tuple[Any, ...], np.dtype[np.uint8]]
@@ -74,7 +75,7 @@ _DECODED_SIZE = 2
 """`resized_quickly` decodes to at least this many times the size that is asked for."""
 
 
-def open_image(source: ImageSource | Image.Image) -> Image.Image:
+def open_image(source: ImageSource | Image.Image, most_pixels: int | None = None) -> Image.Image:
     """Read an image as it is meant to be seen.
 
     The first frame, turned upright (EXIF), with 8 bits a channel: 16-bit greyscale is scaled by
@@ -83,13 +84,14 @@ def open_image(source: ImageSource | Image.Image) -> Image.Image:
     Args:
         source: a path or another stored image, an open binary file, the bytes of an image file, or
             an image of Pillow's.
+        most_pixels: how many pixels a stored image may have; None is as many as Pillow decodes
+            (179 million, unless `Image.MAX_IMAGE_PIXELS` is set: it is half of that).
 
     Returns:
         The decoded image, in mode "L" or "RGB". Opening that again changes nothing.
 
     Raises:
-        TooManyPixelsError: if it is larger than Pillow's decompression bomb limit (179 million
-            pixels, unless `Image.MAX_IMAGE_PIXELS` is set: it is half of that).
+        TooManyPixelsError: if it has more pixels.
         InputError: one sentence that names the file, where it is missing, empty, no image,
             damaged, cut short, or has floating-point or 32-bit pixels.
     """
@@ -100,7 +102,7 @@ def open_image(source: ImageSource | Image.Image) -> Image.Image:
         return _explained(lambda: _eight_bit(_upright(_loaded(image)), name), name, b"")
 
     def read(stream: BinaryIO, name: str) -> Image.Image:
-        return _eight_bit(_upright(_loaded(_identified(stream))), name)
+        return _eight_bit(_upright(_loaded(_identified(stream, most_pixels))), name)
 
     return _read(source, read)
 
@@ -201,15 +203,30 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _identified(stream: BinaryIO) -> Image.Image:
+def _identified(stream: BinaryIO, most_pixels: int | None = None) -> Image.Image:
     """The image with its header read, but no pixel."""
-    with _quiet():
+    with _quiet(), _bounded(most_pixels):
         try:
-            return Image.open(stream, formats=_COMMON_FORMATS)
+            image: Image.Image = Image.open(stream, formats=_COMMON_FORMATS)
         except UnidentifiedImageError:
             Image.init()
             others = [name for name in _OTHER_FORMATS if name in Image.OPEN]
-            return Image.open(stream, formats=others)
+            image = Image.open(stream, formats=others)
+    if most_pixels is not None and image.width * image.height > most_pixels:
+        raise Image.DecompressionBombError
+    return image
+
+
+@contextmanager
+def _bounded(most_pixels: int | None) -> Iterator[None]:
+    """Have Pillow open images of that many pixels, under the lock of `_quiet`."""
+    pillows = Image.MAX_IMAGE_PIXELS
+    if pillows is not None and most_pixels is not None and most_pixels > DEFAULT.pixels:
+        Image.MAX_IMAGE_PIXELS = max(pillows, most_pixels)
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = pillows
 
 
 def _loaded(image: Image.Image) -> Image.Image:
@@ -366,7 +383,11 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> Floats:
     return to_array(cropped, preprocessing)
 
 
-def prepare_file(source: ImageSource | Image.Image, preprocessing: Preprocessing) -> Floats:
+def prepare_file(
+    source: ImageSource | Image.Image,
+    preprocessing: Preprocessing,
+    most_pixels: int | None = None,
+) -> Floats:
     """Open an image and prepare it; one that is prepared already is given as it is.
 
     Returns:
@@ -377,7 +398,7 @@ def prepare_file(source: ImageSource | Image.Image, preprocessing: Preprocessing
     """
     if isinstance(source, PreparedImage):
         return source.fitting(preprocessing)
-    image = open_image(source)
+    image = open_image(source, most_pixels)
     try:
         return prepare(image, preprocessing)
     except InputError as error:

@@ -20,7 +20,6 @@ from squeezekit.errors import (
     HeadError,
     InputError,
     LengthError,
-    LimitError,
     NotSqzError,
     TrailingBytesError,
     TruncatedError,
@@ -30,7 +29,7 @@ from squeezekit.files import read_bytes, write_whole
 from squeezekit.sqz import metadata_json
 from squeezekit.sqz.admission import admit
 from squeezekit.sqz.coders import dense, entropy, grid, half, huffman, text
-from squeezekit.sqz.limits import DEFAULT, TRUSTED, Limits
+from squeezekit.sqz.limits import DEFAULT, TRUSTED, Limits, beyond
 from squeezekit.sqz.network import Metadata, Network, SharedTensor, Tensor
 from squeezekit.sqz.varint import varint
 
@@ -206,20 +205,23 @@ def decode(data: bytes, limits: Limits | None = DEFAULT) -> Network:
     Raises:
         FormatError: one of its subclasses for each way in which the bytes can be broken.
     """
-    until = time.monotonic() + (limits or TRUSTED).seconds
+    seconds = (limits or TRUSTED).seconds
+    until = time.monotonic() + seconds
     head = read_head(data, limits)
     view = memoryview(data)
     for record in head.records:  # all of them first: damage is found before any work is done
         _checked_payload(record, view)
-    return Network(head.graph, _decoded(head.records, view, until), head.metadata)
+    return Network(head.graph, _decoded(head.records, view, seconds, until), head.metadata)
 
 
-def _decoded(records: Sequence[TensorRecord], data: memoryview, until: float) -> dict[str, Tensor]:
+def _decoded(
+    records: Sequence[TensorRecord], data: memoryview, seconds: float, until: float
+) -> dict[str, Tensor]:
     """Every tensor by name, in the order of the file; the coders run without Python's lock."""
 
     def decoded(record: TensorRecord) -> Tensor:
         if time.monotonic() > until:
-            raise LimitError("the file takes longer to open than its reader allows")
+            raise beyond(f"it takes more than {seconds:g} seconds to open")
         return decode_tensor(record, data)
 
     threads = min(os.cpu_count() or 1, _MOST_THREADS)
@@ -298,7 +300,9 @@ def read_head(data: bytes, limits: Limits | None = DEFAULT) -> Head:
     if raw_bytes > most:
         raise LengthError(f"a head of {raw_bytes} bytes is more than {most}")
     if raw_bytes > limits.head_bytes:
-        raise LimitError(f"a head of {raw_bytes:,} bytes is more than the reader allows")
+        raise beyond(
+            f"it has a head of {raw_bytes:,} bytes, and the limit is {limits.head_bytes:,}"
+        )
     raw = _decoded_text(stored, raw_bytes) if is_text else _inflate(stored, raw_bytes)
     return _parse_head(raw, (major, minor), end, size, limits)
 

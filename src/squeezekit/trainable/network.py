@@ -136,11 +136,13 @@ class TorchClassifier:
 
     Attributes:
         metadata: the network's; its output is always "logits", as TrainableNetwork gives them.
+        pixels: how many pixels an image may have; None is as many as Pillow decodes.
     """
 
     def __init__(self, network: Network | TrainableNetwork) -> None:
         self._net = network if isinstance(network, TrainableNetwork) else TrainableNetwork(network)
         self.metadata = dataclasses.replace(self._net.metadata, output="logits")
+        self.pixels: int | None = None
 
     def logits(self, batch: Floats) -> Floats:
         """Images float32 (N, C, H, W), prepared, to logits float32 (N, classes)."""

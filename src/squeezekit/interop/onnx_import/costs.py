@@ -8,23 +8,24 @@ from onnx import NodeProto
 
 from squeezekit.interop.onnx_import.draft import attributes
 from squeezekit.interop.onnx_import.walk import Shape, Walk
-from squeezekit.sqz.limits import DEFAULT
+from squeezekit.sqz.limits import TRUSTED, Limits
 
 _FLOAT_BYTES = 4
 
 
-def require_affordable(walk: Walk, images: int, file_bytes: int) -> None:
+def require_affordable(walk: Walk, images: int, file_bytes: int, limits: Limits | None) -> None:
     """Refuse a model that asks for more than files of its size may.
 
     Args:
         walk: through all of the model, so that the shapes of its values are known.
         images: that go through it at once.
         file_bytes: of the model with all its weights.
+        limits: how much it may ask for; None trusts it.
 
     Raises:
         LimitError: if it asks for too much memory or work.
     """
-    nodes = walk.draft.nodes
+    limits, nodes = limits or TRUSTED, walk.draft.nodes
     last = {name: i for i, node in enumerate(nodes) for name in node.input}
     last |= dict.fromkeys(walk.draft.outputs.values(), len(nodes))
     living = {walk.draft.image: _size(walk, walk.draft.image)}
@@ -37,8 +38,9 @@ def require_affordable(walk: Walk, images: int, file_bytes: int) -> None:
         for name in (*node.input, *made):
             if last.get(name, i) <= i:
                 living.pop(name, None)
-    DEFAULT.check("macs", macs // images, file_bytes)
-    DEFAULT.check("memory", _FLOAT_BYTES * memory // images, file_bytes)
+    limits.check("file_bytes", file_bytes, file_bytes)
+    limits.check("macs", macs // images, file_bytes)
+    limits.check("memory", _FLOAT_BYTES * memory // images, file_bytes)
 
 
 def _size(walk: Walk, name: str) -> int:
@@ -74,6 +76,6 @@ def _axis(shape: Shape | None, axis: int) -> int:
     return shape[axis] if shape else 0
 
 
-def most_folded(file_bytes: int) -> int:
+def most_folded(file_bytes: int, limits: Limits | None) -> int:
     """Numbers that may be computed from a model's constants, which would be its weights."""
-    return DEFAULT.most("weights", file_bytes)
+    return (limits or TRUSTED).most("weights", file_bytes)

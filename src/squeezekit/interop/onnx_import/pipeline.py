@@ -26,6 +26,7 @@ from squeezekit.interop.onnx_import.draft import (
 from squeezekit.interop.onnx_import.joining import join_biases, join_lrns, join_reshapes
 from squeezekit.interop.onnx_import.source import Array, is_quantised, load
 from squeezekit.interop.onnx_import.walk import BATCH, Shape, Walk, float_type
+from squeezekit.sqz.limits import DEFAULT, Limits
 from squeezekit.sqz.network import Floats
 from squeezekit.sqz.operators import OPERATORS
 
@@ -70,12 +71,14 @@ class Asked:
         output: name of the output that scores classes, where there are several.
         labels: names of classes; a model with one output needs one or two.
         quantised: whether a model that computes in integers may come through, to be run as it is.
+        limits: how much the model may ask for; None trusts it.
     """
 
     input_size: int | None = None
     output: str | None = None
     labels: Sequence[str] = ()
     quantised: bool = False
+    limits: Limits | None = DEFAULT
 
 
 def imported(path: Path | str, asked: Asked) -> Imported:
@@ -115,10 +118,10 @@ def brought_in(model: ModelProto, asked: Asked) -> Imported:
             0, new_node("Transpose", [begun.image], [inner], begun.image, perm=[0, 2, 3, 1])
         )
     own_batch = takes.batch or 1
-    most = most_folded(model.ByteSize())
+    most = most_folded(model.ByteSize(), asked.limits)
     own = Walk(begun.copy(), own_batch, strict=False, most_numbers=most)
     own.run(float_type((own_batch, takes.channels, takes.size, takes.size)))
-    require_affordable(own, own_batch, model.ByteSize())
+    require_affordable(own, own_batch, model.ByteSize(), asked.limits)
     wanted = asked.output or (next(iter(begun.outputs)) if len(begun.outputs) == 1 else None)
     if wanted in begun.outputs and own.shape(own.draft.outputs[wanted]) is None and own.troubles:
         raise own.troubles[0]
