@@ -4,6 +4,7 @@
 #   make check   everything a reviewer would run: linters, types, layers, tests
 #   make docs    build the site into docs/_build/html; a broken link or a warning fails
 #   make wasm    rebuild what is compiled of coders and web page (needs clang and lld)
+#   make release sdist, wheel, SBOM and SHA256SUMS of the last commit into dist/, the same bytes each time
 #   make clean   remove what these made
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
-.PHONY: demo test lint check docs wasm clean
+.PHONY: demo test lint check docs wasm release clean
 
 demo: $(VENV)/.test
 	$(BIN)/squeezekit demo --out demo
@@ -45,6 +46,17 @@ wasm:
 	cd src/squeezekit && find * -name '*.so' -o -name '*.wasm' -o -name '*.packed' | LC_ALL=C sort \
 	  | xargs sha256sum > shipped.sha256
 
+# Of the last commit, whatever else lies here; the wheel is built from the sdist, as installers do it.
+release: $(VENV)/.release
+	rm -rf dist build/release
+	mkdir -p dist build/release
+	git archive HEAD | tar -x -C build/release
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation --outdir dist build/release
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.cdx.json \
+	  $(BIN)/python
+	cd dist && sha256sum *.tar.gz *.whl sbom.cdx.json > SHA256SUMS
+	rm -rf build/release
+
 clean:
 	rm -rf $(VENV) demo docs/_build build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
 	  .hypothesis
@@ -68,4 +80,9 @@ $(VENV)/.test: $(VENV)/.venv pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.test
 	@echo "Installing the linters into $(VENV)"
 	@$(INSTALL) '.[dev]'
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.test
+	@echo "Installing what makes a release into $(VENV)"
+	@$(INSTALL) '.[release]'
 	@touch $@
