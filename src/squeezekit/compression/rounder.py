@@ -7,6 +7,7 @@ nats.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -106,12 +107,17 @@ class Rounder:
         self._images = torch.from_numpy(images)
         if self.config.mirror:
             self._images = torch.cat([self._images, self._images.flip(3)])
+        # The layout in which convolutions and pools take a fifth of the time on CPUs.
+        self._images = self._images.contiguous(memory_format=torch.channels_last)
         self._net = TrainableNetwork(self.network).eval()
         self._layers = layers_of(self._net)
         if not self._layers:
             raise InputError(f"{network.metadata.name} has no layer whose weights can be rounded")
         self.temperature = self.config.temperature or self._usual_temperature()
         self._work = work or Work()
+        # Of the last rounding: its price, network, and what each layer's weights were rounded by.
+        self._last: tuple[float, Network] | None = None
+        self._problems: dict[str, tuple[Layer, Problem]] = {}
 
     @cached_property
     def _fisher(self) -> dict[str, Tensor]:
@@ -161,6 +167,41 @@ class Rounder:
         return Point(network, len(encoded), price, divergence_nats)
 
     @torch.no_grad()
+    def estimated_bytes(self, price: float, near: float) -> int:
+        """The size of the file at a price, by what a rounding at another price has seen.
+
+        Each layer is rounded by the statistics of that rounding, so no image has to pass: it takes
+        a fifth of the time of `round`, and is off by a percent or two.
+
+        Args:
+            price: the price of a bit, in nats.
+            near: the price of the other rounding.
+        """
+        key = "" if self._work.folder is None else digest(self._digest, price, near, "estimate")
+        if (kept := self._work.read(key, "txt")) is not None:
+            return int(kept)
+        if self._last is None or self._last[0] != near:  # it was kept by an earlier process
+            with torch.enable_grad():
+                _ = self._fisher
+            self._rounded_network(near)
+        assert self._last is not None
+        tensors = {}
+        for name, (layer, problem) in self._problems.items():
+            found = self._levels_of(dataclasses.replace(problem, price=price))
+            tensors[name] = SharedTensor.from_values(layer.stored(found.weights()).numpy())
+        network = with_rounded_tables(
+            self._last[1].with_tensors(tensors), self.config.mantissa_bits
+        )
+        size = len(container.encode(network, self.config.coder))
+        if key:
+            self._work.keep(key, "txt", str(size).encode())
+        return size
+
+    def _levels_of(self, problem: Problem) -> Rounded:
+        found = round_layer(problem, self.config.sweeps)
+        return _rounded_values(found, problem, self.config.mantissa_bits)
+
+    @torch.no_grad()
     def _rounded_network(self, price: float) -> tuple[Network, float]:
         """The rounded network, and the divergence of its outputs in nats per image."""
         rounded_net = TrainableNetwork(self.network).eval()
@@ -190,7 +231,9 @@ class Rounder:
         }
         network = self.network.with_tensors({**tensors, **biases})
         network = with_rounded_tables(network, self.config.mantissa_bits)
-        return network.with_step(f"rounded at {price:.2g} nats a bit"), divergence
+        network = network.with_step(f"rounded at {price:.2g} nats a bit")
+        self._last = (price, network)
+        return network, divergence
 
     def _rounded(
         self,
@@ -215,8 +258,8 @@ class Rounder:
         fisher = self._fisher[layer.node.output]
         nats = nats_a_squared_error(fisher, covariance)
         problem = Problem(target, covariance, nats, price)
-        found = round_layer(problem, self.config.sweeps)
-        found = _rounded_values(found, problem, self.config.mantissa_bits)
+        self._problems[layer.weight] = (layer, problem)
+        found = self._levels_of(problem)
         matrices = found.weights()
         _set(rounded_net, layer.weight, layer.stored(matrices))
         if layer.bias:

@@ -17,7 +17,7 @@ from squeezekit.files import LOCK, alone, remove_half_written, write_whole
 from squeezekit.sqz.network import Network, SharedTensor
 from squeezekit.training.checkpoint import Checkpoints
 
-_KINDS = ("training-*.pt", "kept-*.sqz", "kept-*.json")
+_KINDS = ("training-*.pt", "kept-*.sqz", "kept-*.json", "kept-*.txt")
 
 
 class Work:
@@ -41,7 +41,7 @@ class Work:
 
         Args:
             key: a key from `digest`.
-            kind: "sqz" or "json".
+            kind: "sqz", "json" or "txt".
         """
         if self.folder is None:
             return None
