@@ -269,7 +269,9 @@ def test_strings_of_metadata(key, value):
 @pytest.mark.parametrize(
     "activations",
     ["[]", "{}", '{"a":[0,1]}', '{"a":[0,0]}', '{"a":[0]}', '{"a":[0,1,2]}', '{"a":[1,2]}',
-     '{"a":[-2,-1]}', '{"a":[-1,NaN]}', '{"a":[-1e999,1]}', '{"a":[0,true]}', '{"\\ud800":[0,1]}'],
+     '{"a":[-2,-1]}', '{"a":[-1,NaN]}', '{"a":[-1e999,1]}', '{"a":[0,true]}', '{"\\ud800":[0,1]}',
+     '{"a":[0,1e-46]}', '{"a":[-1e-30,0]}', '{"a":[0,7.88e-31]}', '{"a":[0,7.89e-31]}',
+     '{"a":[0,1e30]}', '{"a":[-1.2e30,1]}', '{"a":[-1e30,1e30]}', '{"a":[-1e308,1e308]}'],
 )  # fmt: skip
 def test_ranges_of_metadata(activations):
     text = json.dumps({**GOOD, "activations": "@"}).replace('"@"', activations)

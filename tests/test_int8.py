@@ -168,7 +168,16 @@ def test_the_best_range_is_about_the_best(seed, rectified, outlier):
     assert mean_squared_error(values, low, high) <= 1.15 * min(tried)
 
 
+def test_values_too_large_for_int8_are_refused():
+    network = small_squeezenet()
+    size = network.metadata.preprocessing.crop
+    images = np.full((2, 3, size, size), 1e31, np.float32)
+    with pytest.raises(InputError, match="too large for int8"):
+        calibrated(network, images)
+
+
 def test_a_tensor_that_is_always_zero_has_a_range():
+    assert best_range(np.full(5, 1e-38, np.float32)) == (0.0, 1.0)
     assert best_range(np.zeros(5, np.float32)) == (0.0, 1.0)
 
 

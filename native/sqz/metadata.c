@@ -94,14 +94,15 @@ static int read_preprocessing(Span how, sqz_preprocessing *p) {
     return 1;
 }
 
-/* Ranges hold 0, and are not empty. */
+/* Ranges hold 0, and a float holds their 255th part: 2^-100 to 2^100. */
 static int check_activations(Span whole) {
     Span object, rest, key, pair;
     double range[2];
     if (!sqz_json_member(whole, "activations", &object)) return 1;
     if (!sqz_json_open(object, '{', &rest)) return 0;
     while (sqz_json_next(&rest, &key, &pair))
-        if (!numbers(pair, 2, range) || range[0] > 0.0 || range[1] < 0.0 || range[0] == range[1])
+        if (!numbers(pair, 2, range) || range[0] > 0.0 || range[1] < 0.0 ||
+            range[1] - range[0] < 0x1p-100 || range[1] - range[0] > 0x1p100)
             return 0;
     return 1;
 }

@@ -148,6 +148,8 @@ def metadata() -> Iterator[Case]:
     yield case("labels-numbers", {**GOOD, "labels": [1, 2]})
     yield case("ids-too-few", {**GOOD, "label_ids": ["a"]})
     yield case("range-turned", {**GOOD, "activations": {"a": [2, 1]}})
+    yield case("range-tiny", {**GOOD, "activations": {"a": [-1e-46, 0]}})
+    yield case("range-huge", {**GOOD, "activations": {"a": [-3e38, 3e38]}})
     yield case("range-of-3", {**GOOD, "activations": {"a": [0, 1, 2]}})
     yield case("trained-on-a-number", {**GOOD, "trained_on": 3})
     yield case("deep", json.dumps(GOOD)[:-1].encode() + b',"x":' + b"[" * 100 + b"]" * 100 + b"}")

@@ -14,7 +14,14 @@ from squeezekit.progress import Progress, silent
 from squeezekit.runtime.images import ImageFile, prepare_file
 from squeezekit.runtime.int8 import needed_ranges, require_layers
 from squeezekit.sqz.graph import attach, parse
-from squeezekit.sqz.network import Floats, Network, Preprocessing, Range
+from squeezekit.sqz.network import (
+    LARGEST_RANGE,
+    LEAST_RANGE,
+    Floats,
+    Network,
+    Preprocessing,
+    Range,
+)
 
 IMAGES = 100
 """How many images to use; more change nothing that could be measured."""
@@ -24,6 +31,9 @@ _SAMPLE = 200_000
 
 _CANDIDATES = np.geomspace(0.05, 1.0, 120)
 """The shares of a tensor's whole range that are tried."""
+
+_ZERO = 32 * LEAST_RANGE
+"""Values of a smaller range are all 0: not every share of it could be stored."""
 
 _DIGITS = 4
 """How many digits of a bound are stored; more would only cost bytes."""
@@ -81,6 +91,8 @@ def calibrated(network: Network, images: Floats, progress: Progress = silent) ->
         values = np.concatenate([samples[source] for source in sources])
         if not np.isfinite(values).all():
             raise InputError("the network gives values that are not finite on these images")
+        if np.ptp(values.astype(np.float64)) > LARGEST_RANGE:
+            raise InputError(f"the network gives values in {name} that are too large for int8")
         ranges[name] = best_range(values)
     metadata = dataclasses.replace(network.metadata, activations=ranges)
     return dataclasses.replace(network, metadata=metadata)
@@ -92,7 +104,7 @@ def best_range(values: Floats) -> Range:
     Rounding errors are taken as uniform, except of exact zeros, which have none.
     """
     whole = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
-    if whole[0] == whole[1]:
+    if whole[1] - whole[0] < _ZERO:
         return 0.0, 1.0
     values = values[values != 0].astype(np.float64)
 

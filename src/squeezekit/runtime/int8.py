@@ -35,9 +35,6 @@ _MOVING = (
 )  # fmt: skip
 """These only move or choose values. With one range for input and output they do so with codes."""
 
-_LEAST_RANGE, _LARGEST_RANGE = 1e-30, 1e30
-"""Between them a step, and its product with that of the weights, is far from float32's ends."""
-
 _LARGEST_WEIGHT = 127
 _LARGEST_BIAS = 2.0**30  # half of what int32 holds; the sum of products has the other half
 
@@ -161,15 +158,8 @@ class _Scale:
 
     @classmethod
     def of(cls, low: float, high: float) -> _Scale:
-        """The scale whose codes span a range that holds 0; 0 gets a code of its own.
-
-        Raises:
-            GraphError: if float32 has no such step.
-        """
-        width = high - low
-        if not _LEAST_RANGE <= width <= _LARGEST_RANGE:
-            raise GraphError(f"the activation range from {low} to {high} cannot be used for int8")
-        step = np.float32(width / 255)
+        """The scale whose codes span a range of metadata; 0 gets a code of its own."""
+        step = np.float32((high - low) / 255)
         return cls(step, np.uint8(np.rint(-low / float(step)).clip(0, 255)))
 
 

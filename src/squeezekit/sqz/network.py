@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,6 +20,11 @@ from squeezekit.sqz.trained_on import TrainedOn
 from squeezekit.text import encodable
 
 Range = tuple[float, float]
+
+
+LEAST_RANGE, LARGEST_RANGE = 2.0**-100, 2.0**100
+"""How wide a range of activations may be: steps of int8, times those of weights, are far from the
+ends of float32. No short decimal number comes near these powers, so all readers judge alike."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ class Metadata:
             texts = tuple(encodable(text) for text in getattr(self, field_name))
             object.__setattr__(self, field_name, texts)
         for name, (low, high) in self.activations.items():
-            if not -math.inf < low <= 0 <= high < math.inf or low == high:
+            if not low <= 0 <= high or not LEAST_RANGE <= high - low <= LARGEST_RANGE:
                 raise ValueError(f"the activations of {name} cannot range from {low} to {high}")
         if self.output not in ("logits", "probabilities"):
             raise ValueError(f"output {self.output!r} is neither logits nor probabilities")
