@@ -180,7 +180,7 @@ def test_folder_compiles_wherever_it_is_copied_to(tmp_path):
 def test_sources_are_in_what_is_distributed():
     root = NATIVE.parent
     build = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
-    assert "native" in build["targets"]["sdist"]["include"]
+    assert "/native" in build["targets"]["sdist"]["include"]
     assert "native/sqz" in build["targets"]["wheel"]["shared-data"]
 
 

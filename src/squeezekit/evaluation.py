@@ -140,7 +140,9 @@ def accuracy_interval(right: int, images: int) -> Interval:
     middle = share + _Z * _Z / (2 * images)
     half = _Z * math.sqrt(share * (1 - share) / images + _Z * _Z / (4 * images * images))
     scale = 100 / (1 + _Z * _Z / images)
-    return max(0.0, scale * (middle - half)), min(100.0, scale * (middle + half))
+    low, high = scale * (middle - half), scale * (middle + half)
+    # The bounds are exactly 0 and 100 where none or all are right; floats miss that by one bit.
+    return (low if right else 0.0), (high if right < images else 100.0)
 
 
 def change(before: Evaluation, after: Evaluation) -> Change:
