@@ -28,18 +28,29 @@ page() {
 native="clang --target=x86_64-unknown-linux-gnu -ffreestanding -nostdlib -Wall -Wextra -Werror"
 shared="-std=c11 -fPIC -fvisibility=hidden -shared -fuse-ld=lld -Wl,--strip-all -Wl,--build-id=none -Wl,-z,norelro"
 
+# plain OUT EXPORTS OPTIONS SOURCE...: compiled and linked apart, as clang hands what it links with -O to wasm-opt,
+# where that is installed, and other bytes come of it.
+plain() {
+  out=$1 exports= options=$3 objects=
+  for name in __heap_base $2; do exports="$exports -Wl,--export=$name"; done
+  shift 3
+  folder=$(mktemp -d)
+  trap 'rm -rf "$folder"' EXIT
+  for source in "$@"; do
+    objects="$objects $folder/$(echo "$source" | tr / _).o"
+    $wasm -std=c11 $options -x c -c "$source" -o "${objects##* }"
+  done
+  $wasm $link $exports -o "$out" $objects
+}
+
 case $1 in
-rounding)
-  exec $wasm $link -O3 -std=c11 -msimd128 -Wl,--export=__heap_base -Wl,--export=round_rows \
-    -Wl,--export=descend_rows -Wl,--export=add_products -o "$2" rounding.c
-  ;;
+rounding) plain "$2" "round_rows descend_rows add_products" "-O3 -msimd128" rounding.c ;;
 rounding-x86_64-linux)
   exec $native -O3 $shared -o "$2" rounding.c
   ;;
 coders)
-  exec $wasm $link -O2 -std=c11 -Wl,--export=__heap_base -Wl,--export=model_bytes -Wl,--export=floats \
-    -Wl,--export=shared -Wl,--export=whole -Wl,--export=text -Wl,--export=codes_bytes -Wl,--export=huffman_encode \
-    -Wl,--export=huffman_decode -o "$2" -x c sqz/entropy_coder.h sqz/huffman_coder.h
+  plain "$2" "model_bytes floats shared whole text codes_bytes huffman_encode huffman_decode" -O2 \
+    sqz/entropy_coder.h sqz/huffman_coder.h
   ;;
 coders-x86_64-linux)
   # For any x86-64, without libc.
