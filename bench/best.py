@@ -1,6 +1,6 @@
 """The method best on the published network: bytes against divergence and accuracy.
 
-    python bench/best.py SHARED_DATA OUT.json
+    python bench/best.py
 
 Calibrates on the files of `imagenet-500` whose number divides by 4, without their labels, and
 measures on the others. NNCodec's figures (version 2, with bias correction from 63 images) were
@@ -12,13 +12,20 @@ from __future__ import annotations
 import json
 import resource
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from halves import logits_on, pixels_of, published_and_halves
-from record import record
+from common import (
+    halves,
+    imagenet,
+    logits_on,
+    options,
+    pixels_of,
+    published,
+    record,
+    without_labels,
+)
 
 from squeezekit.compression.best import Best
 from squeezekit.compression.rounder import Rounder, divergence_of
@@ -36,7 +43,9 @@ NNCODEC = (  # bytes, divergence
 
 
 def main(data: Path, out: Path) -> None:
-    network, ours, others = published_and_halves(data)
+    network = published(data)
+    ours, others = halves(imagenet(data, network.metadata))
+    network = without_labels(network)
     preprocessing = network.metadata.preprocessing
     logits = logits_on(pixels_of(others, preprocessing))
     original = evaluate(from_network(network), others)
@@ -123,4 +132,5 @@ def bytes_at(points: list[dict[str, float]], divergence: float) -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    arguments = options(__doc__, result="best_published_network.json").parse_args()
+    main(arguments.data, arguments.out)

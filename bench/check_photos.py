@@ -1,8 +1,8 @@
 """`check` on imagenette-mini with planted faults: copies, and labels that are wrong.
 
-    python bench/check_photos.py DATA OUT.json
+    python bench/check_photos.py
 
-DATA holds imagenette-mini and the named networks. 100 photos get a copy in the other part: a
+100 photos get a copy in the other part: a
 quarter to three quarters of its size, saved again as JPEG at a quality of 40 to 90, PNG or WebP,
 and mirrored every second time. Then 5% of the labels are changed to another class, with three
 seeds; a network of ImageNet judges them by its scores.
@@ -10,17 +10,15 @@ seeds; a network of ImageNet judges them by its scores.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import random
 import shutil
 import tempfile
 import time
 from pathlib import Path
 
+from common import options, record
 from PIL import Image, ImageOps
-from record import record
 
 from squeezekit.data.check import check
 from squeezekit.interop.weights import load_network
@@ -96,7 +94,6 @@ def main(data: Path, out: Path) -> None:
     record(
         out,
         {
-            "load_average": os.getloadavg()[0],
             "photos": found.photos,
             "copies": {
                 "planted": COPIES,
@@ -113,8 +110,5 @@ def main(data: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    arguments = parser.parse_args()
+    arguments = options(__doc__).parse_args()
     main(arguments.data, arguments.out)

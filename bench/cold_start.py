@@ -1,33 +1,28 @@
 """Cold start: from a process's start to its first answer, ours and the other runtimes', in turn.
 
-    python bench/cold_start.py DATA OUT.json [--rounds 9] [--threads 2] [--coder huffman]
+    python bench/cold_start.py [--rounds 9] [--threads 2] [--coder huffman]
 
-DATA holds han-2016/compressed_SqueezeNet.net, imagenet-classes.tsv and imagenet-500. Ours is
-`squeezekit predict F.sqz PHOTO.jpg`, with its table, of the authors' published network; torch's is
-the script in src/squeezekit/speed/peers.py, which loads the same weights. Each turn starts fresh
-processes; their files are in the system's cache.
+Ours is `squeezekit predict F.sqz PHOTO.jpg`, with its table, of the authors' published network;
+torch's is the script in src/squeezekit/speed/peers.py, which loads the same weights. Each turn
+starts fresh processes; their files are in the system's cache.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from record import record
+from common import PUBLISHED, options, record
 
 from squeezekit.report.progress_bar import progress_bar
 from squeezekit.speed.race import OURS, RaceConfig, race, race_report, ratio
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
+    parser = options(__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--coder", choices=("entropy", "huffman"), default="entropy")
@@ -36,7 +31,7 @@ def main() -> None:
     config = RaceConfig(rounds=args.rounds, threads=args.threads, seconds=0)
     with tempfile.TemporaryDirectory() as folder, progress_bar() as progress:
         sqz = Path(folder) / "published.sqz"
-        net = args.data / "han-2016" / "compressed_SqueezeNet.net"
+        net = args.data / PUBLISHED
         labels = args.data / "imagenet-classes.tsv"
         # In another process: what is large here would count with the memory of the contestants.
         export = [sys.executable, "-m", "squeezekit", "export", net, sqz, "--labels", labels]
@@ -48,7 +43,6 @@ def main() -> None:
         "network": "squeezenet-1.0 at 227 (the authors' published file)",
         "coder": args.coder,
         "photo": f"{photo.parent.name}/{photo.name}",
-        "load_average": os.getloadavg()[0],
         **race_report(figures, config),
         "cold_start_over_ours": {
             name: ratio(seconds, each[OURS]) for name, seconds in each.items() if name != OURS

@@ -1,6 +1,6 @@
 """Networks from many hands through every executor: as ONNX Runtime has them, or refused.
 
-    python bench/conformance.py OUT.json [FOLDER]
+    python bench/conformance.py [--folder FOLDER]
 
 Exports the architectures of `bench/architectures.py` by torch's default and legacy exporters, takes
 the classifiers in the installed onnx package's tests, and every .onnx below FOLDER. For each, the
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import tempfile
 import traceback
 import warnings
@@ -24,7 +23,7 @@ import onnx
 import onnxruntime
 import torch
 from architectures import ARCHITECTURES, SIZE
-from record import record
+from common import options, record
 
 from squeezekit.errors import SqueezekitError
 from squeezekit.interop import onnx_file
@@ -185,4 +184,7 @@ def main(out: Path, folder: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    parser = options(__doc__, data=False)
+    parser.add_argument("--folder", type=Path, help="of more .onnx files")
+    arguments = parser.parse_args()
+    main(arguments.out, arguments.folder)

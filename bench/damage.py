@@ -1,6 +1,6 @@
 """Damaged files through every reader: none may end in a foreign exception or a wrong answer.
 
-    python bench/damage.py [--seconds 360] [--seed 1] [--out bench/results/damage.json]
+    python bench/damage.py [--seconds 360] [--seed 1]
 
 Half of the time goes to `.sqz` files, of floats and of int8: half of them with damage anywhere,
 half with their checksums mended. Python and C (as the page has it) judge each, and must agree on
@@ -13,7 +13,6 @@ seconds.
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
 import resource
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import record
+from common import options, record
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -126,10 +125,9 @@ def kind_of(read: Any, data: bytes) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__, data=False)
     parser.add_argument("--seconds", type=float, default=360)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=ROOT / "bench/results/damage.json")
     args = parser.parse_args()
     rng = random.Random(args.seed)
     kinds: dict[str, list[bytes]] = {"sqz float": float_sqz(), "sqz int8": int8_sqz()}

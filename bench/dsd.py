@@ -1,6 +1,6 @@
 """Dense-sparse-dense training on the digits, beside a network that trained dense all the while.
 
-    python bench/dsd.py OUT.json
+    python bench/dsd.py
 
 8 epochs in each phase, seeds 0, 1 and 2; the other network has as many in all.
 """
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-from record import record
+from common import options, record
 
 from squeezekit.compression.dsd import DsdConfig, dsd, nonzero_weights
 from squeezekit.compression.prune import prune, uniform
@@ -89,4 +88,4 @@ def figures(seed: int) -> dict:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(options(__doc__, result="dsd_digits.json", data=False).parse_args().out)

@@ -1,6 +1,6 @@
 """A search over every metaparameter on the digits, by two workers on one PostgreSQL, one killed.
 
-    python bench/explore_digits.py OUT.json PICTURE.png [TRIALS] [EPOCHS]
+    python bench/explore_digits.py [--trials 100] [--epochs 15] [--picture docs/explore.png]
 
 Both workers run the same command. One is killed (SIGKILL) once half of the trials are done, and
 started again half a minute later. The digits are split in three: a fifth is held out to test, and
@@ -23,7 +23,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from record import record
+from common import ROOT, options, record
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres import cluster
@@ -176,5 +176,9 @@ def draw(results: list[Result], picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    out, picture, trials, epochs = [*sys.argv[1:], *("100", "15")[len(sys.argv) - 3 :]]
-    main(Path(out), Path(picture), int(trials), int(epochs))
+    parser = options(__doc__, data=False)
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "explore.png")
+    arguments = parser.parse_args()
+    main(arguments.out, arguments.picture, arguments.trials, arguments.epochs)

@@ -1,6 +1,6 @@
-"""A short run from scratch with the recipe `modern` on a folder of photos: it learns.
+"""A short run from scratch with the recipe `modern` on `imagenette-mini`: it learns.
 
-    python bench/from_scratch.py DATA OUT.json
+    python bench/from_scratch.py
 
 SqueezeNet v1.1 with batch norms at 128 pixels, 12 epochs; a shorter run than the recipe's needs a
 smaller batch, warm-up and memory of its average.
@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from record import record
+from common import options, record
 
 from squeezekit.data.dataset import split
 from squeezekit.models import catalogue
@@ -73,4 +72,5 @@ def main(data: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    arguments = options(__doc__, result="from_scratch_imagenette_mini.json").parse_args()
+    main(arguments.data / "imagenette-mini", arguments.out)

@@ -1,6 +1,6 @@
 """Fuzz one reader of strangers' files, or all of them, and write down what came of it.
 
-    python bench/fuzz.py READER [--seconds 60] [--out OUT.json]
+    python bench/fuzz.py READER [--seconds 60]
 
 READER is one of tests/damaged_files.py (container, graph, head, metadata, int8, backends, c, onnx,
 safetensors, pth, caffe, tflite, net, labels, images), "all" of these, or "library": the C library
@@ -24,7 +24,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from record import record
+from common import options, record
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -181,19 +181,18 @@ def library(seconds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__, data=False, result="fuzz_READER.json")
     parser.add_argument("reader")
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--out", type=Path, help="write the figures there as JSON")
     parser.add_argument("--corpus", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    out = args.out.with_name(args.out.name.replace("READER", args.reader))
     if args.corpus:
         run_atheris(args.reader, args.seconds, args.corpus)
     if args.reader == "library":
         figures = library(args.seconds)
         print(figures)
-        if args.out:
-            record(args.out, figures)
+        record(out, figures)
         return
     from damaged_files import READERS
 
@@ -205,8 +204,7 @@ def main() -> None:
     for name in names:
         results[name] = (by_atheris if led else by_damage)(name, args.seconds)
         print(name, results[name], flush=True)
-    if args.out:
-        record(args.out, {"seconds_each": args.seconds, "readers": results})
+    record(out, {"seconds_each": args.seconds, "readers": results})
     if any(result["findings"] for result in results.values()):
         sys.exit(1)
 

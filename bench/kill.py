@@ -1,6 +1,6 @@
 """Commands killed at random moments (-9 and TERM), or on a full disk, and then given once more.
 
-    python bench/kill.py OUT.json [--kills 100] [--full-disks 50]
+    python bench/kill.py [--kills 100] [--full-disks 50]
 
 Each command runs on 200 of scikit-learn's digits in a fork of a process that has loaded torch, is
 killed at any time between its start and its usual end, and is run again: what it leaves must be
@@ -10,7 +10,6 @@ On the full disk a random call that brings a file to the disk fails. About ten m
 
 from __future__ import annotations
 
-import argparse
 import csv
 import errno
 import hashlib
@@ -28,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from record import record
+from common import options, record
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -209,7 +208,6 @@ def main(out: Path, kills: int, full_disks: int, only: str | None, skip: str | N
     record(
         out,
         {
-            "load_average": os.getloadavg()[0],
             "kills": kills,
             "killed_before_the_end": sum(
                 each["how"] in SIGNALS and each["status"] != 0 for each in results
@@ -246,8 +244,7 @@ def few_digits(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
+    parser = options(__doc__, data=False)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--full-disks", type=int, default=50)
     parser.add_argument("--only", help="commands whose name has this")

@@ -1,8 +1,8 @@
 """Latency of one image: ours beside torch, ONNX Runtime and OpenVINO run directly; int8 accuracy.
 
-    python bench/latency.py DATA OUT.json [--rounds 20] [--calls 40] [--images 500]
+    python bench/latency.py [--rounds 20] [--calls 40] [--images 500]
 
-DATA holds han-2016, imagenet-500, imagenette-mini and imagenet-classes.tsv. Every runtime has a
+Every runtime has a
 process of its own with two threads; they take turns, a few calls each, in an order that is drawn
 anew in every round, and whoever has no turn is stopped (SIGSTOP), so that none of its threads
 disturbs another's. The network of v1.1 has random weights: they do not change what is computed.
@@ -12,12 +12,9 @@ are calibrated on the same images of imagenette-mini/train.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import dataclasses
 import importlib.metadata
 import json
-import os
 import random
 import signal
 import subprocess
@@ -29,16 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import record
+from common import imagenet, options, published, record
 
 from squeezekit.data import dataset
-from squeezekit.data.labelling import matched
-from squeezekit.interop import han, onnx_file
+from squeezekit.interop import onnx_file
 from squeezekit.models.catalogue import create
 from squeezekit.runtime.calibration import IMAGES, calibrated, calibration_images
 from squeezekit.runtime.classifier import from_network, ranked
 from squeezekit.runtime.images import prepare_file
-from squeezekit.runtime.labels import read_labels
 from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.sqz.network import Floats, Network
@@ -211,9 +206,7 @@ def latency(folder: Path, size: int, rounds: int, calls: int) -> dict[str, Any]:
 
 def accuracy(network: Network, folder: Path, data: Path, images: int) -> dict[str, Any]:
     """top-1, top-5, agreement and divergence of every way of int8 from float on imagenet-500."""
-    labels, label_ids = read_labels(data / "imagenet-classes.tsv")
-    metadata = dataclasses.replace(network.metadata, labels=labels, label_ids=label_ids)
-    found = matched(dataset.split(data / "imagenet-500", "all"), metadata)
+    found = imagenet(data, network.metadata)
     found = found.subset(np.arange(images) * len(found) // images)
     ways = {
         "float": from_network(network, THREADS, "onnxruntime", "float"),
@@ -224,7 +217,7 @@ def accuracy(network: Network, folder: Path, data: Path, images: int) -> dict[st
     }
     logits: dict[str, list[Floats]] = {name: [] for name in ways}
     for path in found.paths:
-        image = prepare_file(path, metadata.preprocessing)[np.newaxis]
+        image = prepare_file(path, network.metadata.preprocessing)[np.newaxis]
         for name, way in ways.items():
             logits[name].append(way.logits(image))
     expected = np.concatenate(logits["float"])
@@ -290,23 +283,20 @@ def prepared(network: Network, folder: Path, data: Path, count: int) -> Network:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
+    parser = options(__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--calls", type=int, default=40)
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--calibration", type=int, default=IMAGES)
     args = parser.parse_args()
     networks = {
-        "squeezenet-1.0 at 227": han.read(args.data / "han-2016" / "compressed_SqueezeNet.net"),
+        "squeezenet-1.0 at 227": published(args.data),
         "squeezenet-1.1 at 224": create("squeezenet-1.1", input_size=224),
     }
     figures: dict[str, Any] = {
         "threads": THREADS,
         "rounds": args.rounds,
         "calls_a_turn": args.calls,
-        "load_average_at_start": os.getloadavg()[0],
         "openvino": importlib.metadata.version("openvino"),
     }
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,37 +1,36 @@
 """Whether ncnn runs what `export` writes: converted by pnnx, and compared with ONNX Runtime.
 
-    python bench/ncnn_runs.py DATA OUT.json [--images 100]
+    python bench/ncnn_runs.py [--images 100]
 
-DATA holds han-2016/compressed_SqueezeNet.net and imagenet-500. Needs `pip install ncnn pnnx`.
+Needs `pip install ncnn pnnx`.
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
+import sys
 import tempfile
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from record import record
+from common import PUBLISHED, options, record
 
 import squeezekit
 from squeezekit.runtime.images import prepare_file
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
+    parser = options(__doc__, result="ncnn.json")
     parser.add_argument("--images", type=int, default=100)
     args = parser.parse_args()
     photos = sorted((args.data / "imagenet-500").glob("*/*.jpg"))[: args.images]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        net = args.data / "han-2016" / "compressed_SqueezeNet.net"
-        subprocess.run(["squeezekit", "export", net, folder / "f.onnx"], check=True)
+        net = args.data / PUBLISHED
+        command = [sys.executable, "-m", "squeezekit", "export", net, folder / "f.onnx"]
+        subprocess.run(command, check=True)
         classifier = squeezekit.load(folder / "f.onnx")
         crop = classifier.metadata.preprocessing.crop
         converted = converter()

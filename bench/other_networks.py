@@ -1,21 +1,20 @@
 """The method best on networks other than the published one: SqueezeNet v1.1 and AlexNet.
 
-    python bench/other_networks.py DATA ALEXNET OUT.json
+    python bench/other_networks.py --alexnet FILE
 
-v1.1 is trained here, from scratch at 128 pixels for 30 epochs; ALEXNET is trained on DATA already,
-as `squeezekit reproduce table2` leaves it. Neither is pruned. Rounded as the command does it by
-itself, without any training, and measured on the other photos of DATA.
+v1.1 is trained here on `imagenette-mini`, from scratch at 128 pixels for 30 epochs; FILE is an
+AlexNet that is trained on it already, as `squeezekit reproduce table2` leaves it. Neither is
+pruned. Rounded as the command does it by itself, without any training, and measured on the held-out
+photos.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
+from common import options, record, squeezekit
 from from_scratch import recipe, trained
-from own_photos import squeezekit
-from record import record
 
 EPOCHS = 30
 
@@ -44,4 +43,7 @@ def main(data: Path, alexnet: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+    parser = options(__doc__)
+    parser.add_argument("--alexnet", type=Path, required=True, help="its weights")
+    arguments = parser.parse_args()
+    main(arguments.data / "imagenette-mini", arguments.alexnet, arguments.out)

@@ -1,45 +1,32 @@
 """The authors' published network in every lossless form: bytes, decode time, and the same answers.
 
-    python bench/published_network.py DATA OUT.json
-
-DATA holds han-2016/compressed_SqueezeNet.net, imagenet-500 and imagenet-classes.tsv.
+python bench/published_network.py
 """
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import json
 import lzma
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from record import record
+from common import PUBLISHED, imagenet, options, published, record
 
-from squeezekit.data import dataset
-from squeezekit.data.labelling import matched
 from squeezekit.evaluation import evaluate
-from squeezekit.interop import han
 from squeezekit.runtime.classifier import from_network
-from squeezekit.runtime.labels import read_labels
 from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 from squeezekit.trainable.network import TorchClassifier
 
 
 def main(data: Path, out: Path) -> None:
-    published = data / "han-2016" / "compressed_SqueezeNet.net"
-    network = han.read(published)
-    labels, label_ids = read_labels(data / "imagenet-classes.tsv")
-    metadata = dataclasses.replace(network.metadata, labels=labels, label_ids=label_ids)
-    network = dataclasses.replace(network, metadata=metadata)
-    images = matched(dataset.split(data / "imagenet-500", "all"), metadata)
-
-    raw = published.read_bytes()
+    network = published(data)
+    images = imagenet(data, network.metadata)
+    raw = (data / PUBLISHED).read_bytes()
     file_bytes = {
         "published .net": len(raw),
         "gzip -9": len(gzip.compress(raw, 9)),
@@ -83,4 +70,5 @@ def main(data: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    arguments = options(__doc__).parse_args()
+    main(arguments.data, arguments.out)

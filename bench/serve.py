@@ -1,8 +1,8 @@
 """`squeezekit serve` with the published network: mixed requests, good and bad, from eight clients.
 
-    python bench/serve.py DATA OUT.json [--requests 1000]
+    python bench/serve.py [--requests 1000]
 
-DATA holds han-2016/compressed_SqueezeNet.net, imagenet-500 and imagenet-classes.tsv. One image of
+One image of
 25 is enlarged to 12 megapixels. Every answer is compared with the classifier run directly, every
 refusal with the reason it should have; one request of 25 is a form made to keep a careless reader
 busy. Another process asks for /health all the time. Memory and descriptors are those of the
@@ -11,12 +11,9 @@ server's process, after every hundred requests. About two minutes a thousand on 
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import importlib.metadata
 import io
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,11 +23,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from common import options, published, record
 from PIL import Image
-from record import record
 
-from squeezekit.interop import han
-from squeezekit.runtime.labels import read_labels
 from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
 
@@ -67,13 +62,6 @@ while True:
 """A client of its own process, so that the others' work is not taken for the server's."""
 
 
-def write_published(data: Path, path: Path) -> None:
-    network = han.read(data / "han-2016" / "compressed_SqueezeNet.net")
-    labels, label_ids = read_labels(data / "imagenet-classes.tsv")
-    metadata = dataclasses.replace(network.metadata, labels=labels, label_ids=label_ids)
-    container.write(dataclasses.replace(network, metadata=metadata), path)
-
-
 def enlarged(path: Path) -> bytes:
     buffer = io.BytesIO()
     Image.open(path).convert("RGB").resize((4000, 3000)).save(buffer, "JPEG")
@@ -86,7 +74,7 @@ def main(data: Path, out: Path, count: int) -> None:
     images = [path.read_bytes() if i % 25 else enlarged(path) for i, path in enumerate(paths)]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "published.sqz"
-        write_published(data, file)
+        container.write(published(data), file)
         classifier = load(file, 1)
         tops = [classifier(image) for image in images]
         expected = [([p.index for p in top], [p.probability for p in top]) for top in tops]
@@ -131,7 +119,6 @@ def main(data: Path, out: Path, count: int) -> None:
             "requests": count,
             "clients": CLIENTS,
             "limits": {"body_bytes": MOST_BYTES, "pixels": MOST_PIXELS, "seconds": SECONDS},
-            "load_average": os.getloadavg()[0],
             "as_wanted": sum(outcome.as_wanted for outcome in outcomes),
             "kinds": {kind: _kind([o for o in outcomes if o.kind == kind]) for kind in kinds},
             "good_milliseconds": {
@@ -186,9 +173,7 @@ def _kind(outcomes: list) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
+    parser = options(__doc__)
     parser.add_argument("--requests", type=int, default=1000)
     arguments = parser.parse_args()
     main(arguments.data, arguments.out, arguments.requests)

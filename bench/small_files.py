@@ -1,11 +1,10 @@
 """The published network as a small file, every way side by side: bytes and accuracy.
 
-    python bench/small_files.py DATA OUT.json
+    python bench/small_files.py
 
-DATA holds han-2016/compressed_SqueezeNet.net, imagenet-500 and imagenet-classes.tsv. Files of
-`imagenet-500` whose number divides by 4 calibrate, without labels; the others measure. Needs
-`pip install zstandard onnx onnxruntime`. Nothing here is retrained; `bench/best.py` measures
-`--method best` on the same images.
+Files of `imagenet-500` whose number divides by 4 calibrate, without labels; the others measure.
+Needs `pip install zstandard`. Nothing here is retrained; `bench/best.py` measures `--method best`
+on the same images.
 """
 
 from __future__ import annotations
@@ -13,16 +12,13 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import onnx
-import zstandard
-from halves import published_and_halves
+from common import PUBLISHED, halves, imagenet, options, published, record, without_labels
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
-from record import record
 
 from squeezekit.compression.deep import Deep, deep_compression
 from squeezekit.evaluation import evaluate
@@ -45,11 +41,14 @@ class Reader(CalibrationDataReader):
 
 
 def main(data: Path, out: Path) -> None:
-    published = data / "han-2016" / "compressed_SqueezeNet.net"
-    network, ours, others = published_and_halves(data)
+    import zstandard
+
+    network = published(data)
+    ours, others = halves(imagenet(data, network.metadata))
+    network = without_labels(network)
     metadata = network.metadata
     calibration = calibration_images(ours.paths, metadata.preprocessing, len(ours))
-    raw = published.read_bytes()
+    raw = (data / PUBLISHED).read_bytes()
     original = evaluate(from_network(network), others)
     rows = []
 
@@ -99,4 +98,5 @@ def main(data: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    arguments = options(__doc__).parse_args()
+    main(arguments.data, arguments.out)

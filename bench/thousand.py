@@ -1,39 +1,49 @@
 """240,000 bytes for the published network: rounding, recovery by distillation, rounding again.
 
-    python bench/thousand.py SHARED_DATA IMAGES OUT.json [EPOCHS]
+    python bench/thousand.py [--images FOLDER] [--epochs 3]
 
 Calibrates on the files of `imagenet-500` whose number divides by 4, recovers on them and on the
-folder IMAGES, all without labels, and measures on the other files of `imagenet-500`. Files that are
-named ILSVRC2012_val_* are left out, as they may be among what others measure on. Given the same
-images and number of threads it makes the same file, byte for byte; it can be interrupted.
+folder of images (`photos-6k`, if none is named), all without labels, and measures on the other
+files of `imagenet-500`. Files that are named ILSVRC2012_val_* are left out, as they may be among
+what others measure on. Given the same images and number of threads it makes the same file, byte for
+byte; it can be interrupted.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from halves import logits_on, pixels_of, published_and_halves
-from record import record
+from common import (
+    halves,
+    imagenet,
+    logits_on,
+    options,
+    pixels_of,
+    published,
+    record,
+    without_labels,
+)
 
 from squeezekit.compression.best import Best
 from squeezekit.compression.rounder import divergence_of
 from squeezekit.compression.task import Task
 from squeezekit.compression.work import Work
-from squeezekit.data.folders import unlabelled
+from squeezekit.data.photos import any_images
 from squeezekit.sqz import container
 
 TARGET_BYTES = 240_000
 
 
 def main(data: Path, folder: Path, out: Path, epochs: int) -> None:
-    network, ours, others = published_and_halves(data)
-    found = unlabelled(folder)
+    network = published(data)
+    ours, others = halves(imagenet(data, network.metadata))
+    network = without_labels(network)
+    found = any_images(folder, network.metadata)
     paths = (
         *(path for path in found.paths if not Path(str(path)).name.startswith("ILSVRC2012_val_")),
         *ours.paths,
@@ -84,4 +94,9 @@ def main(data: Path, folder: Path, out: Path, epochs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]), epochs=int(sys.argv[4]) if len(sys.argv) > 4 else 3)
+    parser = options(__doc__)
+    parser.add_argument("--images", type=Path, help="photos to train on, without labels")
+    parser.add_argument("--epochs", type=int, default=3)
+    arguments = parser.parse_args()
+    folder = arguments.images or arguments.data / "photos-6k"
+    main(arguments.data, folder, arguments.out, arguments.epochs)

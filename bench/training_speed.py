@@ -1,8 +1,8 @@
 """Training speed: our loop against a plain float32 PyTorch loop, in turn, in one run.
 
-    python bench/training_speed.py DATA OUT.json
+    python bench/training_speed.py
 
-DATA is a folder of class folders of JPEGs. Network (v1.0 at 227), batch (32) and images are the
+The photos are those of `imagenette-mini`. Network (v1.0 at 227), batch (32) and images are the
 same. The plain loop is a process of its own, because ours changes how its process keeps memory; the
 kinds of ours take turns in one process, so that they differ in nothing else. Each time is that of
 the second of two epochs, all that an epoch needs included. What the machine does besides changes
@@ -11,6 +11,7 @@ from minute to minute: ratios are taken within a round of all kinds; their media
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import statistics
@@ -21,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from record import record
+from common import options, record
 from torch import nn
 from torch.nn import functional as F
 
@@ -150,7 +151,14 @@ def main(folder: Path, out: Path) -> None:
     ours = [kind for kind in KINDS if kind != "plain_float32"]
     for number in range(ROUNDS):
         for kinds in (["plain_float32"], ours[number % 2 :] + ours[: number % 2]):
-            command = [sys.executable, __file__, folder, ",".join(kinds)]
+            command = [
+                sys.executable,
+                __file__,
+                "--data",
+                folder.parent,
+                "--kinds",
+                ",".join(kinds),
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             for kind, found in json.loads(done.stdout).items():
                 figures[kind].append(found)
@@ -173,7 +181,11 @@ def main(folder: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    if Path(sys.argv[2]).suffix == ".json":
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
+    parser = options(__doc__, result="training_speed_cpu.json")
+    parser.add_argument("--kinds", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    photos = arguments.data / "imagenette-mini"
+    if arguments.kinds:
+        print(json.dumps(measured(arguments.kinds.split(","), photos)))
     else:
-        print(json.dumps(measured(sys.argv[2].split(","), Path(sys.argv[1]))))
+        main(photos, arguments.out)

@@ -1,13 +1,11 @@
 """The web page in headless Chromium against ONNX Runtime: same answers, how fast, how many bytes.
 
-python bench/web_page.py DATA [OUT.json] [--images 100]. DATA holds han-2016, imagenet-500 and
-imagenet-classes.tsv; OUT is bench/results/web_page.json where it is not given. Needs playwright and
-chromium. Every image is handed to the page as a PNG, so that both sides see the same pixels; then
-once more as the JPEG that it is, decoded by the browser.
+    python bench/web_page.py [--images 100]
+
+Needs playwright and chromium. Every image is handed to the page as a PNG, so that both sides see
+the same pixels; then once more as the JPEG that it is, decoded by the browser.
 """
 
-import argparse
-import dataclasses
 import io
 import os
 import shutil
@@ -15,17 +13,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from playwright.sync_api import sync_playwright
-from record import record
+from common import options, published, record
 
 from squeezekit.interop import page_file
-from squeezekit.interop.weights import load_network
 from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.images import open_image, prepare
-from squeezekit.runtime.labels import read_labels
 from squeezekit.sqz import container
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def png(image):
@@ -35,15 +28,13 @@ def png(image):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path, nargs="?", default=ROOT / "bench/results/web_page.json")
+    parser = options(__doc__)
     parser.add_argument("--images", type=int, default=100)
     args = parser.parse_args()
-    network = load_network(args.data / "han-2016" / "compressed_SqueezeNet.net")
-    labels, ids = read_labels(args.data / "imagenet-classes.tsv")
-    metadata = dataclasses.replace(network.metadata, labels=labels, label_ids=ids)
-    network = dataclasses.replace(network, metadata=metadata)
+    from playwright.sync_api import sync_playwright
+
+    network = published(args.data)
+    metadata = network.metadata
     sqz = container.encode(network)
     page = page_file.page(sqz)
     classifier = from_network(network, 1)
@@ -86,7 +77,6 @@ def main():
         args.out,
         {
             "chromium": chromium,
-            "load_average": os.getloadavg()[0],
             "images": len(paths),
             "same_top5": same_top5,
             "same_top5_jpeg_decoded_by_the_browser": same_from_jpeg,
