@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "samples"))  # small networks and damaged files, as the tests have them
 RESULTS = ROOT / "bench" / "results"
 PUBLISHED = Path("han-2016", "compressed_SqueezeNet.net")
 """The authors' network, in the folder of data."""

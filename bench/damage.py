@@ -5,7 +5,7 @@
 Half of the time goes to `.sqz` files, of floats and of int8: half of them with damage anywhere,
 half with their checksums mended. Python and C (as the page has it) judge each, and must agree on
 whether it can be read. Where both read it, they must give the same scores, and every small tensor
-of the entropy coder must be what tests/reference_decoder.py, a second decoder in plain Python,
+of the entropy coder must be what samples/reference_decoder.py, a second decoder in plain Python,
 makes of it. Damaged files of every other kind go through their readers. The limits are 0.5 CPU
 seconds a file and 150 MB beyond the readers themselves; of an image, which may be large, 10 CPU
 seconds.
@@ -20,23 +20,18 @@ import struct
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import reference_decoder
 from common import options, record
+from damaged_files import READERS, Reader, damaged_sqz, float_sqz, int8_sqz, refused
+from small_networks import small_squeezenet
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-import reference_decoder  # noqa: E402
-from damaged_files import READERS, Reader, damaged_sqz, float_sqz, int8_sqz, refused  # noqa: E402
-from small_networks import small_squeezenet  # noqa: E402
-
-from squeezekit.errors import LimitError, SqueezekitError  # noqa: E402
-from squeezekit.interop.page_runtime import PageRuntime  # noqa: E402
-from squeezekit.runtime.classifier import from_network  # noqa: E402
-from squeezekit.sqz import container  # noqa: E402
+from squeezekit.errors import LimitError, SqueezekitError
+from squeezekit.interop.page_runtime import PageRuntime
+from squeezekit.runtime.classifier import from_network
+from squeezekit.sqz import container
 
 MOST_SECONDS, MOST_SECONDS_OF_IMAGE, MOST_MEGABYTES = 0.5, 10, 150
 IN_SQZ = ("container", "head", "int8", "backends", "c")

@@ -24,8 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from common import ROOT, options, record
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres import cluster
 
 from squeezekit.data.digits import write_digits

@@ -2,12 +2,13 @@
 
     python bench/fuzz.py READER [--seconds 60]
 
-READER is one of tests/damaged_files.py (container, graph, head, metadata, int8, backends, c, onnx,
-safetensors, pth, caffe, tflite, net, labels, images), "all" of these, or "library": the C library
-by libFuzzer under sanitizers, which needs clang. Python readers are fuzzed by atheris, led by
-coverage, where it is installed (pip install atheris), else by damage to small files from a seed. A
-finding is any exception that is not a SqueezekitError: its file is left in the working folder as
-fuzz-READER-N, and this fails."""
+READER is one of samples/damaged_files.py (container, graph, head, metadata, int8, backends, c,
+onnx, safetensors, pth, caffe, tflite, net, labels, images), "all" of these, or "library": the C
+library by libFuzzer under sanitizers, which needs clang. Python readers are fuzzed by atheris, led
+by coverage, where it is installed (pip install atheris), else by damage to small files from a seed.
+A finding is any exception that is not a SqueezekitError: its file is left in the working folder as
+fuzz-READER-N, and this fails.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +25,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from common import options, record
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
+from common import ROOT, options, record
 
 # ------------------------------------------------------------------------------- Python's readers
 
@@ -119,8 +116,8 @@ def run_atheris(name: str, seconds: int, corpus: Path) -> None:
 
 def library_seeds(folder: Path) -> int:
     """Small networks by every coder, and every operator of the C library."""
+    from operator_graphs import networks
     from small_networks import shared, small_networks
-    from test_c_strictness import networks
 
     from squeezekit.sqz import container
     from squeezekit.sqz.coders import text

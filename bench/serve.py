@@ -24,12 +24,6 @@ from pathlib import Path
 
 import numpy as np
 from common import options, published, record
-from PIL import Image
-
-from squeezekit.runtime.loading import load
-from squeezekit.sqz import container
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from mixed_requests import (
     Request,
     hostile_forms,
@@ -41,6 +35,10 @@ from mixed_requests import (
     server,
     stopped,
 )
+from PIL import Image
+
+from squeezekit.runtime.loading import load
+from squeezekit.sqz import container
 
 MOST_BYTES, MOST_PIXELS, SECONDS, CLIENTS, BLOCK = 16 * 2**20, 50_000_000, 2, 8, 100
 FORMS_EVERY = 25

@@ -38,6 +38,16 @@ def test_a_script_that_compresses_names_the_method(script):
             assert "--method" in words, f"{script.name}, line {node.lineno}"
 
 
+@pytest.mark.parametrize("file", sorted(BENCH.glob("*.py")), ids=lambda path: path.stem)
+def test_nothing_is_imported_from_the_tests(file):
+    tests = {path.stem for path in BENCH.parent.glob("tests/*.py")}
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            assert tests.isdisjoint(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.module not in tests
+
+
 def test_the_readme_names_every_script_and_result_and_nothing_else():
     text = (BENCH / "README.md").read_text(encoding="utf-8")
     links = set(re.findall(r"\]\(\./([^)#]+)\)", text))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from operator_graphs import KINDS, Graph
 from PIL import Image
 from small_networks import (
     LABELS,
@@ -18,7 +19,6 @@ from small_networks import (
     small_networks,
     small_squeezenet,
 )
-from test_c_operators import KINDS, Graph
 
 from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz import container

@@ -1,8 +1,6 @@
 """The C library judges files as Python does: the same ones, by errors of the same names."""
 
-import contextlib
 import dataclasses
-import functools
 import json
 import math
 import random
@@ -14,15 +12,25 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from small_networks import (
-    on_grids,
-    shared,
-    small_alexnet,
-    small_squeezenet,
-    with_deflated_head,
+from operator_graphs import Graph, networks
+from sqz_parts import (
+    GOOD,
+    HEADER_BYTES,
+    deflated,
+    files,
+    forged,
+    model,
+    put_together,
+    read_varint,
+    sized,
+    skeleton,
+    taken_apart,
+    varint,
+    with_graph,
+    with_head,
+    with_metadata,
 )
-from test_c_operators import KINDS, Graph
-from test_closed_graph import OTHERS, SPOILED, forged, loop, model, other_operator, reading, spoiled
+from test_closed_graph import OTHERS, SPOILED, loop, other_operator, reading, spoiled
 
 from squeezekit.errors import (
     FormatError,
@@ -33,11 +41,7 @@ from squeezekit.errors import (
     UnsupportedError,
 )
 from squeezekit.interop.page_runtime import PageRuntime
-from squeezekit.models.builder import GraphBuilder
 from squeezekit.sqz import container
-from squeezekit.sqz.network import Metadata, Preprocessing
-
-HEADER_BYTES = 24
 
 
 def verdict(read, data):
@@ -61,81 +65,6 @@ def assert_alike(data):
         assert c in GRAPH
     else:
         assert c == python or c in GRAPH
-
-
-@functools.cache
-def files():
-    """Small files of every coder, with all that metadata may hold."""
-    net = GraphBuilder(1, 4, 4)
-    x = net.relu("relu", net.conv("conv", net.image, 3, 2))
-    x = net.linear("fc", net.flatten("flat", net.global_average_pool("pool", x)), 2)
-    how = Preprocessing(crop=4, resize=5, color="L", mean=(0.5,), std=(0.25,))
-    tiny = net.build(x, Metadata("tiny", how, ("\u00e4", 'b"\\'), ("n1", "n2"), licence="CC0"))
-    with_ranges = dataclasses.replace(
-        tiny, metadata=dataclasses.replace(tiny.metadata, activations={"image": (-1.0, 2.5)})
-    )
-    networks = [
-        tiny,
-        with_ranges,
-        shared(tiny),
-        shared(small_alexnet(35)),
-        shared(small_squeezenet()),
-        on_grids(small_squeezenet()),
-    ]
-    return [container.encode(n, c) for n in networks for c in ("entropy", "huffman", "dense")]
-
-
-def taken_apart(sqz):
-    """Header, inflated head, payloads; the header is that of a file whose head is deflated."""
-    sqz = with_deflated_head(sqz)
-    stored = int.from_bytes(sqz[12:16], "little")
-    head = zlib.decompress(sqz[HEADER_BYTES : HEADER_BYTES + stored], -15)
-    return sqz[:HEADER_BYTES], head, sqz[HEADER_BYTES + stored :]
-
-
-def put_together(header, stored, raw_bytes, payloads):
-    """A file whose lengths and checksum of the head are right."""
-    header = bytearray(header)
-    header[8:12] = (HEADER_BYTES + len(stored) + len(payloads)).to_bytes(4, "little")
-    header[12:16] = len(stored).to_bytes(4, "little")
-    header[16:20] = raw_bytes.to_bytes(4, "little")
-    header[20:24] = zlib.crc32(stored, zlib.crc32(header[:20])).to_bytes(4, "little")
-    return bytes(header) + stored + payloads
-
-
-def deflated(raw, level=9, strategy=0):
-    deflate = zlib.compressobj(level, zlib.DEFLATED, -15, strategy=strategy)
-    return deflate.compress(raw) + deflate.flush()
-
-
-def with_head(sqz, raw):
-    header, _, payloads = taken_apart(sqz)
-    return put_together(header, deflated(raw), len(raw), payloads)
-
-
-def with_metadata(sqz, text):
-    """The same file with other metadata."""
-    raw = taken_apart(sqz)[1]
-    size, at = read_varint(raw)
-    assert json.loads(raw[at : at + size])
-    return with_head(sqz, sized(text) + raw[at + size :])
-
-
-def read_varint(data):
-    value = 0
-    for at, byte in enumerate(data):
-        value |= (byte & 127) << 7 * at
-        if byte < 128:
-            return value, at + 1
-    raise AssertionError
-
-
-def sized(data):
-    size, out = len(data), bytearray()
-    while size > 127:
-        out.append(size & 127 | 128)
-        size >>= 7
-    return bytes([*out, size]) + data
 
 
 def damaged(data, bytes_):
@@ -219,21 +148,8 @@ def test_damaged_payloads_with_right_checksums(data):
     assert_alike(put_together(header, deflated(raw), len(raw), rest))
 
 
-def varint(number):
-    return sized(b"\0" * number)[: -number or None]
-
-
 # ------------------------------------------------------------------------------------ metadata
 
-
-GOOD = {
-    "name": "n",
-    "preprocessing": {
-        "crop": 4, "resize": 5, "resize_mode": "warp", "color": "L", "interpolation": "bicubic",
-        "scale": 0.5, "mean": [1], "std": [1e-3],
-    },
-    "labels": ["a", "b"],
-}  # fmt: skip
 
 NUMBERS = [
     "0", "-0", "1", "4", "4.0", "4e0", "1e999", "-1e999", "1e-999", "3e-320", "123456e-320", "NaN",
@@ -392,46 +308,15 @@ def test_a_slice_of_nothing_stated():
     assert verdict(container.decode, sqz) is verdict(PageRuntime, sqz) is GraphError
 
 
-def skeleton():
-    """A graph whose weights lie outside of it."""
-    whole = model()
-    del whole.graph.initializer[:]
-    return whole
-
-
 def test_a_graph_that_is_whole_is_read():
     sqz = with_graph(skeleton().SerializeToString())
     assert verdict(container.decode, sqz) is verdict(PageRuntime, sqz) is None
-
-
-def with_graph(graph):
-    """A file around any graph, with the tensor `w` that it needs."""
-    sqz = forged(model())
-    header, raw, payloads = taken_apart(sqz)
-    size, at = read_varint(raw)
-    start = at + size
-    old, more = read_varint(raw[start:])
-    raw = raw[:start] + sized(graph) + raw[start + more + old :]
-    return put_together(header, deflated(raw), len(raw), payloads)
 
 
 NUMBERS_OF_GRAPHS = [
     0, 1, 2, 3, 4, 6, 8, -1, -2, -3, 9, 36, 108, 255, 65_535, 65_536, 1 << 28, (1 << 31) - 1,
     1 << 31, (1 << 63) - 1, -(1 << 63),
 ]  # fmt: skip
-
-
-@functools.cache
-def networks():
-    """Every operator, a few times."""
-    made = []
-    for kind in KINDS:
-        for seed in range(3):
-            g = Graph(np.random.default_rng(seed))
-            kind(g)
-            with contextlib.suppress(OperatorError, GraphError):
-                made.append(g.network())
-    return made
 
 
 def changed(rng, network):
@@ -496,12 +381,12 @@ def test_changed_graphs(seed):
         for name, shape in shapes.items():
             count = math.prod(shape)
             payload = np.ones(count if count < 4000 else 0, "<f4").tobytes()
-            sizes = b"".join(map(varint_of, shape))
-            records.append(sized(name.encode()) + b"\0" + varint_of(len(shape)) + sizes + b"\0")
-            records.append(varint_of(len(payload)) + zlib.crc32(payload).to_bytes(4, "little"))
+            sizes = b"".join(map(varint, shape))
+            records.append(sized(name.encode()) + b"\0" + varint(len(shape)) + sizes + b"\0")
+            records.append(varint(len(payload)) + zlib.crc32(payload).to_bytes(4, "little"))
             payloads += payload
         head = sized(json.dumps(text).encode()) + sized(whole.SerializeToString())
-        head += varint_of(len(shapes)) + b"".join(records)
+        head += varint(len(shapes)) + b"".join(records)
         sqz = put_together(header, deflated(head, 1), len(head), payloads)
         assert_alike(sqz)
         read += verdict(PageRuntime, sqz) is None
@@ -530,21 +415,13 @@ def test_records(change):
     "shape", [(1 << 28, 1 << 28, 0), (1 << 28, 2), (1 << 28,), (0,), (1 << 29,)]
 )
 def test_shapes(shape):
-    record = sized(b"w") + b"\x00" + bytes([len(shape)]) + b"".join(map(varint_of, shape))
-    record += sized(b"") + varint_of(0) + bytes(4)
+    record = sized(b"w") + b"\x00" + bytes([len(shape)]) + b"".join(map(varint, shape))
+    record += sized(b"") + varint(0) + bytes(4)
     header, raw, _ = taken_apart(files()[0])
     size, at = read_varint(raw)
     graph, more = read_varint(raw[at + size :])
     raw = raw[: at + size + more + graph] + b"\x01" + record
     assert_alike(put_together(header, deflated(raw), len(raw), b""))
-
-
-def varint_of(number):
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
 
 
 @given(st.binary(max_size=60))

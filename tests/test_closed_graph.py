@@ -7,63 +7,16 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from sqz_parts import CANARY, HOW, forged, model
 
 from squeezekit import errors
 from squeezekit.interop import onnx_file, safetensors_file
 from squeezekit.interop.opening import load
 from squeezekit.interop.weights import load_network
-from squeezekit.sqz import container, metadata_json
+from squeezekit.sqz import container
 from squeezekit.sqz.graph import split
 from squeezekit.sqz.graph_reader import read_graph
-from squeezekit.sqz.network import Metadata, Network, Preprocessing
-from squeezekit.sqz.varint import varint
-
-CANARY = b"the canary sings: " + bytes(range(14)) * 20
-HOW = Preprocessing(crop=8, resize=8)
-
-
-def model(nodes=(), initializers=(), **settings):
-    """A classifier of 3 classes, its colours' means times `w`, with more nodes behind them."""
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["image"], ["pool"], "pool"),
-        helper.make_node("Flatten", ["pool"], ["flat"], "flat"),
-        helper.make_node("Mul", ["flat", "w"], ["scores"], "scale"),
-        *nodes,
-    ]
-    last = nodes[-1].output[0]
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 8, 8])],
-        [helper.make_tensor_value_info(last, TensorProto.FLOAT, ["N", 3])],
-        [numpy_helper.from_array(np.ones(3, np.float32), "w"), *initializers],
-    )
-    return helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, **settings
-    )
-
-
-def forged(skeleton: onnx.ModelProto) -> bytes:
-    """A `.sqz` around any graph: the writer itself would refuse most of them."""
-    import struct
-    import zlib
-
-    names = [t.name for t in skeleton.graph.initializer if t.name == "w"]
-    for tensor in [t for t in skeleton.graph.initializer if t.name == "w"]:
-        skeleton.graph.initializer.remove(tensor)
-    weights = np.ones(3, "<f4").tobytes()
-    text = metadata_json.to_json(Metadata("x", HOW)).encode()
-    graph = skeleton.SerializeToString()
-    record = b"\x01w\x00\x01\x03\x00\x0c" + struct.pack("<I", zlib.crc32(weights))
-    raw = b"".join([varint(len(text)), text, varint(len(graph)), graph, varint(len(names))])
-    raw += record * len(names)
-    deflate = zlib.compressobj(wbits=-15)
-    stored = deflate.compress(raw) + deflate.flush()
-    payload = weights * len(names)
-    start = b"\x89SQZ\x01\x00\x01\x00" + struct.pack(
-        "<3I", 24 + len(stored) + len(payload), len(stored), len(raw)
-    )
-    return start + struct.pack("<I", zlib.crc32(start + stored)) + stored + payload
+from squeezekit.sqz.network import Metadata, Network
 
 
 def refused(path, error):

@@ -7,9 +7,10 @@ import shutil
 
 import numpy as np
 import pytest
+from operator_graphs import Graph
 from PIL import Image
 from small_networks import LABELS, shared, small_alexnet, small_squeezenet
-from test_c_operators import Graph, power
+from test_c_operators import power
 from test_cli import run
 
 from squeezekit.errors import UnsupportedError

@@ -14,26 +14,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = map(str, (HERE.parent, HERE.parents[1] / "samples"))
 
-from test_c_strictness import (  # noqa: E402
+from sqz_parts import (  # noqa: E402
     GOOD,
     HEADER_BYTES,
     deflated,
     files,
+    forged,
     put_together,
     sized,
     taken_apart,
-    varint_of,
+    varint,
     with_graph,
     with_head,
     with_metadata,
 )
-from test_c_strictness import skeleton as whole_graph  # noqa: E402
+from sqz_parts import skeleton as whole_graph  # noqa: E402
 from test_closed_graph import (  # noqa: E402
     OTHERS,
     SPOILED,
-    forged,
     loop,
     other_operator,
     reading,
@@ -188,8 +188,8 @@ def payloads() -> Iterator[Case]:
             ("long", payload + b"\0\0"),
             ("empty", b""),
         ):
-            before = varint_of(record.payload_bytes) + struct.pack("<I", record.checksum)
-            after = varint_of(len(changed)) + struct.pack("<I", zlib.crc32(changed))
+            before = varint(record.payload_bytes) + struct.pack("<I", record.checksum)
+            after = varint(len(changed)) + struct.pack("<I", zlib.crc32(changed))
             head = raw.replace(before, after, 1)
             rest = stored[:start] + changed + stored[start + record.payload_bytes :]
             yield (

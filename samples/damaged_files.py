@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import test_c_strictness as sqz_parts
+import sqz_parts
+from operator_graphs import networks
 from PIL import Image
-from test_c_strictness import GOOD, files, networks
-from test_closed_graph import model
+from sqz_parts import GOOD, files, model
 
 from squeezekit.errors import SqueezekitError
 from squeezekit.interop import caffe, han, onnx_file, safetensors_file, tflite_file, torchvision
@@ -73,8 +73,8 @@ def damaged_sqz(rng: random.Random, sqz: bytes) -> bytes:
         record = rng.choice(records)
         start = record.offset - (len(sqz) - len(payloads))
         payload = damaged(rng, payloads[start : start + record.payload_bytes])
-        before = sqz_parts.varint_of(record.payload_bytes) + struct.pack("<I", record.checksum)
-        after = sqz_parts.varint_of(len(payload)) + struct.pack("<I", zlib.crc32(payload))
+        before = sqz_parts.varint(record.payload_bytes) + struct.pack("<I", record.checksum)
+        after = sqz_parts.varint(len(payload)) + struct.pack("<I", zlib.crc32(payload))
         raw = raw.replace(before, after, 1)
         payloads = payloads[:start] + payload + payloads[start + record.payload_bytes :]
     return sqz_parts.put_together(header, sqz_parts.deflated(raw, 1), len(raw), payloads)
