@@ -3,11 +3,11 @@
     python bench/fuzz.py READER [--seconds 60]
 
 READER is one of samples/damaged_files.py (container, graph, head, metadata, int8, backends, c,
-onnx, safetensors, pth, caffe, tflite, net, labels, images), "all" of these, or "library": the C
-library by libFuzzer under sanitizers, which needs clang. Python readers are fuzzed by atheris, led
-by coverage, where it is installed (pip install atheris), else by damage to small files from a seed.
-A finding is any exception that is not a SqueezekitError: its file is left in the working folder as
-fuzz-READER-N, and this fails.
+delta, onnx, safetensors, pth, caffe, tflite, net, labels, images), "all" of these, or "library":
+the C library by libFuzzer under sanitizers, which needs clang. Python readers are fuzzed by
+atheris, led by coverage, where it is installed (pip install atheris), else by damage to small
+files from a seed. A finding is any exception that is not a SqueezekitError: its file is left in
+the working folder as fuzz-READER-N, and this fails.
 """
 
 from __future__ import annotations

@@ -49,12 +49,13 @@ rounding-x86_64-linux)
   exec $native -O3 $shared -o "$2" rounding.c
   ;;
 coders)
-  plain "$2" "model_bytes floats shared whole text codes_bytes huffman_encode huffman_decode" -O2 \
-    sqz/entropy_coder.h sqz/huffman_coder.h
+  plain "$2" "model_bytes floats shared whole text codes_bytes huffman_encode huffman_decode \
+    moved moved_floats text_behind" -O2 sqz/entropy_coder.h sqz/huffman_coder.h sqz/delta_coder.h
   ;;
 coders-x86_64-linux)
   # For any x86-64, without libc.
-  exec $native -O2 $shared -o "$2" -x c sqz/entropy_coder.h sqz/huffman_coder.h
+  exec $native -O2 $shared -o "$2" -x c sqz/entropy_coder.h sqz/huffman_coder.h \
+    sqz/delta_coder.h
   ;;
 page) page "$2" -msimd128 ;;
 *)

@@ -29,9 +29,9 @@ from squeezekit.runtime import images, labels
 from squeezekit.runtime.calibration import calibrated
 from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.int8 import int8_model
-from squeezekit.sqz import container, metadata_json
+from squeezekit.sqz import container, delta, metadata_json
 from squeezekit.sqz.graph_reader import read_graph
-from squeezekit.sqz.network import Preprocessing
+from squeezekit.sqz.network import Preprocessing, share_equal_values
 
 _BYTES = b'\x00\x01\x7f\x80\xff"\\{}[],:-.0e'
 
@@ -187,6 +187,33 @@ def _safetensors() -> list[bytes]:
     return [whole, save({"a": np.zeros((2, 3), np.float32), "b": np.zeros(2, np.float16)})]
 
 
+def _updates() -> list[bytes]:
+    """Of the first of `_olds` to each of the others."""
+    return [delta.delta(_olds()[0], new) for new in _olds()]
+
+
+@functools.cache
+def _olds() -> list[bytes]:
+    """Networks with what coders 3, 4 and 5 code, and another one."""
+    start = container.decode(float_sqz()[0])
+    found = [start]
+    for factor in (np.float32(1.5), np.float32(0.25)):
+        changed = {n: np.rint(8 * v) * factor for n, v in start.values().items()}
+        found.append(start.with_tensors(changed))
+        found.append(share_equal_values(start.with_tensors(changed)))
+    return [*map(container.encode, found), *float_sqz()[1:3]]
+
+
+def _damaged_update(rng: random.Random, update: bytes) -> bytes:
+    """Damage anywhere, or behind the header with length and checksum mended."""
+    if rng.random() < 0.3:
+        return damaged(rng, update)
+    data = bytearray(update[:84] + damaged(rng, update[84:]))
+    data[8:12] = struct.pack("<I", len(data))
+    data[12:16] = struct.pack("<I", zlib.crc32(data[16:], zlib.crc32(data[:12])))
+    return bytes(data)
+
+
 def _onnx() -> list[bytes]:
     from test_closed_graph import laughs
 
@@ -298,6 +325,7 @@ READERS = {
     "int8": Reader(int8_sqz, lambda data: int8_model(container.decode(data)), damaged_sqz),
     "backends": Reader(lambda: [*int8_sqz(), *float_sqz()], _open, damaged_sqz),
     "c": Reader(lambda: [*int8_sqz(), *float_sqz()], PageRuntime, damaged_sqz),
+    "delta": Reader(_updates, lambda data: delta.apply(_olds()[0], data), _damaged_update),
     "onnx": Reader(_onnx, _as_file("net.onnx", load)),
     "safetensors": Reader(_safetensors, _as_file("net.safetensors", safetensors_file.read)),
     "pth": Reader(_pth, _as_file("net.pth", torchvision.read)),

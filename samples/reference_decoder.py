@@ -83,6 +83,17 @@ class Decoder:
         return node - (1 << bits)
 
 
+class Learning(Decoder):
+    """Learns from the bits of what is known before it decodes."""
+
+    def __init__(self, payload, known):
+        super().__init__(payload)
+        self.known = [byte >> i & 1 for byte in reversed(known) for i in range(8)]
+
+    def bit(self, p):
+        return self.known.pop() if self.known else super().bit(p)
+
+
 def floats(payload, count, drop):
     """The float32 values as their bits."""
     decoder, values, last = Decoder(payload), [], 0
@@ -103,15 +114,11 @@ def floats(payload, count, drop):
 
 def table(decoder, count, drop):
     """The centroids other than zero, as Python floats."""
-    values, ordered, length = [], 0, 0
+    values, place, length = [], 0, 0
     for _ in range(count):
-        length = decoder.tree(69, 6, ("step", length))
-        assert 1 <= length <= 32 - drop
-        top = min(2, length - 1)
-        step = 1 << top | decoder.tree(70, top, ("top", length))
-        rest = length - 1 - top
-        ordered += step << rest | decoder.raw(rest)
-        full = ordered << drop
+        more, length = step(decoder, length, drop)
+        place += more
+        full = place << drop
         if not full >> 31:
             full |= (1 << drop) - 1
         bits = full ^ 0xFFFFFFFF if not full >> 31 else full & 0x7FFFFFFF
@@ -244,12 +251,12 @@ def whole(payload, dimensions):
     return levels
 
 
-def text(payload, size):
-    """The bytes of a head."""
-    decoder, out, seen = Decoder(payload), bytearray(), {}
+def text(payload, size, known=b""):
+    """The bytes of a head, behind those that are known."""
+    decoder, out, seen = Learning(payload, known), bytearray(), {}
     word = match = length = start = before = 0
     equal = True
-    for i in range(size):
+    for i in range(len(known) + size):
         last = int.from_bytes(bytes(4) + out, "big") & 0xFFFFFFFF
         over, after = (
             out[at] if at < start else 0 for at in (before + i - start, before + i - start + 1)
@@ -285,4 +292,112 @@ def text(payload, size):
         match = match or seen.get(place, 0)
         seen[place] = i + 1
     decoder.finish()
-    return bytes(out)
+    return bytes(out[len(known) :])
+
+
+def ordered(bits):
+    return bits ^ 0xFFFFFFFF if bits >> 31 else bits | 1 << 31
+
+
+def step(decoder, before, drop):
+    """(the step, its length): at least 1, by the length of the one before."""
+    length = decoder.tree(69, 6, ("step", before))
+    assert 1 <= length <= 32 - drop
+    top = min(2, length - 1)
+    found = 1 << top | decoder.tree(70, top, ("top", length))
+    rest = length - 1 - top
+    return found << rest | decoder.raw(rest), length
+
+
+def moved_floats(payload, old, drop):
+    """The float32 values as their bits, from those of old ones."""
+    decoder, values, recent, length = Decoder(payload), [], 0, 0
+    for bits in old:
+        u = ordered(bits) >> drop
+        differs = decoder.mixed(71, ("differs", recent))
+        recent = (recent << 1 | differs) & 15
+        if differs:
+            down = decoder.mixed(66, ("lower",))
+            size, length = step(decoder, length, drop)
+            u += -size if down else size
+            assert 0 <= u < 1 << 32 - drop
+        full = u << drop
+        if not full >> 31:
+            full |= (1 << drop) - 1
+        values.append(full & 0x7FFFFFFF if full >> 31 else full ^ 0xFFFFFFFF)
+    decoder.finish()
+    return values
+
+
+def amount(decoder, kind, size):
+    n = 0
+    while n < 30 and decoder.mixed(
+        24 + min(n, 7), ("amount", kind, n), ("amount of", kind, min(size, 15), n)
+    ):
+        n += 1
+    v = 1
+    for _ in range(n):
+        bit = decoder.mixed(32 + min(n, 7), ("bits", kind, n, v)) if v < 16 else decoder.raw(1)
+        v = v << 1 | bit
+    return v
+
+
+def moved_levels(payload, old, dimensions, negatives, positives):
+    """The flat list of levels, from old ones."""
+    decoder, levels, recent = Decoder(payload), [], 0
+    _, columns, height, width = dimensions
+    area = height * width
+    for at, was in enumerate(old):
+        row, column, k = at // (columns * area), at // area % columns, at % area
+        back = [
+            1 if k % width else None,
+            width if k // width else None,
+            columns * area if row else None,
+            area if column else None,
+        ]
+        new = [0 if b is None else levels[at - b] for b in back]
+        before = [0 if b is None else old[at - b] for b in back]
+        moved = sum(a != b for a, b in zip(new, before, strict=True))
+        present = sum(a != 0 for a in new)
+        loud = tuple(min(abs(a), 3) for a in new)
+        ways = tuple(
+            (abs(a) > abs(b)) + 2 * (abs(a) < abs(b)) for a, b in zip(new, before, strict=True)
+        )
+        size, place, clip = abs(was), min(k, 31), max(-15, min(15, was))
+        rank = min(size, 2) if size < 4 else 3
+        differs = decoder.mixed(
+            5 * rank + moved,
+            ("clip", clip, moved),
+            ("column", column % 65536, was != 0),
+            ("row", row, rank),
+            ("place", rank, place, present),
+            ("recent", rank, recent),
+            ("loud", rank, loud),
+        )
+        recent = (recent << 1 | differs) & 63
+        if not differs:
+            levels.append(was)
+            continue
+        turned, negative = 0, int(was < 0)
+        if was:
+            gone = ("gone", clip, present), ("gone at", rank, place), ("gone row", row)
+            if decoder.mixed(20, *gone):
+                levels.append(0)
+                continue
+            turned = decoder.mixed(21, ("turned", min(size, 15)))
+            negative ^= turned
+        else:
+            signs = tuple(sign(a) for a in new)
+            negative = decoder.mixed(23, ("signs", signs), ("sign at", place), ("sign row", row))
+        most = negatives if negative else positives
+        if was and not turned:
+            louder = size == 1
+            if size > 1 and size < most:
+                louder = decoder.mixed(22, ("louder", clip), ("ways", ways))
+            found = size + amount(decoder, 1, size) if louder else size - amount(decoder, 2, size)
+        else:
+            found = amount(decoder, 0, size)
+        assert 1 <= found <= most
+        levels.append(-found if negative else found)
+    decoder.finish()
+    return levels

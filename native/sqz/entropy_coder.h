@@ -418,7 +418,11 @@ static void code_table(Coder *coder, u32 *value, u32 count, u32 drop) {
 }
 
 /* ---- text: bytes, predicted by those before, by the word, by the string before, by a repetition ---- */
-static void code_text(Coder *coder, u8 *text, u32 size) {
+/* The first `known` bytes are at hand and only learnt from (by an encoder that writes nowhere). */
+static void code_text(Coder *state, u8 *text, u32 size, u32 known) {
+    Coder learning = *state, *coder = state;
+    u8 nowhere[64];
+    learning.encoding = 1;
     Slot *table = (Slot *)&coder->model->levels; /* of which the slots and the places are parts */
     u32 *seen = table + (1 << TEXT_BITS), contexts[INPUTS - 1];
     u32 last = 0, word = 0, match = 0, length = 0, start = 0, before = 0, equal = 1;
@@ -427,6 +431,11 @@ static void code_text(Coder *coder, u8 *text, u32 size) {
     FRESH(coder->model->few);
     for (u32 i = 0; i < 1 << SEEN_BITS; i++) seen[i] = 0;
     for (u32 i = 0; i < size && !coder->error; i++) {
+        if (known) {
+            coder = i < known ? &learning : state;
+            learning.at = nowhere;
+            learning.end = nowhere + sizeof nowhere;
+        }
         /* The string before is from `before` on, and ends where this one starts. */
         u32 above = before + (i - start), expected = match ? text[match] | 256u : 0, node = 1;
         u32 over = above < start ? text[above] : 0, next = above + 1 < start ? text[above + 1] : 0;
@@ -507,6 +516,6 @@ EXPORT i32 whole(Model *model, i32 encoding, u8 *bytes, u32 size, i32 *levels, c
 
 EXPORT i32 text(Model *model, i32 encoding, u8 *bytes, u32 size, u8 *out, u32 count) {
     Coder coder = start(model, bytes, size, encoding);
-    code_text(&coder, out, count);
+    code_text(&coder, out, count, 0);
     return result(&coder, bytes);
 }

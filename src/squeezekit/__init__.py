@@ -12,6 +12,7 @@ Networks: `load` opens a file to classify with. `read` reads a file as a `Networ
 `from_torch` makes a `Network` of a torch module. `write` writes one in any format.
 Work: `train`, `compress` (by `Best`, `Deep`, `Prune` or `Svd`), `calibrate` (int8), `evaluate`,
 `sensitivity`, `explore`, `reproduce`. `check` looks for faults in photos before you train.
+Updates: `delta` makes what turns one `.sqz` into another; `apply` does it.
 
 Every function that needs a network takes a `Network`, or the path of any file that `read` reads.
 Every function that needs photos takes a folder, an array, PIL images or the batches of a loader
@@ -59,6 +60,8 @@ if TYPE_CHECKING:  # for people's editors and type checkers; Python goes by `_WH
     from squeezekit.runtime.classifier import Classifier as Classifier
     from squeezekit.runtime.classifier import Prediction as Prediction
     from squeezekit.runtime.stated import Stated as Stated
+    from squeezekit.sqz.delta import apply as apply
+    from squeezekit.sqz.delta import delta as delta
     from squeezekit.sqz.limits import Limits as Limits
     from squeezekit.sqz.network import Metadata as Metadata
     from squeezekit.sqz.network import Network as Network
@@ -91,9 +94,11 @@ _WHERE = {
     "Stated": "runtime.stated",
     "Svd": "compression.svd",
     "UnsupportedError": "errors",
+    "apply": "sqz.delta",
     "calibrate": "front",
     "check": "data.check",
     "compress": "compression.front",
+    "delta": "sqz.delta",
     "explore": "exploration.front",
     "evaluate": "front",
     "from_torch": "interop.torch_module",

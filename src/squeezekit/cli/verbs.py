@@ -14,6 +14,7 @@ from squeezekit.cli import (
     networks,
     predicting,
     training,
+    updating,
 )
 from squeezekit.cli.common import app
 from squeezekit.cli.config_options import command_of
@@ -50,6 +51,8 @@ for verb in (
     predicting.predict,
     predicting.serve,
     networks.export,
+    updating.delta,
+    updating.apply,
     exploring.reproduce,
     benchmarking.bench,
 ):

@@ -29,6 +29,23 @@ from squeezekit.files import read_bytes, write_whole
 from squeezekit.sqz import metadata_json
 from squeezekit.sqz.admission import admit
 from squeezekit.sqz.coders import dense, entropy, grid, half, huffman, text
+from squeezekit.sqz.head import (
+    DENSE,
+    FLOATS,
+    GRID,
+    HALF,
+    HUFFMAN,
+    MOST_HEAD_BYTES,
+    MOST_TENSORS,
+    MOST_WEIGHTS,
+    SHARED,
+    HeadReader,
+    record_end,
+    record_start,
+    sized,
+    utf8,
+)
+from squeezekit.sqz.head import TensorRecord as TensorRecord
 from squeezekit.sqz.limits import DEFAULT, TRUSTED, Limits, beyond
 from squeezekit.sqz.network import Metadata, Network, SharedTensor, Tensor
 from squeezekit.sqz.varint import varint
@@ -40,45 +57,26 @@ VERSION = (2, 0)
 _FIRST_VERSION = (1, 0)
 """Of files that a reader of version 1 can read, which stay that."""
 
-MOST_WEIGHTS = 1 << 28
-MOST_TENSORS = 100_000
-MOST_AXES = 8
-MOST_HEAD_BYTES = 64 << 20
-
 _MOST_THREADS = 4
 _THREADS_PAY = 32 << 10
 """Payload bytes from which on decoding, some 10 ms by then, is shared among threads."""
 
 _HEADER = struct.Struct("<4s4B4I")
-_DEFLATE, _TEXT = 1, 2
+_DEFLATE, TEXT = 1, 2
 
 CoderName = Literal["entropy", "huffman", "dense"]
 _Encode = Callable[..., tuple[bytes, bytes]]
 _Decode = Callable[[tuple[int, ...], bytes, memoryview], Tensor]
 
-# The number of a coder in a tensor's record, its name, and how it decodes.
-_DENSE, _HALF, _HUFFMAN, _SHARED, _FLOATS, _GRID = range(6)
-_CODERS: dict[int, tuple[str, _Decode]] = {
-    _DENSE: ("dense", dense.decode),
-    _HALF: ("half", half.decode),
-    _HUFFMAN: ("huffman", huffman.decode),
-    _SHARED: ("entropy", entropy.decode_shared),
-    _FLOATS: ("entropy-float", entropy.decode_floats),
-    _GRID: ("entropy-grid", grid.decode),
+# How a coder decodes, by its name.
+_CODERS: dict[str, _Decode] = {
+    "dense": dense.decode,
+    "half": half.decode,
+    "huffman": huffman.decode,
+    "entropy": entropy.decode_shared,
+    "entropy-float": entropy.decode_floats,
+    "entropy-grid": grid.decode,
 }
-
-
-@dataclass(frozen=True)
-class TensorRecord:
-    """What a head says of one tensor; `offset` and `payload_bytes` locate it in the file."""
-
-    name: str
-    coder: str
-    shape: tuple[int, ...]
-    parameters: bytes
-    offset: int
-    payload_bytes: int
-    checksum: int
 
 
 @dataclass(frozen=True)
@@ -125,34 +123,46 @@ def encode(network: Network, coder: CoderName = "entropy") -> bytes:
     version = _FIRST_VERSION
     for name, tensor in network.tensors.items():
         number, (parameters, payload) = _encode_tensor(tensor, coder)
-        version = VERSION if number == _GRID else version
-        records.append(
-            _sized(name.encode())
-            + bytes([number])
-            + varint(len(tensor.shape))
-            + b"".join(varint(size) for size in tensor.shape)
-            + _sized(parameters)
-            + varint(len(payload))
-            + struct.pack("<I", zlib.crc32(payload))
-        )
+        version = VERSION if number == GRID else version
+        start = record_start(name, number, tensor.shape, parameters)
+        records.append(start + record_end(payload))
         payloads.append(payload)
     raw = b"".join(
         [
-            _sized(metadata_json.to_json(network.metadata).encode()),
-            _sized(network.graph),
+            sized(metadata_json.to_json(network.metadata).encode()),
+            sized(network.graph),
             varint(len(records)),
             *records,
         ]
     )
     codec, stored = _stored(raw, coder)
-    if codec == _TEXT:
+    if codec == TEXT:
         version = VERSION
     size = _HEADER.size + len(stored) + sum(map(len, payloads))
     if len(raw) > MOST_HEAD_BYTES or size >= 1 << 32:
         raise InputError("the network is too large for a .sqz file (4 GiB, 64 MiB of graph)")
-    header = _HEADER.pack(MAGIC, *version, codec, 0, size, len(stored), len(raw), 0)
-    checksum = zlib.crc32(stored, zlib.crc32(header[:-4]))
-    return b"".join([header[:-4], struct.pack("<I", checksum), stored, *payloads])
+    return put_together(StoredHead(version, codec, stored, len(raw)), payloads)
+
+
+@dataclass(frozen=True)
+class StoredHead:
+    """A head as it lies in the file, and what the header says of it: format, codec, size."""
+
+    version: tuple[int, int]
+    codec: int
+    stored: bytes
+    raw_bytes: int
+
+
+def put_together(head: StoredHead, payloads: Sequence[bytes]) -> bytes:
+    """The file of a head and the payloads of its records."""
+    size = _HEADER.size + len(head.stored) + sum(map(len, payloads))
+    stored_bytes = len(head.stored)
+    header = _HEADER.pack(
+        MAGIC, *head.version, head.codec, 0, size, stored_bytes, head.raw_bytes, 0
+    )
+    checksum = zlib.crc32(head.stored, zlib.crc32(header[:-4]))
+    return b"".join([header[:-4], struct.pack("<I", checksum), head.stored, *payloads])
 
 
 def _stored(raw: bytes, coder: CoderName) -> tuple[int, bytes]:
@@ -162,7 +172,7 @@ def _stored(raw: bytes, coder: CoderName) -> tuple[int, bytes]:
     if coder == "entropy" and len(raw) <= text.MOST_BYTES:
         coded = text.encode(raw)
         if len(coded) < len(deflated):
-            return _TEXT, coded
+            return TEXT, coded
     return _DEFLATE, deflated
 
 
@@ -170,17 +180,17 @@ def _encode_tensor(tensor: Tensor, coder: CoderName) -> tuple[int, tuple[bytes, 
     if coder == "entropy":
         coded = _entropy_coded(tensor)
         if (found := grid.find(tensor)) is not None:
-            coded = min(coded, (_GRID, grid.encode(tensor, *found)), key=_coded_bytes)
+            coded = min(coded, (GRID, grid.encode(tensor, *found)), key=_coded_bytes)
         return coded
     if coder == "huffman" and isinstance(tensor, SharedTensor) and _is_coded(tensor):
-        return _HUFFMAN, huffman.encode(tensor)
+        return HUFFMAN, huffman.encode(tensor)
     return _plain(tensor)
 
 
 def _entropy_coded(tensor: Tensor) -> tuple[int, tuple[bytes, bytes]]:
     if not isinstance(tensor, SharedTensor):
-        return _FLOATS, entropy.encode_floats(tensor)
-    return (_SHARED, entropy.encode_shared(tensor)) if _is_coded(tensor) else _plain(tensor)
+        return FLOATS, entropy.encode_floats(tensor)
+    return (SHARED, entropy.encode_shared(tensor)) if _is_coded(tensor) else _plain(tensor)
 
 
 def _is_coded(tensor: SharedTensor) -> bool:
@@ -188,7 +198,7 @@ def _is_coded(tensor: SharedTensor) -> bool:
 
 
 def _plain(tensor: Tensor) -> tuple[int, tuple[bytes, bytes]]:
-    return (_HALF, half.encode(tensor)) if half.fits(tensor) else (_DENSE, dense.encode(tensor))
+    return (HALF, half.encode(tensor)) if half.fits(tensor) else (DENSE, dense.encode(tensor))
 
 
 def _coded_bytes(coded: tuple[int, tuple[bytes, bytes]]) -> int:
@@ -243,9 +253,8 @@ def decode_tensor(record: TensorRecord, data: memoryview) -> Tensor:
         CoderError: if it does not decode to its shape.
     """
     payload = _checked_payload(record, data)
-    decoder = next(decoder for name, decoder in _CODERS.values() if name == record.coder)
     try:
-        return decoder(record.shape, record.parameters, payload)
+        return _CODERS[record.coder](record.shape, record.parameters, payload)
     except CoderError as error:
         raise CoderError(f"tensor {record.name} cannot be decoded: {error}") from None
 
@@ -266,6 +275,21 @@ def read_head(data: bytes, limits: Limits | None = DEFAULT) -> Head:
     Args:
         data: the whole file.
         limits: the limits that it is held to; None if its maker is trusted.
+
+    Raises:
+        FormatError: one of its subclasses.
+    """
+    head, raw = stored_head(data, limits)
+    end = _HEADER.size + len(head.stored)
+    return _parse_head(raw, head.version, end, len(data), limits or TRUSTED)
+
+
+def stored_head(data: bytes, limits: Limits | None = DEFAULT) -> tuple[StoredHead, bytes]:
+    """The head as it lies in the file, and decoded: its bytes, not yet what they say.
+
+    Args:
+        data: the whole file.
+        limits: as in `read_head`.
 
     Raises:
         FormatError: one of its subclasses.
@@ -293,18 +317,29 @@ def read_head(data: bytes, limits: Limits | None = DEFAULT) -> Head:
     stored = memoryview(data)[_HEADER.size : end]
     if zlib.crc32(stored, zlib.crc32(data[: _HEADER.size - 4])) != checksum:
         raise ChecksumError("the head of the file is damaged (its CRC-32 differs)")
-    is_text = codec == _TEXT and major >= VERSION[0]
-    if major < 1 or (codec != _DEFLATE and not is_text) or reserved:
+    if reserved:
+        raise HeadError("the header holds values that no version of the format has")
+    head = StoredHead((major, minor), codec, bytes(stored), raw_bytes)
+    return head, decoded_head(head, limits)
+
+
+def decoded_head(head: StoredHead, limits: Limits) -> bytes:
+    """The bytes of a head that is stored.
+
+    Raises:
+        FormatError: one of its subclasses.
+    """
+    is_text = head.codec == TEXT and head.version[0] >= VERSION[0]
+    if head.version[0] < 1 or (head.codec != _DEFLATE and not is_text):
         raise HeadError("the header holds values that no version of the format has")
     most = text.MOST_BYTES if is_text else MOST_HEAD_BYTES
-    if raw_bytes > most:
-        raise LengthError(f"a head of {raw_bytes} bytes is more than {most}")
-    if raw_bytes > limits.head_bytes:
-        raise beyond(
-            f"it has a head of {raw_bytes:,} bytes, and the limit is {limits.head_bytes:,}"
-        )
-    raw = _decoded_text(stored, raw_bytes) if is_text else _inflate(stored, raw_bytes)
-    return _parse_head(raw, (major, minor), end, size, limits)
+    size = head.raw_bytes
+    if size > most:
+        raise LengthError(f"a head of {size} bytes is more than {most}")
+    if size > limits.head_bytes:
+        raise beyond(f"it has a head of {size:,} bytes, and the limit is {limits.head_bytes:,}")
+    stored = memoryview(head.stored)
+    return _decoded_text(stored, size) if is_text else _inflate(stored, size)
 
 
 def _decoded_text(stored: memoryview, size: int) -> bytes:
@@ -326,11 +361,9 @@ def _inflate(stored: memoryview, size: int) -> bytes:
 
 
 def _parse_head(raw: bytes, version: tuple[int, int], end: int, size: int, limits: Limits) -> Head:
-    reader = _Reader(raw)
-    limits.check("file_bytes", size, size)
+    reader = HeadReader(raw)
     described = reader.sized()
-    limits.check("text_bytes", len(described), size)
-    metadata = metadata_json.from_json(_utf8(described))
+    metadata = described_by(described, size, limits)
     after_metadata = reader.position
     graph = bytes(reader.sized())
     after_graph = reader.position
@@ -363,53 +396,11 @@ def _parse_head(raw: bytes, version: tuple[int, int], end: int, size: int, limit
     return Head(version, metadata, graph, tuple(records), end - _HEADER.size, parts)
 
 
-class _Reader:
-    """Takes the inflated head apart; every length is checked against what is left."""
-
-    def __init__(self, raw: bytes) -> None:
-        self._raw = raw
-        self.position = 0
-
-    def take(self, size: int) -> bytes:
-        if size > len(self._raw) - self.position:
-            raise LengthError(f"a field of {size} bytes reaches past the end of the head")
-        self.position += size
-        return self._raw[self.position - size : self.position]
-
-    def varint(self, most: int, what: str) -> int:
-        """LEB128, at most 10 bytes."""
-        value = 0
-        for shift in range(0, 70, 7):
-            byte = self.take(1)[0]
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-        if byte >= 0x80 or value > most:
-            raise LengthError(f"the head states {value} {what}, more than {most}")
-        return value
-
-    def sized(self) -> bytes:
-        return self.take(self.varint(MOST_HEAD_BYTES, "bytes"))
-
-    def record(self, offset: int) -> TensorRecord:
-        name = _utf8(self.sized())
-        number = self.take(1)[0]
-        if number not in _CODERS:
-            raise CoderError(f"tensor {name} uses coder {number}, which this squeezekit lacks")
-        axes = self.varint(MOST_AXES, "axes")
-        shape = tuple(self.varint(MOST_WEIGHTS, "weights") for _ in range(axes))
-        parameters = self.sized()
-        payload_bytes = self.varint((1 << 32) - 1, "bytes")
-        (checksum,) = struct.unpack("<I", self.take(4))
-        coder = _CODERS[number][0]
-        return TensorRecord(name, coder, shape, parameters, offset, payload_bytes, checksum)
-
-
-def _utf8(data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise HeadError("a text in the head is not UTF-8") from None
+def described_by(described: bytes, file_bytes: int, limits: Limits) -> Metadata:
+    """The metadata of a file of that size, once its size and its text are within the limits."""
+    limits.check("file_bytes", file_bytes, file_bytes)
+    limits.check("text_bytes", len(described), file_bytes)
+    return metadata_json.from_json(utf8(described))
 
 
 def sections(head: Head) -> Iterator[Section]:
@@ -443,7 +434,3 @@ def read(path: Path | str, limits: Limits | None = DEFAULT) -> Network:
         return decode(data, limits)
     except FormatError as error:
         raise type(error)(f"{path}: {error}") from None
-
-
-def _sized(data: bytes) -> bytes:
-    return varint(len(data)) + data

@@ -26,7 +26,15 @@ _REASONS = {
     -3: "the payload holds values that cannot be",
 }
 _WORKSPACES = {
-    "model_bytes": ("floats", "shared", "whole", "text"),
+    "model_bytes": (
+        "floats",
+        "shared",
+        "whole",
+        "text",
+        "moved",
+        "moved_floats",
+        "text_behind",
+    ),
     "codes_bytes": ("huffman_encode", "huffman_decode"),
 }
 """What tells the size of the memory that some functions keep between calls, their first argument.

@@ -60,16 +60,43 @@ def decode_shared(shape: tuple[int, ...], parameters: bytes, payload: memoryview
     Raises:
         CoderError: if the parameters or the payload cannot be.
     """
-    if len(parameters) != _SHARED.size:
-        raise CoderError(f"{len(parameters)} bytes of parameters where {_SHARED.size} belong")
-    count, drop = _SHARED.unpack(parameters)
-    if drop > _MANTISSA_BITS:
-        raise CoderError(f"{drop} dropped bits of a mantissa of {_MANTISSA_BITS}")
+    count, drop = table_size(parameters)
     levels = np.zeros(math.prod(shape), np.int32)
     table = np.zeros(count, np.uint32)
     dimensions = np.array(as_matrix_of_kernels(shape), np.uint32)
     engine.decode_from("shared", payload, levels, dimensions, table, count, drop)
     return shared_tensor(levels.reshape(shape), table.view(np.float32))
+
+
+def encode_table(table: Floats) -> bytes:
+    """The payload of a table alone: of a shared tensor without weights."""
+    centroids = np.insert(table, int(np.searchsorted(table, 0.0)), np.float32(0.0))
+    zero = int(np.searchsorted(centroids, 0.0))
+    return encode_shared(SharedTensor(np.zeros(0, np.int32), centroids, zero))[1]
+
+
+def decode_table(payload: memoryview, parameters: bytes) -> Floats:
+    """What `encode_table` coded: a shared tensor's centroids other than zero, ascending.
+
+    Raises:
+        CoderError: if the parameters or the payload cannot be.
+    """
+    tensor = decode_shared((0,), parameters, payload)
+    return np.delete(tensor.centroids, tensor.zero)
+
+
+def table_size(parameters: bytes) -> tuple[int, int]:
+    """How many centroids there are beside zero, and how many bits of their mantissas are dropped.
+
+    Raises:
+        CoderError: if the parameters of a shared tensor cannot be.
+    """
+    if len(parameters) != _SHARED.size:
+        raise CoderError(f"{len(parameters)} bytes of parameters where {_SHARED.size} belong")
+    count, drop = _SHARED.unpack(parameters)
+    if drop > _MANTISSA_BITS:
+        raise CoderError(f"{drop} dropped bits of a mantissa of {_MANTISSA_BITS}")
+    return count, drop
 
 
 def shared_tensor(levels: npt.NDArray[np.int32], table: Floats) -> SharedTensor:
@@ -101,8 +128,18 @@ def decode_floats(shape: tuple[int, ...], parameters: bytes, payload: memoryview
     Raises:
         CoderError: if the parameters or the payload cannot be.
     """
+    drop = floats_drop(parameters)
+    bits = np.zeros(math.prod(shape), np.uint32)
+    engine.decode_from("floats", payload, bits, bits.size, drop)
+    return bits.view(np.float32).reshape(shape)
+
+
+def floats_drop(parameters: bytes) -> int:
+    """How many bits of all mantissas are dropped.
+
+    Raises:
+        CoderError: if the parameters of coded floats cannot be.
+    """
     if len(parameters) != 1 or parameters[0] > _MANTISSA_BITS:
         raise CoderError("the parameters of coded floats must be one byte of at most 23")
-    bits = np.zeros(math.prod(shape), np.uint32)
-    engine.decode_from("floats", payload, bits, bits.size, parameters[0])
-    return bits.view(np.float32).reshape(shape)
+    return parameters[0]

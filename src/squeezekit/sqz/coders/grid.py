@@ -89,18 +89,34 @@ def _of_values(values: Floats) -> tuple[np.float32, Levels] | None:
 
 def encode(tensor: Tensor, scale: np.float32, whole: Levels) -> tuple[bytes, bytes]:
     """Parameters and payload of a tensor, with what `find` gave for it."""
+    kind = _SHARED if isinstance(tensor, SharedTensor) else _FLOATS
+    return _PARAMETERS.pack(scale, kind), encode_whole(whole)
+
+
+def encode_whole(whole: Levels) -> bytes:
+    """The payload."""
     flat = np.ascontiguousarray(whole, np.int32).reshape(-1)
     dimensions = np.array(as_matrix_of_kernels(whole.shape), np.uint32)
-    payload = engine.encode_in("whole", 64 + 8 * flat.size, flat, dimensions)
-    kind = _SHARED if isinstance(tensor, SharedTensor) else _FLOATS
-    return _PARAMETERS.pack(scale, kind), payload
+    return engine.encode_in("whole", 64 + 8 * flat.size, flat, dimensions)
 
 
-def decode(shape: tuple[int, ...], parameters: bytes, payload: memoryview) -> Tensor:
-    """The tensor.
+def decode_whole(shape: tuple[int, ...], payload: bytes | memoryview) -> Levels:
+    """The whole numbers.
 
     Raises:
-        CoderError: where the parameters or the payload cannot be.
+        CoderError: if the payload cannot be.
+    """
+    whole = np.zeros(math.prod(shape), np.int32)
+    dimensions = np.array(as_matrix_of_kernels(shape), np.uint32)
+    engine.decode_from("whole", payload, whole, dimensions)
+    return whole.reshape(shape)
+
+
+def scale_and_kind(parameters: bytes) -> tuple[float, int]:
+    """What the parameters of a grid say.
+
+    Raises:
+        CoderError: if they cannot be.
     """
     if len(parameters) != _PARAMETERS.size:
         raise CoderError(f"{len(parameters)} bytes of parameters where {_PARAMETERS.size} belong")
@@ -109,12 +125,20 @@ def decode(shape: tuple[int, ...], parameters: bytes, payload: memoryview) -> Te
         raise CoderError(f"a grid cannot have the scale {scale}")
     if kind not in (_FLOATS, _SHARED):
         raise CoderError(f"{kind} is no kind of grid")
-    whole = np.zeros(math.prod(shape), np.int32)
-    dimensions = np.array(as_matrix_of_kernels(shape), np.uint32)
-    engine.decode_from("whole", payload, whole, dimensions)
+    return float(scale), int(kind)
+
+
+def decode(shape: tuple[int, ...], parameters: bytes, payload: memoryview) -> Tensor:
+    """The tensor.
+
+    Raises:
+        CoderError: where the parameters or the payload cannot be.
+    """
+    scale, kind = scale_and_kind(parameters)
+    whole = decode_whole(shape, payload)
     if kind == _FLOATS:
-        return (np.float32(scale) * whole.astype(np.float32)).reshape(shape)
-    return _shared(whole.reshape(shape), np.float32(scale))
+        return np.float32(scale) * whole.astype(np.float32)
+    return _shared(whole, np.float32(scale))
 
 
 def _shared(whole: Levels, scale: np.float32) -> SharedTensor:
