@@ -8,6 +8,8 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -107,7 +109,7 @@ def record(out: Path, figures: dict[str, Any]) -> None:
 
 def _words(arguments: list[str]) -> list[str]:
     """Of the command; paths by their names, as it does not matter where a folder lay."""
-    return [Path(word).name if "/" in word else word for word in arguments]
+    return [shlex.quote(re.sub(r"[^ ]*/(?=[^ /]+)", "", word)) for word in arguments]
 
 
 def _processor() -> str:

@@ -31,6 +31,9 @@ LINEAR = (
 )
 """Starts at hand, in `networks`."""
 
+PENALTIES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Of the logistic regression, as scikit-learn's C."""
+
 
 def readme_lines() -> list[list[str]]:
     """The words of the commands under "Your own photos"."""
@@ -57,7 +60,7 @@ def run_lines(photos: Path, apart: Path, more: dict[str, list[str]], folder: Pat
         after = os.times()
         used = after.children_user + after.children_system
         used -= before.children_user + before.children_system
-        said = [line.rstrip() for line in process.stdout.splitlines() if line.strip()]
+        said = [line.rstrip() for line in process.stdout.splitlines() if line.strip("─ ")]
         done.append(
             {
                 "command": shlex.join(["squeezekit", *(Path(word).name for word in words)]),
@@ -99,9 +102,7 @@ def linear_classifier(weights: Path, train, test) -> dict:
     start = time.perf_counter()
     x, y = features(weights, train), features(weights, test)
     x, y = (each / x.std(0).mean() for each in (x, y))
-    search = GridSearchCV(
-        LogisticRegression(max_iter=2000), {"C": [0.001, 0.003, 0.01, 0.03, 0.1, 0.3]}, cv=4
-    )
+    search = GridSearchCV(LogisticRegression(max_iter=2000), {"C": PENALTIES}, cv=4)
     search.fit(x, train.targets)
     hits = search.predict(y) == test.targets
     return {
@@ -149,6 +150,7 @@ def main() -> None:
     common.record(
         args.out.with_name(args.out.name.replace("NAME", name)),
         {
+            "set": name,
             "photos": len(train),
             "classes": len(train.classes),
             "apart": len(test),
