@@ -61,7 +61,7 @@ def main(data: Path, out: Path) -> None:
         add(name, len(encoded), evaluate(from_network(container.decode(encoded)), others))
 
     def measured(path: Path):
-        return evaluate(Classifier(backends.start("onnxruntime", path, None), metadata), others)
+        return evaluate(Classifier(backends.start("onnxruntime", path.read_bytes(), None), metadata), others)
 
     with tempfile.TemporaryDirectory() as folder:
         plain, quantised, own = (Path(folder, f"{n}.onnx") for n in ("plain", "int8", "own"))
@@ -85,7 +85,7 @@ def main(data: Path, out: Path) -> None:
     add_sqz(".sqz, entropy coder", network)
     for bits in (6, 5):
         config = Deep(bits=bits, retrain=None, centroids=None)
-        add_sqz(f"--method deep --bits {bits}", deep_compression(network, config)[-1].network)
+        add_sqz(f"--method deep --bits {bits}", deep_compression(network, config).list[-1].network)
     record(
         out,
         {
