@@ -1,10 +1,11 @@
 """The method best on the published network: bytes against divergence and accuracy.
 
-    python bench/best.py
+    python bench/best.py [--prices 1.5e-9 1.4e-8]
 
 Calibrates on the files of `imagenet-500` whose number divides by 4, without their labels, and
 measures on the others. NNCodec's figures (version 2, with bias correction from 63 images) were
-measured before, on 250 images of ImageNet that may be others, and are not run again here.
+measured before, on 250 images of ImageNet that may be others, and are not run again here. With
+`--prices` it measures only these, and keeps the points that OUT has from the same commit.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from common import (
+    COMMIT,
     halves,
     imagenet,
     logits_on,
@@ -42,7 +44,7 @@ NNCODEC = (  # bytes, divergence
 )  # fmt: skip
 
 
-def main(data: Path, out: Path) -> None:
+def main(data: Path, out: Path, prices: list[float]) -> None:
     network = published(data)
     ours, others = halves(imagenet(data, network.metadata))
     network = without_labels(network)
@@ -53,8 +55,10 @@ def main(data: Path, out: Path) -> None:
     start = time.perf_counter()
     rounder = Rounder(network, pixels_of(ours, preprocessing), Best(mirror=True))
     curvature_seconds = time.perf_counter() - start
-    points = []
-    for price in PRICES:
+    earlier = json.loads(out.read_text()) if out.exists() else {"commit": None}
+    points = earlier["points"] if earlier["commit"] == COMMIT else []
+    points = [point for point in points if point["price"] not in prices]
+    for price in prices:
         start = time.perf_counter()
         point = rounder.round(price)
         seconds = time.perf_counter() - start
@@ -78,6 +82,7 @@ def main(data: Path, out: Path) -> None:
             }
         )
         print(json.dumps(points[-1]), flush=True)
+    points.sort(key=lambda point: point["price"])
     record(
         out,
         {
@@ -132,5 +137,7 @@ def bytes_at(points: list[dict[str, float]], divergence: float) -> float:
 
 
 if __name__ == "__main__":
-    arguments = options(__doc__, result="best_published_network.json").parse_args()
-    main(arguments.data, arguments.out)
+    parser = options(__doc__, result="best_published_network.json")
+    parser.add_argument("--prices", type=float, nargs="*", default=list(PRICES), help="of a bit")
+    arguments = parser.parse_args()
+    main(arguments.data, arguments.out, arguments.prices)

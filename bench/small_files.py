@@ -61,7 +61,9 @@ def main(data: Path, out: Path) -> None:
         add(name, len(encoded), evaluate(from_network(container.decode(encoded)), others))
 
     def measured(path: Path):
-        return evaluate(Classifier(backends.start("onnxruntime", path.read_bytes(), None), metadata), others)
+        return evaluate(
+            Classifier(backends.start("onnxruntime", path.read_bytes(), None), metadata), others
+        )
 
     with tempfile.TemporaryDirectory() as folder:
         plain, quantised, own = (Path(folder, f"{n}.onnx") for n in ("plain", "int8", "own"))
