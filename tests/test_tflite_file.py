@@ -388,15 +388,18 @@ def test_the_real_accuracy(shared_data):
     assert (round(found.top1, 1), round(found.top5, 1)) == (44.8, 70.6)
 
 
-@pytest.mark.parametrize(("name", "most"), [("0.25_128", 364_000), ("0.5_160", 955_000)])
+@pytest.mark.parametrize(("name", "most"), [("0.25_128", 373_000), ("0.5_160", 963_500)])
 def test_quantised_networks_are_stored_as_grids(shared_data, name, most):
-    """Every weight and bias is a whole number times a scale, and smaller than in xz's .tflite."""
+    """Every weight and bias is a whole number times a scale, and smaller than in xz's .tflite.
+
+    Both files hold the names of the 1,001 classes.
+    """
     path = shared_data / "networks" / f"mobilenet_v1_{name}_quant.tflite"
     network = read(path)
     data = container.encode(network)
     assert {record.coder for record in container.read_head(data).records} == {"entropy-grid"}
     assert len(data) < most
-    assert len(data) < 0.97 * len(lzma.compress(path.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
+    assert len(data) < 0.98 * len(lzma.compress(path.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
     back = container.decode(data)
     for key, values in network.values().items():
         assert np.array_equal(values.view(np.uint32), back.values()[key].view(np.uint32))

@@ -69,13 +69,17 @@ def test_what_is_no_network_is_one_sentence():
 
 
 UNWRITABLE = {
-    "no format": ("pets.gif", {}, "must end in .sqz, .onnx, .safetensors or .html"),
+    "no format": ("pets.gif", {}, "must end in .sqz, .onnx, .tflite, .safetensors or .html"),
     "no ending": ("pets", {}, "must end in"),
     "no folder": ("missing/pets.sqz", {}, "there is no folder"),
     "a coder of an .onnx": ("pets.onnx", {"coder": "dense"}, "only a .sqz or a .html has a coder"),
     "no coder": ("pets.sqz", {"coder": "zip"}, "there is no coder 'zip'"),
-    "int8 of tensors": ("pets.safetensors", {"int8": True}, "only a .sqz or an .onnx can run in"),
-    "int8 of a page": ("pets.html", {"int8": True}, "only a .sqz or an .onnx can run in int8"),
+    "int8 of tensors": (
+        "pets.safetensors",
+        {"int8": True},
+        "only a .sqz, an .onnx or a .tflite can",
+    ),
+    "int8 of a page": ("pets.html", {"int8": True}, "only a .sqz, an .onnx or a .tflite can"),
     "int8 without ranges": ("pets.onnx", {"int8": True}, "calibrate the network"),
 }
 

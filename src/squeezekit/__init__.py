@@ -5,7 +5,7 @@
     net = sk.train("photos", out="run")                      # a Network, and the folder of the run
     small = sk.compress(net, "photos", sk.Best(target_bytes=120_000))
     print(small, sk.evaluate(small, "photos").top1)
-    sk.write(small, "pets.sqz")                            # or .onnx, .safetensors, .html
+    sk.write(small, "pets.sqz")                            # or .onnx, .tflite, .html
     sk.load("pets.sqz")("photo.jpg")[0].label
 
 Networks: `load` opens a file to classify with. `read` reads a file as a `Network`, to work on it.

@@ -70,7 +70,7 @@ def info(
 @states_preprocessing
 def export(
     weights: Weights,
-    out: Annotated[Path, typer.Argument(help="OUT.sqz, .onnx, .safetensors or .html.")],
+    out: Annotated[Path, typer.Argument(help="OUT.sqz, .onnx, .tflite, .safetensors or .html.")],
     coder: Annotated[
         str | None, typer.Option(help="For a .sqz: entropy (the default), huffman or dense.")
     ] = None,
@@ -79,7 +79,10 @@ def export(
         Path | None, typer.Option(help="For a .caffemodel. Default: the one beside it.")
     ] = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Write a .sqz that can run in int8, or an int8 .onnx.")
+        bool,
+        typer.Option(
+            "--int8", help="Write a .sqz that can run in int8, or an int8 .onnx or .tflite."
+        ),
     ] = False,
     data: Annotated[
         Path | None, typer.Option("--data", help="Photos to calibrate int8 on; any will do.")

@@ -47,6 +47,9 @@ def with_labels(
     them. Folders are used only if the network agrees with them on the images. A note says what was
     used, and it becomes a line of provenance.
 
+    A network that has names but no ids takes the ids of a labels file in the data folder or beside
+    it, if the two name the same classes in the same order.
+
     Args:
         metadata: the metadata of the network.
         outputs: how many classes it tells apart.
@@ -72,9 +75,13 @@ def with_labels(
                 "outputs"
             )
         return dataclasses.replace(metadata, labels=fits[0], label_ids=fits[1])
-    if metadata.labels or metadata.label_ids:
+    if metadata.label_ids:
         return metadata
     found = find_labels(data_dir, outputs) if data_dir is not None else None
+    if metadata.labels:
+        if found is not None and found[1] and _name_the_same(metadata.labels, found[0]):
+            return dataclasses.replace(metadata, label_ids=found[1])
+        return metadata
     if found is not None:
         return dataclasses.replace(metadata, labels=found[0], label_ids=found[1])
     if image_set is None or judge is None:
@@ -112,6 +119,21 @@ def _by_folders(
             "labels.txt there, in the order of its outputs"
         )
     return metadata
+
+
+_ALIKE = 0.95
+"""This share of the classes must have a name in common: some were renamed over the years."""
+
+
+def _name_the_same(labels: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether two lists name the same classes, by one of their names: "tench, Tinca tinca"."""
+    alike = sum(
+        not {name.strip().casefold() for name in ours.split(",")}.isdisjoint(
+            name.strip().casefold() for name in theirs.split(",")
+        )
+        for ours, theirs in zip(labels, others, strict=True)
+    )
+    return alike >= _ALIKE * len(labels)
 
 
 _ALPHABETICAL = "alphabetical order"

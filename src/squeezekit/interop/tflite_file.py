@@ -19,6 +19,7 @@ from squeezekit.errors import InputError, LimitError, UnsupportedError
 from squeezekit.files import read_bytes
 from squeezekit.interop.file_kinds import require_network
 from squeezekit.interop.onnx_import.pipeline import Asked, Imported, brought_in
+from squeezekit.interop.tflite_about import IDENTIFIER, About, read_about
 from squeezekit.interop.tflite_graph import (
     Array,
     TfliteGraph,
@@ -33,9 +34,6 @@ from squeezekit.sqz.graph import split
 from squeezekit.sqz.limits import DEFAULT, Limits
 from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing, share_equal_values
 
-IDENTIFIER = b"TFL3"
-"""At byte 4 of every file."""
-
 _LARGEST_SIDE = 4096
 
 
@@ -44,9 +42,10 @@ def read(path: Path | str, limits: Limits | None = DEFAULT) -> Network:
 
     A quantised network becomes the float network that it stands for: a weight q is
     scale * (q - zero), exact in float32, and equal weights of a tensor share their value. The
-    rounding of activations is left out, so the answers differ by these roundings. If the network
-    takes 8-bit images, the scale and zero point of its input say how pixels are normalized. Else
-    -1..1 is assumed, as TensorFlow's networks are trained.
+    rounding of activations is left out, so the answers differ by these roundings. If the
+    network takes 8-bit images, the scale and zero point of its input say how pixels are
+    normalized; else the file may say it (see `tflite_about`); else -1..1 is assumed, as
+    TensorFlow's networks are trained. Names of classes are taken from the file if there is one for each output.
 
     Args:
         path: the path of the `.tflite`; no other file is read.
@@ -62,38 +61,44 @@ def read(path: Path | str, limits: Limits | None = DEFAULT) -> Network:
     data = read_bytes(path)
     if data[4:8] != IDENTIFIER:
         raise InputError(f"{path}: is not a TensorFlow Lite model")
-    model, image = _converted(path, data)
+    model, image, said = _converted(path, data)
     try:
         found = brought_in(model, Asked(limits=limits))
     except (InputError, LimitError, UnsupportedError) as error:
         raise type(error)(f"{path}: {error}") from None
     network_graph, tensors = split(found.model)
-    metadata = _metadata(Path(path), image, found)
-    return share_equal_values(Network(network_graph, dict(tensors), metadata))
+    network = Network(network_graph, dict(tensors), _metadata(Path(path), image, found, said))
+    if said.labels and len(said.labels) == network.outputs:
+        named = dataclasses.replace(network.metadata, labels=said.labels)
+        network = dataclasses.replace(network, metadata=named)
+    return share_equal_values(network)
 
 
-def _metadata(path: Path, image: TfliteTensor, found: Imported) -> Metadata:
+def _metadata(path: Path, image: TfliteTensor, found: Imported, said: About) -> Metadata:
     usual = default_preprocessing(found.size, found.channels)
-    scale, mean = 2 / 255, 1.0
+    channels = found.channels
+    scale, mean, std = 2 / 255, (1.0,) * channels, (1.0,) * channels
     stated = image.kind in ("UINT8", "INT8") and len(image.scale) == 1
-    if stated:
+    normalized = said.normalization(channels)
+    if stated:  # what a program hands in are pixels, whatever the file says beside
         scale = float(image.scale[0])
         lowest = 0 if image.kind == "UINT8" else -128  # the pixel 0, as a program would hand it in
-        mean = scale * (float(image.zero[0]) - lowest)
-    preprocessing: Preprocessing = dataclasses.replace(
-        usual, scale=scale, mean=(mean,) * found.channels, std=(1.0,) * found.channels
-    )
+        mean = (scale * (float(image.zero[0]) - lowest),) * channels
+    elif normalized is not None:
+        stated, scale, (mean, std) = True, 1.0, normalized
+    preprocessing: Preprocessing = dataclasses.replace(usual, scale=scale, mean=mean, std=std)
     metadata = Metadata(
         name=path.stem,
         preprocessing=preprocessing,
         output="probabilities" if found.output == "probabilities" else "logits",
         provenance=(f"{path.name}: TensorFlow Lite's weights",),
+        licence=said.licence,
     )
     return metadata if stated else with_assumption(metadata)
 
 
-def _converted(path: Path | str, data: bytes) -> tuple[ModelProto, TfliteTensor]:
-    """The main graph in ONNX's operators, and the image that it takes."""
+def _converted(path: Path | str, data: bytes) -> tuple[ModelProto, TfliteTensor, About]:
+    """The main graph in ONNX's operators, the image that it takes, and what the file says."""
     try:
         import tflite
     except ImportError:
@@ -101,7 +106,8 @@ def _converted(path: Path | str, data: bytes) -> tuple[ModelProto, TfliteTensor]
             f"{path}: .tflite files need one more package: pip install 'squeezekit[tflite]'"
         ) from None
     try:
-        return _Converter(main_graph(tflite, tflite.Model.GetRootAs(data, 0))).model()
+        stored = tflite.Model.GetRootAs(data, 0)
+        return *_Converter(main_graph(tflite, stored)).model(), read_about(stored, data)
     except (InputError, UnsupportedError) as error:
         raise type(error)(f"{path}: {error}") from None
     except Exception as error:  # its reader trips over damaged offsets in every way there is

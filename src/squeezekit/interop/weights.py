@@ -209,7 +209,8 @@ def write(
         sk.write(net, "pets.sqz")
         sk.write("pets.sqz", "pets.onnx")
 
-    `.sqz` is squeezekit's own format. `.onnx` runs in other runtimes. `.safetensors` holds tensors
+    `.sqz` is squeezekit's own format. `.onnx` runs in other runtimes, `.tflite` on
+    phones (TensorFlow Lite, LiteRT). `.safetensors` holds tensors
     for other programs. `.html` is one web page that classifies photos, offline. A `.sqz` and a page
     have their batch norms folded into the layers before them; nothing else changes.
 
@@ -218,8 +219,8 @@ def write(
         path: the file to write. It appears whole or not at all.
         coder: for a `.sqz` or a page: "entropy" (smallest), "huffman" (as in the paper) or "dense".
             None is the one that the network was compressed for, or "entropy".
-        int8: write an `.onnx` that computes in int8. (A calibrated `.sqz` does so without it.) The
-            network must come from `calibrate`.
+        int8: write an `.onnx` or a `.tflite` that computes in int8. (A calibrated `.sqz` does so
+            without it.) The network must come from `calibrate`.
 
     Returns:
         The path.
@@ -248,6 +249,10 @@ def write(
             from squeezekit.interop import onnx_file
 
             onnx_file.write(network, path, int8=int8)
+        case ".tflite":
+            from squeezekit.interop import tflite_writer
+
+            tflite_writer.write(network, path, int8=int8)
         case ".safetensors":
             from squeezekit.interop import safetensors_file
 
@@ -272,14 +277,18 @@ def writable(path: Path | str, *, coder: str | None = None, int8: bool = False) 
         raise InputError(f"{path}: only a .sqz or a .html has a coder")
     if coder is not None and coder not in get_args(CoderName):
         raise InputError(f"there is no coder {coder!r}: use {', '.join(get_args(CoderName))}")
-    if int8 and kind not in (".sqz", ".onnx"):
-        raise InputError(f"{path}: only a .sqz or an .onnx can run in int8")
+    if int8 and kind not in (".sqz", ".onnx", ".tflite"):
+        raise InputError(f"{path}: only a .sqz, an .onnx or a .tflite can run in int8")
+    if kind == ".tflite":
+        from squeezekit.interop import tflite_writer
+
+        tflite_writer.require_package(path)
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}")
     return kind
 
 
-WRITTEN = (".sqz", ".onnx", ".safetensors", ".html")
+WRITTEN = (".sqz", ".onnx", ".tflite", ".safetensors", ".html")
 """The endings of the files that `write` writes."""
 
 
