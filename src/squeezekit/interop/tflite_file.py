@@ -42,10 +42,12 @@ def read(path: Path | str, limits: Limits | None = DEFAULT) -> Network:
 
     A quantised network becomes the float network that it stands for: a weight q is
     scale * (q - zero), exact in float32, and equal weights of a tensor share their value. The
-    rounding of activations is left out, so the answers differ by these roundings. If the
-    network takes 8-bit images, the scale and zero point of its input say how pixels are
+    rounding of activations is left out, so the answers differ by these roundings.
+
+    If the network takes 8-bit images, the scale and zero point of its input say how pixels are
     normalized; else the file may say it (see `tflite_about`); else -1..1 is assumed, as
-    TensorFlow's networks are trained. Names of classes are taken from the file if there is one for each output.
+    TensorFlow's networks are trained. The file's names of classes are taken if there is one for
+    each output.
 
     Args:
         path: the path of the `.tflite`; no other file is read.
