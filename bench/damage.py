@@ -23,9 +23,9 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import reference_decoder
 from common import options, record
 from damaged_files import READERS, Reader, damaged_sqz, float_sqz, int8_sqz, refused
+from reference_decoder import floats
 from small_networks import small_squeezenet
 
 from squeezekit.errors import LimitError, SqueezekitError
@@ -90,7 +90,7 @@ def both_alike(data: bytes, tally: Tally) -> None:
     for one in head.records:
         if one.coder == "entropy-float" and math.prod(one.shape) <= _REFERENCE_NUMBERS:
             payload = data[one.offset : one.offset + one.payload_bytes]
-            bits = reference_decoder.floats(payload, math.prod(one.shape), one.parameters[0])
+            bits = floats(payload, math.prod(one.shape), one.parameters[0])
             mine = np.asarray(python.tensors[one.name], "<f4").tobytes()
             if struct.pack(f"<{len(bits)}I", *bits) != mine:
                 tally.findings["a tensor that the second decoder decodes otherwise"] += 1

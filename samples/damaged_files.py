@@ -18,7 +18,7 @@ import numpy as np
 import sqz_parts
 from operator_graphs import networks
 from PIL import Image
-from sqz_parts import GOOD, files, model
+from sqz_parts import GOOD, files, laughs, model
 
 from squeezekit.errors import SqueezekitError
 from squeezekit.interop import caffe, han, onnx_file, safetensors_file, tflite_file, torchvision
@@ -127,8 +127,8 @@ def _tiny() -> container.Network:
 
 
 def _caffemodels() -> list[bytes]:
-    from test_caffe import caffe_net, small
-    from test_caffe import write as written
+    from caffe_models import caffe_net, small
+    from caffe_models import write as written
 
     found = []
     for v1 in (False, True):
@@ -215,8 +215,6 @@ def _damaged_update(rng: random.Random, update: bytes) -> bytes:
 
 
 def _onnx() -> list[bytes]:
-    from test_closed_graph import laughs
-
     # opened as they are by `predict`: a plain one, one that squeezekit wrote, one with functions
     own = _written("own.onnx", lambda path: onnx_file.write(_tiny(), path))
     return [model().SerializeToString(), own, laughs(3).SerializeToString()]
@@ -231,7 +229,7 @@ def _net() -> list[bytes]:
 
 
 def _tflite() -> list[bytes]:
-    from test_tflite_file import small
+    from tflite_models import small
 
     return [small()]
 

@@ -41,6 +41,22 @@ def model(nodes=(), initializers=(), **settings):
     )
 
 
+def laughs(depth=30):
+    """Functions that call each other twice: 2^depth nodes, or without end."""
+    whole = model([helper.make_node("f0", ["scores"], ["laughs"], domain="own")])
+    whole.opset_import.append(helper.make_opsetid("own", 1))
+    for i in range(depth):
+        inner = f"f{i + 1}" if i + 1 < depth else "Relu"
+        domain = "own" if i + 1 < depth else ""
+        nodes = [
+            helper.make_node(inner, ["x"], ["y"], domain=domain),
+            helper.make_node(inner, ["y"], ["z"], domain=domain),
+        ]
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+        whole.functions.append(helper.make_function("own", f"f{i}", ["x"], ["z"], nodes, opsets))
+    return whole
+
+
 def forged(skeleton: onnx.ModelProto) -> bytes:
     """A `.sqz` around any graph: the writer itself would refuse most of them."""
     names = [t.name for t in skeleton.graph.initializer if t.name == "w"]

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from sqz_parts import CANARY, HOW, forged, model
+from sqz_parts import CANARY, HOW, forged, laughs, model
 
 from squeezekit import errors
 from squeezekit.interop import onnx_file, safetensors_file
@@ -164,22 +164,6 @@ def test_endless_loops_are_refused(tmp_path):
     assert "Loop" in refused(tmp_path / "net.sqz", errors.OperatorError)
     (tmp_path / "net.onnx").write_bytes(loop().SerializeToString())
     assert "Loop" in refused(tmp_path / "net.onnx", errors.UnsupportedError)
-
-
-def laughs(depth=30):
-    """Functions that call each other twice: 2^depth nodes, or without end."""
-    whole = model([helper.make_node("f0", ["scores"], ["laughs"], domain="own")])
-    whole.opset_import.append(helper.make_opsetid("own", 1))
-    for i in range(depth):
-        inner = f"f{i + 1}" if i + 1 < depth else "Relu"
-        domain = "own" if i + 1 < depth else ""
-        nodes = [
-            helper.make_node(inner, ["x"], ["y"], domain=domain),
-            helper.make_node(inner, ["y"], ["z"], domain=domain),
-        ]
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
-        whole.functions.append(helper.make_function("own", f"f{i}", ["x"], ["z"], nodes, opsets))
-    return whole
 
 
 @pytest.mark.parametrize("depth", [17, 30, 1000])
