@@ -44,7 +44,7 @@ plain() {
 }
 
 case $1 in
-rounding) plain "$2" "round_rows descend_rows add_products" "-O3 -msimd128" rounding.c ;;
+rounding) plain "$2" "round_rows descend_rows descend_rows_like add_products" "-O3 -msimd128" rounding.c ;;
 rounding-x86_64-linux)
   exec $native -O3 $shared -o "$2" rounding.c
   ;;

@@ -145,3 +145,58 @@ EXPORT int32_t add_products(int32_t rows, int32_t width, int32_t most, int32_t g
   }
   return 0;
 }
+
+// Coordinate descent that begins at the levels of another file and pays for each that it leaves.
+//   first, last  the levels that have a value lie between them, these included
+//   stay, leave  (2,) in nats: of a level that was zero, and of another one
+//   far          (2 most + 1,) in nats, by how far a level goes
+//   old          (rows, width), the levels of the other file
+// The rest is as for descend_rows. Returns how many weights changed.
+EXPORT int32_t descend_rows_like(int32_t rows, int32_t width, int32_t most, int32_t first,
+                                 int32_t last, float half_nats, const float *restrict covariance,
+                                 const float *restrict stay, const float *restrict leave,
+                                 const float *restrict far, const float *restrict values,
+                                 const int32_t *restrict old, float *restrict pull,
+                                 float *restrict weights, int32_t *restrict levels) {
+  int32_t changed = 0;
+  first += most;
+  last += most;
+  for (int32_t begin = 0; begin < rows; begin += ROWS) {
+    const int32_t count = rows - begin < ROWS ? rows - begin : ROWS;
+    for (int32_t j = 0; j < width; j++) {
+      const float *c = covariance + (int64_t)j * width;
+      const float diagonal = c[j];
+      for (int32_t r = begin; r < begin + count; r++) {
+        const int64_t at = (int64_t)r * width + j;
+        const float now = weights[at];
+        const float ideal = now + pull[at] / diagonal;
+        const int32_t kept = levels[at] + most, was = old[at] + most, some = was != most;
+        int32_t near = kept;
+        while (near < last && (values[near] + values[near + 1]) / 2 < ideal) near++;
+        while (near > first && (values[near - 1] + values[near]) / 2 >= ideal) near--;
+        const int32_t back = near > was ? near - 1 : near < was ? near + 1 : near;
+        const int32_t choices[5] = {was, kept, near, back, most};
+        int32_t best = was;
+        float least = 0;
+        for (int k = 0; k < 5; k++) {
+          const float gap = ideal - values[choices[k]];
+          const int32_t way = choices[k] > was ? choices[k] - was : was - choices[k];
+          const float price = way ? leave[some] + far[way] : stay[some];
+          const float loss = half_nats * diagonal * (gap * gap) + price;
+          if (k == 0 || loss < least) {
+            least = loss;
+            best = choices[k];
+          }
+        }
+        const float change = values[best] - now;
+        levels[at] = best - most;
+        if (change == 0) continue;
+        changed++;
+        weights[at] = values[best];
+        float *row = pull + (int64_t)r * width;
+        for (int32_t t = 0; t < width; t++) row[t] -= change * c[t];
+      }
+    }
+  }
+  return changed;
+}

@@ -188,13 +188,13 @@ def _safetensors() -> list[bytes]:
 
 
 def _updates() -> list[bytes]:
-    """Of the first of `_olds` to each of the others."""
-    return [delta.delta(_olds()[0], new) for new in _olds()]
+    """From the first of `update_files` to each."""
+    return [delta.delta(update_files()[0], new) for new in update_files()]
 
 
 @functools.cache
-def _olds() -> list[bytes]:
-    """Networks with what coders 3, 4 and 5 code, and another one."""
+def update_files() -> list[bytes]:
+    """The old file, and new ones: what coders 3, 4 and 5 code, and another network."""
     start = container.decode(float_sqz()[0])
     found = [start]
     for factor in (np.float32(1.5), np.float32(0.25)):
@@ -204,7 +204,7 @@ def _olds() -> list[bytes]:
     return [*map(container.encode, found), *float_sqz()[1:3]]
 
 
-def _damaged_update(rng: random.Random, update: bytes) -> bytes:
+def damaged_update(rng: random.Random, update: bytes) -> bytes:
     """Damage anywhere, or behind the header with length and checksum mended."""
     if rng.random() < 0.3:
         return damaged(rng, update)
@@ -323,7 +323,7 @@ READERS = {
     "int8": Reader(int8_sqz, lambda data: int8_model(container.decode(data)), damaged_sqz),
     "backends": Reader(lambda: [*int8_sqz(), *float_sqz()], _open, damaged_sqz),
     "c": Reader(lambda: [*int8_sqz(), *float_sqz()], PageRuntime, damaged_sqz),
-    "delta": Reader(_updates, lambda data: delta.apply(_olds()[0], data), _damaged_update),
+    "delta": Reader(_updates, lambda data: delta.apply(update_files()[0], data), damaged_update),
     "onnx": Reader(_onnx, _as_file("net.onnx", load)),
     "safetensors": Reader(_safetensors, _as_file("net.safetensors", safetensors_file.read)),
     "pth": Reader(_pth, _as_file("net.pth", torchvision.read)),

@@ -35,7 +35,8 @@ from squeezekit.training.recipe import Augmentation, Recipe
 
 VALUES = {
     "coder": "huffman", "seed": 3, "target_bytes": 9000, "max_drop": 2.0, "max_divergence": 0.1,
-    "minutes": 1.0, "epochs": 2, "finetune": "photos", "mirror": True, "curve": "curve.html",
+    "minutes": 1.0, "epochs": 2, "finetune": "photos", "like": "old.sqz", "mirror": True,
+    "curve": "curve.html",
     "calibration_images": 50, "price": 1e-6, "temperature": 2.0, "positions": 50, "sweeps": 1,
     "mantissa_bits": 8, "batch": 10, "density": 0.4, "rounds": 2, "bits": 5, "init": "density",
     "energy": 0.8,

@@ -107,7 +107,7 @@ def compress(
 
         write_curve_report(
             curve, small.curve.points, small.stages[0], small.network.metadata,
-            command=command, seconds=seconds,
+            command=command, seconds=seconds, paid=small.curve.paid,
         )  # fmt: skip
     if report is not None:
         from squeezekit.report.compress_report import write_compress_report

@@ -16,6 +16,8 @@ from squeezekit.compression.stages import Stages
 from squeezekit.errors import InputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from squeezekit.compression.recovery import Effort
     from squeezekit.compression.rounder import Point, Rounder
     from squeezekit.compression.task import Task
@@ -70,6 +72,9 @@ class Best(Method):
             to answer as the original does. Labels are not used.
         epochs: how many times that training sees each photo, instead of minutes.
         finetune: other photos for that training. A folder is searched at any depth.
+        like: a .sqz that is out there already. Its shared values are kept, and its levels where the
+            loss does not ask for a change, so that `squeezekit delta` gives a small update. All
+            sizes that are asked for, searched and drawn are then those of the update.
         mirror: use mirrored photos as well: a better result in twice the time.
         curve: measure the accuracy at seven sizes as well; takes several times as long.
         calibration_images: how many photos to use for rounding. The default is 250, or more if the
@@ -90,6 +95,7 @@ class Best(Method):
     minutes: float | None = None
     epochs: int | None = None
     finetune: Photos | None = None
+    like: Path | str | bytes | None = None
     mirror: bool = False
     curve: bool = False
     calibration_images: int | None = None
@@ -175,7 +181,8 @@ class Best(Method):
             point = self._found(rounder, stages, start=point.price)
         if self.curve:
             points = curve(rounder, stages.told_by)
-            stages.curve = Curve(stages.list[0].top1 or 0.0, points)
+            paid = "file" if self.like is None else "update"
+            stages.curve = Curve(stages.list[0].top1 or 0.0, points, paid)
         stages.divergence = point.divergence
         network = point.network if not stages.goal else point.network.with_step(stages.goal)
         stages.add("coded", network, self.coder)
@@ -187,17 +194,19 @@ class Best(Method):
         """The point that was asked for; `coarse` if another search will follow."""
         from squeezekit.compression.search import to_divergence, to_quality, to_size
 
-        stages.goal = ""
+        stages.goal, paid = "", "file" if self.like is None else "update"
         if self.target_bytes is not None:
             return to_size(rounder, self.target_bytes, 0.03 if coarse else 0.01, start=start)
         if self.price is not None:
             return rounder.round(self.price)
         if self.max_divergence is not None or stages.list[0].top1 is None:
             most = self.max_divergence or USUAL_DIVERGENCE
-            stages.goal = f"the smallest file tried whose outputs diverge by at most {most:g} nats"
+            stages.goal = (
+                f"the smallest {paid} tried whose outputs diverge by at most {most:g} nats"
+            )
             return to_divergence(rounder, most, start=start)
         drop = USUAL_DROP if self.max_drop is None else self.max_drop
-        stages.goal = f"the smallest file tried that loses at most {drop:.1f} points of top-1"
+        stages.goal = f"the smallest {paid} tried that loses at most {drop:.1f} points of top-1"
         original = stages.list[0].network
         least = stages.chosen_by(original).top1 - drop - 1e-9  # percentages are not exact
         try:

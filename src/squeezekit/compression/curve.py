@@ -15,7 +15,7 @@ class CurvePoint:
 
     Attributes:
         price: the price of a bit, in nats.
-        file_bytes: the size of its `.sqz`.
+        file_bytes: the size of its `.sqz`, or of the update to it (see `Best.like`).
         divergence: how far its outputs are from the original's, in nats per image.
         top1, top5: accuracy on held-out images, in percent.
     """
@@ -34,10 +34,12 @@ class Curve:
     Attributes:
         before: top-1 of the network before compression, in percent.
         points: the largest file first.
+        paid: what the bytes are those of: "file" or "update".
     """
 
     before: float
     points: tuple[CurvePoint, ...]
+    paid: str = "file"
 
     def plot(self) -> Figure:
         """A matplotlib figure: top-1 in percent against the bytes of the file."""
@@ -48,7 +50,7 @@ class Curve:
         sizes = [point.file_bytes / 1000 for point in self.points]
         axes.axhline(self.before, color="0.7", label=f"before: {self.before:.1f}%")
         axes.plot(sizes, [point.top1 for point in self.points], marker="o", label="top-1")
-        axes.set_xlabel("file, in kB")
+        axes.set_xlabel(f"{self.paid}, in kB")
         axes.set_ylabel("top-1, in percent")
         axes.legend()
         return figure

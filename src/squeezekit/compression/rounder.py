@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from squeezekit.compression.best import ROUNDING, Best
 from squeezekit.compression.curvature import nats_a_squared_error, weight_fisher
 from squeezekit.compression.layers import Layer, layers_of, sampled
+from squeezekit.compression.like import Like
 from squeezekit.compression.moments import Moments, damped, shrunk
 from squeezekit.compression.rounding import Problem, Rounded, round_layer
 from squeezekit.compression.share import with_mantissa, with_rounded_tables
@@ -45,7 +46,7 @@ class Point:
 
     Attributes:
         network: rounded.
-        file_bytes: the size in bytes of its `.sqz`.
+        file_bytes: the size in bytes of its `.sqz`; of the update to it, where `Best.like` is set.
         price: the price of a bit, in nats.
         divergence: from the original's outputs on the calibration images, in nats an image.
     """
@@ -115,6 +116,7 @@ class Rounder:
             raise InputError(f"{network.metadata.name} has no layer whose weights can be rounded")
         self.temperature = self.config.temperature or self._usual_temperature()
         self._work = work or Work()
+        self._like = None if self.config.like is None else Like(self.config.like)
         # Of the last rounding: its price, network, and what each layer's weights were rounded by.
         self._last: tuple[float, Network] | None = None
         self._problems: dict[str, tuple[Layer, Problem]] = {}
@@ -131,7 +133,8 @@ class Rounder:
     def _digest(self) -> str:
         """A digest of everything that determines a rounding, except the price."""
         how = [getattr(self.config, name) for name in ROUNDING]
-        return digest(self.network, self._images.numpy(), how, torch.get_num_threads())
+        like = None if self._like is None else self._like.network
+        return digest(self.network, self._images.numpy(), how, torch.get_num_threads(), like)
 
     @torch.no_grad()
     def _usual_temperature(self) -> float:
@@ -155,8 +158,9 @@ class Rounder:
         kept, divergence = (self._work.read(key, kind) for kind in ("sqz", "json"))
         if kept is not None and divergence is not None:
             return Point(
-                container.decode(kept, None), len(kept), price, float(json.loads(divergence))
-            )
+                container.decode(kept, None), self._bytes(kept), price,
+                float(json.loads(divergence)),
+            )  # fmt: skip
         with torch.enable_grad():
             _ = self._fisher
         network, divergence_nats = self._rounded_network(price)
@@ -164,7 +168,11 @@ class Rounder:
         if key:
             self._work.keep(key, "sqz", encoded)
             self._work.keep(key, "json", json.dumps(divergence_nats).encode())
-        return Point(network, len(encoded), price, divergence_nats)
+        return Point(network, self._bytes(encoded), price, divergence_nats)
+
+    def _bytes(self, file: bytes) -> int:
+        """The size that is paid for: of the file, or of the update to it."""
+        return len(file) if self._like is None else self._like.update_bytes(file)
 
     @torch.no_grad()
     def estimated_bytes(self, price: float, near: float) -> int:
@@ -188,18 +196,32 @@ class Rounder:
         tensors = {}
         for name, (layer, problem) in self._problems.items():
             found = self._levels_of(dataclasses.replace(problem, price=price))
-            tensors[name] = SharedTensor.from_values(layer.stored(found.weights()).numpy())
-        network = with_rounded_tables(
-            self._last[1].with_tensors(tensors), self.config.mantissa_bits
-        )
-        size = len(container.encode(network, self.config.coder))
+            tensors[name] = self._shared(layer, problem, found)
+        network = self._finished(self._last[1], tensors)
+        size = self._bytes(container.encode(network, self.config.coder))
         if key:
             self._work.keep(key, "txt", str(size).encode())
         return size
 
     def _levels_of(self, problem: Problem) -> Rounded:
         found = round_layer(problem, self.config.sweeps)
+        if problem.kept is not None:
+            return found
         return _rounded_values(found, problem, self.config.mantissa_bits)
+
+    def _shared(self, layer: Layer, problem: Problem, found: Rounded) -> SharedTensor:
+        """The tensor, with the table that it had if there is one to keep."""
+        if self._like is not None and problem.kept is not None:
+            return self._like.tensor(layer, found.levels)
+        return SharedTensor.from_values(layer.stored(found.weights()).numpy())
+
+    def _finished(self, network: Network, tensors: Mapping[str, SharedTensor]) -> Network:
+        """The network with its tensors, and all that is stored beside levels rounded too."""
+        network = with_rounded_tables(network.with_tensors(tensors), self.config.mantissa_bits)
+        kept = {
+            name: tensors[name] for name, (_, problem) in self._problems.items() if problem.kept
+        }
+        return network.with_tensors(kept)
 
     @torch.no_grad()
     def _rounded_network(self, price: float) -> tuple[Network, float]:
@@ -215,8 +237,7 @@ class Rounder:
             layer = self._layers.get(nodes[0].output)
             if layer is not None:
                 found = self._rounded(layer, original, ours, rounded_net, price, generator)
-                values = layer.stored(found.weights()).numpy()
-                tensors[layer.weight] = SharedTensor.from_values(values)
+                tensors[layer.weight] = self._shared(layer, self._problems[layer.weight][1], found)
                 done += 1
                 self._progress("round", done, len(self._layers))
             self._advance(self._net, nodes, original, needed)
@@ -229,9 +250,9 @@ class Rounder:
             for layer in self._layers.values()
             if layer.bias
         }
-        network = self.network.with_tensors({**tensors, **biases})
-        network = with_rounded_tables(network, self.config.mantissa_bits)
-        network = network.with_step(f"rounded at {price:.2g} nats a bit")
+        network = self._finished(self.network.with_tensors(biases), tensors)
+        of = "" if self._like is None else " of the update"
+        network = network.with_step(f"rounded at {price:.2g} nats a bit{of}")
         self._last = (price, network)
         return network, divergence
 
@@ -257,7 +278,8 @@ class Rounder:
         ).transpose(1, 2)
         fisher = self._fisher[layer.node.output]
         nats = nats_a_squared_error(fisher, covariance)
-        problem = Problem(target, covariance, nats, price)
+        kept = None if self._like is None else self._like.layer(layer)
+        problem = Problem(target, covariance, nats, price, kept)
         self._problems[layer.weight] = (layer, problem)
         found = self._levels_of(problem)
         matrices = found.weights()
@@ -268,8 +290,12 @@ class Rounder:
             gap = gap.sum(0) if layer.parts > 1 else gap.flatten()
             bias = rounded_net.weights[layer.bias]() + gap.flatten()
             nats = float(fisher[:, -1, -1].mean())
-            bias = _rounded_bias(bias, nats, price, self.config.mantissa_bits)
-            _set(rounded_net, layer.bias, bias)
+            kept_bias = None
+            if self._like is not None:
+                kept_bias = self._like.bias(layer.bias, bias, nats, price)
+            if kept_bias is None:
+                kept_bias = _rounded_bias(bias, nats, price, self.config.mantissa_bits)
+            _set(rounded_net, layer.bias, kept_bias)
         return found
 
     def _moments(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from squeezekit.compression import rounding_code as code
+from squeezekit.compression.like import Kept, levels_like
 
 _MOST_LEVELS = 2000
 _COMMON = 50
@@ -30,12 +31,14 @@ class Problem:
         covariance: (B, K, K), C: positive definite.
         nats: s.
         price: the price of a bit, in nats.
+        kept: the layer in a file that the network is to be like; a bit is one of the update.
     """
 
     target: Tensor
     covariance: Tensor
     nats: float
     price: float
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,9 @@ def round_layer(problem: Problem, sweeps: int = 2) -> Rounded:
         problem: see there.
         sweeps: times that every weight is looked at again.
     """
+    if (kept := problem.kept) is not None:
+        levels = levels_like(problem.target, problem.covariance, problem.nats, problem.price, kept)
+        return Rounded(levels, kept.values)
     step = _step(problem)
     most = math.ceil(float(problem.target.abs().max()) / step) + 1
     most = min(max(most, 1), _MOST_LEVELS)

@@ -90,6 +90,47 @@ def descend_rows(
     _shared_out(call, len(levels))
 
 
+def descend_rows_like(
+    levels: Levels,
+    weights: Floats,
+    pull: Floats,
+    covariance: Floats,
+    values: Floats,
+    half_nats: float,
+    old: Levels,
+    ends: tuple[int, int],
+    stay: Floats,
+    leave: Floats,
+    far: Floats,
+) -> None:
+    """The same, where each level that is not the old one has a price.
+
+    Args:
+        levels: as in `descend_rows`, as are the next five.
+        weights: (R, K).
+        pull: (R, K).
+        covariance: (K, K).
+        values: (2m + 1,).
+        half_nats: half the nats for each unit of squared error.
+        old: int32 (R, K).
+        ends: the least and the largest level that may be chosen.
+        stay: (2,), the cost of staying at a zero, and at another level, in nats.
+        leave: (2,), that of leaving them.
+        far: (2m + 1,), what comes on top, by how many levels it goes.
+    """
+    covariance, most = _fixed(covariance), len(values) // 2
+
+    def call(rows: slice) -> None:
+        part = levels[rows]
+        _code().call(
+            "descend_rows_like", *part.shape, most, *ends, float(half_nats), covariance,
+            _fixed(stay), _fixed(leave), _fixed(far), _fixed(values), _fixed(old[rows]),
+            pull[rows], weights[rows], part,
+        )  # fmt: skip
+
+    _shared_out(call, len(levels))
+
+
 def products(
     levels: Levels, covariance: Floats, reach: Floats, group: Levels, groups: int, rare: int
 ) -> tuple[Doubles, Doubles]:

@@ -31,6 +31,7 @@ def write_curve_report(
     *,
     command: str,
     seconds: float,
+    paid: str = "file",
 ) -> None:
     """Write the page, and the points as JSON beside it.
 
@@ -41,6 +42,7 @@ def write_curve_report(
         metadata: the metadata of the network.
         command: the command that was typed.
         seconds: how long it took.
+        paid: what the bytes of the points are those of, "file" or "update".
 
     Raises:
         InputError: if they cannot be written.
@@ -53,7 +55,8 @@ def write_curve_report(
         metadata=metadata,
         original=original,
         points=points,
-        figures={"curve": Markup(_drawn(points, before))},  # noqa: S704
+        paid=paid,
+        figures={"curve": Markup(_drawn(points, before, paid))},  # noqa: S704
         made=how_it_was_made(command, seconds),
         next_title="Next: choose a size",
         next_lead="The command for each point of the curve.",
@@ -86,7 +89,7 @@ def _command(typed: str, file_bytes: int) -> str:
     return shlex.join([*kept, "--target-bytes", str(file_bytes)])
 
 
-def _drawn(points: Sequence[CurvePoint], before: float) -> str:
+def _drawn(points: Sequence[CurvePoint], before: float, paid: str) -> str:
     ends = points[0].file_bytes, points[-1].file_bytes
     sizes = "; ".join(f"{numbers.size(p.file_bytes)}, {p.top1:.1f}%" for p in points)
     return figures.lines(
@@ -97,8 +100,8 @@ def _drawn(points: Sequence[CurvePoint], before: float) -> str:
             ),
             figures.Series("top-1 of the file", [(p.file_bytes, p.top1) for p in points]),
         ],
-        "bytes of the file",
+        f"bytes of the {paid}",
         "top-1",
-        f"Top-1 accuracy by size of the file: {sizes}.",
+        f"Top-1 accuracy by size of the {paid}: {sizes}.",
         x_format=numbers.size,
     )  # fmt: skip

@@ -97,6 +97,27 @@ def delta(
     return update
 
 
+class Maker:
+    """Makes updates from one file to many, without trying each."""
+
+    def __init__(self, old: bytes, limits: Limits | None = DEFAULT) -> None:
+        """Read the old file.
+
+        Raises:
+            FormatError: if it is damaged.
+        """
+        self._old = _Old.of(old, limits)
+        self._limits = limits
+
+    def update(self, new: bytes) -> bytes:
+        """What `delta` would give.
+
+        Raises:
+            FormatError: if the new file is damaged.
+        """
+        return _made(self._old, new, self._limits)
+
+
 def apply(
     old: File, update: File, out: Path | str | None = None, *, limits: Limits | None = DEFAULT
 ) -> bytes:
