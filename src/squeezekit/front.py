@@ -115,6 +115,7 @@ def training_run(
     from squeezekit.data.photos import folder_or_set
     from squeezekit.interop.weights import as_network
     from squeezekit.training import recipe as recipes
+    from squeezekit.training.class_changes import class_changes, told_changes
     from squeezekit.training.run import train_run
     from squeezekit.training.start import (
         DEFAULT_MODEL,
@@ -158,6 +159,11 @@ def training_run(
             start.network, data, out, chosen, teacher=start.teacher, masked=start.masked,
             fresh_head=start.fresh_head, resume=resume, title=title, progress=progress, note=note,
         )  # fmt: skip
+    if source is not None and run.writes:
+        found = class_changes(source, run.network, run.evaluation, run.parts.measuring, progress)
+        run = dataclasses.replace(run, changes=found)
+        for sentence in told_changes(found):
+            note(sentence)
     leave_report(run, data, command, note)
     if init is None and run.writes and run.data.images < MANY_PHOTOS:
         note(TRAINED_START)

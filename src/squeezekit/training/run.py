@@ -34,6 +34,7 @@ from squeezekit.sqz.network import Network
 from squeezekit.trainable.network import TrainableNetwork
 from squeezekit.training.batches import TrainingData
 from squeezekit.training.checkpoint import FILE_NAME, Checkpoints
+from squeezekit.training.class_changes import ClassChange
 from squeezekit.training.fitted_head import with_fitted_head
 from squeezekit.training.loop import EpochResult, fit
 from squeezekit.training.recipe import Recipe
@@ -55,6 +56,7 @@ class Run:
         parts: the images to train on, to choose the epoch by, and those of `evaluation`.
         folder: the folder of the run.
         writes: whether this process writes what the run leaves: the first one of `torchrun` does.
+        changes: how each class does now, beside what training began with; empty if that knew none.
     """
 
     network: Network
@@ -68,6 +70,7 @@ class Run:
     parts: Split
     folder: Path
     writes: bool
+    changes: tuple[ClassChange, ...] = ()
 
     @property
     def compared(self) -> list[EpochResult]:
@@ -92,6 +95,7 @@ class Run:
             **{name: getattr(self.evaluation, name) for name in names},
             "epochs": len(self.results),
             "seconds": self.seconds,
+            "classes": [dataclasses.asdict(change) for change in self.changes],
         }
 
 
