@@ -67,11 +67,13 @@ def place(tmp_path_factory):
     """What the pages speak of: a folder of photos, a photo, a trained run, a file."""
     folder = tmp_path_factory.mktemp("docs")
     random = np.random.default_rng(0)
-    for name, low in (("dark", 0), ("light", 128)):
+    for name, low in (("dark", 0), ("light", 128), ("grey", 64)):
         (folder / "photos" / name).mkdir(parents=True)
         for i in range(20):
             pixels = random.integers(low, low + 128, (16, 16, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "photos" / name / f"{i}.png")
+    shutil.copytree(folder / "photos", folder / "more-photos")
+    shutil.rmtree(folder / "photos" / "grey")
     shutil.copy(folder / "photos" / "light" / "0.png", folder / "new-photo.jpg")
     shutil.copytree(folder / "photos" / "dark", folder / "photos-of-today")
     network = sk.train(
