@@ -21,15 +21,13 @@ from squeezekit.data.digits import write_digits
 from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
 from squeezekit.evaluation import Evaluation, evaluate
-from squeezekit.files import alone_in, read_bytes
+from squeezekit.files import alone_in
 from squeezekit.interop import safetensors_file
 from squeezekit.models import catalogue
-from squeezekit.models.cost import cost
 from squeezekit.progress import Progress, silent
 from squeezekit.report import numbers, tables
-from squeezekit.report.contents import contents
 from squeezekit.report.made import how_it_was_made
-from squeezekit.report.page import Report, Step, write_page
+from squeezekit.report.page import Report, Step, report_of, write_page
 from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.loading import load
 from squeezekit.sqz import container
@@ -115,15 +113,11 @@ def _demo(out: Path, seed: int, progress: Progress, console: Console | None) -> 
     container.write(stages[-1].network, sqz)
     evaluation = evaluate(load(sqz), held_out)
     seconds = time.perf_counter() - start
-    file = contents(read_bytes(sqz))
-    report = Report(
-        file_name=sqz.name,
-        file=file,
+    report = report_of(
+        sqz,
+        stages,
         unseen=True,
         evaluation=evaluation,
-        labels=file.metadata.labels,
-        stages=stages,
-        cost=cost(stages[-1].network),
         epochs=epochs,
         made=how_it_was_made(
             f"squeezekit demo --out {out} --seed {seed}",
@@ -135,8 +129,8 @@ def _demo(out: Path, seed: int, progress: Progress, console: Console | None) -> 
     result = DemoResult(
         float_top1=_top1(stages[0]),
         sqz_top1=evaluation.top1,
-        float_bytes=file.float_bytes,
-        file_bytes=file.file_bytes,
+        float_bytes=report.file.float_bytes,
+        file_bytes=report.file.file_bytes,
         seconds=seconds,
         page=out / "report.html",
         sqz=sqz,

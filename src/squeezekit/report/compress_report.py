@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squeezekit.evaluation import Evaluation
-from squeezekit.files import read_bytes
-from squeezekit.models.cost import cost
 from squeezekit.report import numbers
-from squeezekit.report.contents import contents
 from squeezekit.report.made import how_it_was_made
-from squeezekit.report.page import Report, Step, write_page
+from squeezekit.report.page import Step, report_of, write_page
 
 if TYPE_CHECKING:  # only its fields are needed, and torch is not
     from squeezekit.compression.stages import Stage
@@ -45,17 +42,13 @@ def write_compress_report(
     Raises:
         InputError: if the page cannot be written.
     """
-    file = contents(read_bytes(sqz))
     images = "" if evaluation is None else f"{numbers.count(evaluation.images)} held out"
-    report = Report(
-        file_name=sqz.name,
-        file=file,
+    report = report_of(
+        sqz,
+        stages,
         evaluation=evaluation,
         before=before,
         unseen=unseen,
-        labels=file.metadata.labels,
-        stages=stages,
-        cost=cost(stages[-1].network),
         epochs=(),
         made=how_it_was_made(command, seconds, images),
         next_steps=_next_steps(shlex.quote(str(sqz))),

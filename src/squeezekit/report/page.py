@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from squeezekit.evaluation import Evaluation, change
-from squeezekit.files import write_whole
-from squeezekit.models.cost import Cost
+from squeezekit.files import read_bytes, write_whole
+from squeezekit.models.cost import Cost, cost
 from squeezekit.report import figures
 from squeezekit.report.classes import confused_pairs
-from squeezekit.report.contents import FileContents
+from squeezekit.report.contents import FileContents, contents
 from squeezekit.report.figures import EpochFigures
 from squeezekit.report.html import render
 from squeezekit.report.mistakes import worst_mistakes
 from squeezekit.report.tables import StageFigures, top1_change
+
+if TYPE_CHECKING:  # its figures and its network are needed, and torch is not
+    from squeezekit.compression.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,24 @@ class Report:
         "One folder of images a class is all it takes; they are split for you where you have not "
         "split them."
     )
+
+
+def report_of(sqz: Path, stages: Sequence[Stage], **more: Any) -> Report:  # noqa: ANN401
+    """A report with all that the file itself tells.
+
+    Args:
+        sqz: the file.
+        stages: of its compression, float32 first.
+        more: the other fields of `Report`.
+
+    Raises:
+        FormatError: if the file cannot be read.
+    """
+    file = contents(read_bytes(sqz))
+    return Report(
+        file_name=sqz.name, file=file, labels=file.metadata.labels, stages=stages,
+        cost=cost(stages[-1].network), **more,
+    )  # fmt: skip
 
 
 def write_page(report: Report, path: Path | str) -> None:
