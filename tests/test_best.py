@@ -223,6 +223,31 @@ def test_a_point_is_what_its_file_gives(rounder, digits):
     assert weights == set(weight_names(back))
 
 
+@pytest.mark.parametrize("mirror", [False, True])
+def test_images_that_join_late_pass_as_the_others_did(digits, monkeypatch, mirror):
+    """With memory for few, later layers still see all: the divergence is that of all images."""
+    network, x = digits
+    monkeypatch.setattr("squeezekit.compression.rounder.KEPT_BYTES", 200_000)
+    whole = np.concatenate([x, x[..., ::-1]]) if mirror else x
+    batches: dict[Moments, int] = {}  # that each layer has seen, in order
+    add = Moments.add
+
+    def counted(self, before, after):
+        batches[self] = batches.get(self, 0) + 1
+        add(self, before, after)
+
+    monkeypatch.setattr(Moments, "add", counted)
+    few = Rounder(network, x, Best(positions=16, batch=10, mirror=mirror))
+    point = few.round(1e-6)
+    seen = list(batches.values())
+    assert seen == sorted(seen)
+    assert 1 <= seen[0] < seen[-1] == len(whole) / 10
+    original, ours = (
+        torch.from_numpy(from_network(n).logits(whole)) for n in (few.network, point.network)
+    )
+    assert divergence_of(original, ours) == pytest.approx(point.divergence, rel=0.05, abs=1e-4)
+
+
 def test_the_bytes_are_those_of_the_coder_that_is_asked_for(digits):
     point = Rounder(*digits, Best(positions=16, coder="huffman")).round(1e-6)
     assert len(container.encode(point.network, "huffman")) == point.file_bytes

@@ -40,6 +40,13 @@ SURE, SURE_TEMPERATURE = 0.85, 2.0
 then say too little of where it will doubt with other images, unless they are softened."""
 
 
+KEPT_BYTES = 1_000_000_000
+"""How much of the values between layers may be in memory at a time."""
+
+CURVATURE_PIXELS = 250 * 227 * 227
+"""Images of so many pixels are enough for the curvature, of which each layer needs one number."""
+
+
 @dataclass(frozen=True, eq=False)
 class Point:
     """A network on the rate-distortion curve.
@@ -69,6 +76,11 @@ class _Part:
             self._scale = float(values.abs().amax()) / 16384
         self._stored = (values / self._scale).half() if self._scale > 0 else values
 
+    @property
+    def nbytes(self) -> int:
+        """How much memory it takes."""
+        return self._stored.nbytes
+
     def values(self) -> Tensor:
         """As float32."""
         return self._stored.float() * self._scale if self._scale > 0 else self._stored
@@ -76,6 +88,9 @@ class _Part:
 
 _Kept = dict[str, list[_Part]]
 """By the name of the value, batch by batch."""
+
+_Stretch = tuple[list[Node], set[str]]
+"""Nodes, and the values that come to use after them."""
 
 
 class Rounder:
@@ -105,11 +120,7 @@ class Rounder:
         self.config = config or Best()
         self.network = unshared(fold_batch_norm(network))
         self._progress = progress
-        self._images = torch.from_numpy(images)
-        if self.config.mirror:
-            self._images = torch.cat([self._images, self._images.flip(3)])
-        # The layout in which convolutions and pools take a fifth of the time on CPUs.
-        self._images = self._images.contiguous(memory_format=torch.channels_last)
+        self._images = images
         self._net = TrainableNetwork(self.network).eval()
         self._layers = layers_of(self._net)
         if not self._layers:
@@ -123,24 +134,39 @@ class Rounder:
 
     @cached_property
     def _fisher(self) -> dict[str, Tensor]:
-        """The curvature of each layer; takes about as long as one epoch on the images."""
+        """The curvature of each layer; takes about as long as one epoch on its images."""
+        side = self._images.shape[-1]
+        batches = -(-CURVATURE_PIXELS // (side * side * self.config.batch))
+        images = torch.cat([self._batch(i) for i in range(min(batches, self._batches))])
         return weight_fisher(
-            self._net, self._layers, self._images, temperature=self.temperature,
+            self._net, self._layers, images, temperature=self.temperature,
             batch=self.config.batch, seed=self.config.seed, progress=self._progress,
         )  # fmt: skip
+
+    @property
+    def _batches(self) -> int:
+        """How many batches the images make, with those that are mirrored."""
+        return -(-len(self._images) // self.config.batch) * (2 if self.config.mirror else 1)
+
+    def _batch(self, number: int) -> Tensor:
+        """Images that are spread evenly over all, so that a few batches tell of all kinds."""
+        times = 2 if self.config.mirror else 1
+        images = torch.from_numpy(self._images[number // times :: self._batches // times])
+        images = images.flip(3) if number % times else images
+        # The layout in which convolutions and pools take a fifth of the time on CPUs.
+        return images.contiguous(memory_format=torch.channels_last)
 
     @cached_property
     def _digest(self) -> str:
         """A digest of everything that determines a rounding, except the price."""
         how = [getattr(self.config, name) for name in ROUNDING]
         like = None if self._like is None else self._like.network
-        return digest(self.network, self._images.numpy(), how, torch.get_num_threads(), like)
+        return digest(self.network, self._images, how, torch.get_num_threads(), like)
 
     @torch.no_grad()
     def _usual_temperature(self) -> float:
         """The default temperature, from a few images, evenly spread."""
-        few = self._images[:: max(len(self._images) // self.config.batch, 1)][: self.config.batch]
-        sure = float(self._net(few).softmax(1).amax(1).mean())
+        sure = float(self._net(self._batch(0)).softmax(1).amax(1).mean())
         return SURE_TEMPERATURE if sure > SURE else 1.0
 
     @property
@@ -228,12 +254,16 @@ class Rounder:
         """The rounded network, and the divergence of its outputs in nats per image."""
         rounded_net = TrainableNetwork(self.network).eval()
         generator = torch.Generator().manual_seed(self.config.seed)
-        parts = [_Part(part) for part in torch.split(self._images, self.config.batch)]
-        original: _Kept = {self._net.input_name: parts}
-        ours: _Kept = {self._net.input_name: parts}
+        original: _Kept = {}
+        ours: _Kept = {}
         tensors: dict[str, SharedTensor] = {}
-        done = 0
-        for nodes, needed in _stretches(self._net, self._layers):
+        done = joined = 0
+        stretches = list(_stretches(self._net, self._layers))
+        for (nodes, needed), many in zip(stretches, self._fitting(stretches), strict=True):
+            for number in range(joined, many):
+                self._join(self._net, nodes[0], number, original)
+                self._join(rounded_net, nodes[0], number, ours)
+            joined = many
             layer = self._layers.get(nodes[0].output)
             if layer is not None:
                 found = self._rounded(layer, original, ours, rounded_net, price, generator)
@@ -311,6 +341,40 @@ class Rounder:
             found.add(x, y)
         return found
 
+    def _fitting(self, stretches: Sequence[_Stretch]) -> list[int]:
+        """How many batches pass each stretch: as many as fit into `KEPT_BYTES` from there on.
+
+        Early layers have large planes, and so many positions that a part of the images will do.
+        """
+        image = self._batch(0)[:1]
+        kept: _Kept = {self._net.input_name: [_Part(image)]}
+        before = image.nbytes // 2
+        most = []
+        for nodes, needed in stretches:
+            self._advance(self._net, nodes, kept, needed)
+            after = sum(part.nbytes for parts in kept.values() for part in parts)
+            # What both networks keep before and after; one goes through after the other.
+            an_image = max(2 * before + after, before + 2 * after)
+            most.append(KEPT_BYTES // (an_image * self.config.batch))
+            before = after
+        least = [min(most[i:]) for i in range(len(most))]
+        return [min(max(many, 1), self._batches) for many in least[:-1]] + [self._batches]
+
+    def _join(self, net: TrainableNetwork, until: Node, number: int, kept: _Kept) -> None:
+        """Take a batch through all nodes before one, and keep what is needed from there on."""
+        index = net.nodes.index(until)
+        needed = {name for node in net.nodes[index:] for name in node.inputs}
+        last = {name: i for i, node in enumerate(net.nodes[:index]) for name in node.inputs}
+        values = {net.input_name: self._batch(number)}
+        for i, node in enumerate(net.nodes[:index]):
+            values[node.output] = net.computed(node, values)
+            for name in node.inputs:
+                if last[name] == i and name not in needed:
+                    values.pop(name, None)
+        for name, value in values.items():
+            if name in needed:
+                kept.setdefault(name, []).append(_Part(value))
+
     def _advance(
         self, net: TrainableNetwork, nodes: Sequence[Node], kept: _Kept, needed: set[str]
     ) -> None:
@@ -333,9 +397,7 @@ def divergence_of(original: Tensor, ours: Tensor) -> float:
     return float(distillation_loss(ours, original, 1.0))
 
 
-def _stretches(
-    net: TrainableNetwork, layers: dict[str, Layer]
-) -> Iterator[tuple[list[Node], set[str]]]:
+def _stretches(net: TrainableNetwork, layers: dict[str, Layer]) -> Iterator[_Stretch]:
     """Nodes from each layer up to the next, and the values that come to use after them."""
     starts = [i for i, node in enumerate(net.nodes) if node.output in layers]
     bounds = sorted({0, *starts, len(net.nodes)})
