@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -21,6 +22,7 @@ from squeezekit.runtime.classifier import (
     ranked,
     softmax,
 )
+from squeezekit.runtime.images import prepare
 from squeezekit.sqz import container
 from squeezekit.sqz.graph import split
 from squeezekit.sqz.metadata_json import to_json
@@ -116,6 +118,10 @@ def test_every_source_and_every_batch_size_gives_the_same(tmp_path):
         assert many == [classifier(BLUISH, top=2)] * 5
     assert classifier(sources[4]) == classifier(BLUISH)
     assert classifier.predict_many([]) == []
+    prepared = prepare(BLUISH, PLAIN)  # float32 (C, H, W)
+    for array in (prepared, prepared.astype(np.float64), torch.from_numpy(prepared)):
+        assert classifier(array) == classifier(BLUISH)
+        assert classifier.predict_many([array, BLUISH]) == [classifier(BLUISH)] * 2
 
 
 def test_bad_images_and_bad_settings_are_one_sentence(tmp_path):
@@ -123,6 +129,13 @@ def test_bad_images_and_bad_settings_are_one_sentence(tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
     with pytest.raises(InputError, match=r"text\.jpg is not an image"):
         classifier(tmp_path / "text.jpg")
+    with pytest.raises(InputError, match="array holds 3 x 5 x 5"):
+        classifier(np.zeros((3, 5, 5), np.float32))
+    with pytest.raises(InputError, match="uint8 is not prepared"):
+        classifier(np.zeros((3, 4, 4), np.uint8))
+    for nothing in (3, None, {}):
+        with pytest.raises(InputError, match="is not an image: give a path"):
+            classifier(nothing)
     with pytest.raises(InputError, match="top must be at least 1"):
         classifier(BLUISH, top=0)
 

@@ -27,7 +27,7 @@ class CurvePoint:
     top5: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Curve:
     """Accuracy against bytes.
 
@@ -42,10 +42,10 @@ class Curve:
     paid: str = "file"
 
     def plot(self) -> Figure:
-        """A matplotlib figure: top-1 in percent against the bytes of the file."""
-        from matplotlib.figure import Figure
+        """A matplotlib figure: top-1 in percent against bytes. Notebooks show it."""
+        from squeezekit.compression.notebook_figure import NotebookFigure
 
-        figure = Figure(figsize=(5.6, 3.2), layout="constrained")
+        figure = NotebookFigure(figsize=(5.6, 3.2), layout="constrained")
         axes = figure.add_subplot()
         sizes = [point.file_bytes / 1000 for point in self.points]
         axes.axhline(self.before, color="0.7", label=f"before: {self.before:.1f}%")
@@ -54,3 +54,7 @@ class Curve:
         axes.set_ylabel("top-1, in percent")
         axes.legend()
         return figure
+
+    def __repr__(self) -> str:
+        each = ", ".join(f"{point.file_bytes:,}: {point.top1:.1f}" for point in self.points)
+        return f"Curve(bytes: top-1 in percent; {each}; before {self.before:.1f})"

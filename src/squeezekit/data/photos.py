@@ -14,7 +14,7 @@ from PIL import Image
 from squeezekit.data.dataset import unlabelled
 from squeezekit.data.folders import ImageSet
 from squeezekit.errors import InputError
-from squeezekit.runtime.held import PilImage, PreparedImage
+from squeezekit.runtime.held import PilImage, PreparedImage, as_array, axes_of, fitting
 from squeezekit.runtime.images import ImageFile, open_image
 from squeezekit.sqz.network import Metadata, Preprocessing
 
@@ -115,9 +115,9 @@ def _pairs(photos: object) -> Iterator[tuple[Any, int | str | None]]:
 
 def _is_batch(each: object) -> bool:
     """True if this is one batch, not an iterable of several."""
-    if _axes(each) is not None:
+    if axes_of(each) is not None:
         return True
-    return _is_pair(each) and (_axes(each[0]) == 4 or isinstance(each[0], list))  # type: ignore[index]
+    return _is_pair(each) and (axes_of(each[0]) == 4 or isinstance(each[0], list))  # type: ignore[index]
 
 
 def _is_pair(each: object) -> bool:
@@ -125,7 +125,7 @@ def _is_pair(each: object) -> bool:
     if not isinstance(each, (tuple, list)) or len(each) != 2:
         return False
     label = each[1]
-    if isinstance(label, (int, str, np.integer)) or _axes(label) in (0, 1):
+    if isinstance(label, (int, str, np.integer)) or axes_of(label) in (0, 1):
         return not isinstance(each[0], str) or not isinstance(label, str) or _is_name(label)
     return isinstance(label, (list, tuple)) and all(
         isinstance(one, (int, str, np.integer)) for one in label
@@ -142,40 +142,25 @@ def _batch(each: object) -> Iterator[tuple[Any, int | str | None]]:
     labels: Any
     if _is_pair(each):
         images, labels = each  # type: ignore[misc]
-        if not (_axes(images) == 4 or isinstance(images, (list, tuple))):
+        if not (axes_of(images) == 4 or isinstance(images, (list, tuple))):
             images, labels = [images], [labels]
-        elif _axes(labels) is not None:
-            labels = _array(labels).reshape(-1)
+        elif axes_of(labels) is not None:
+            labels = as_array(labels).reshape(-1)
         if len(images) != len(labels):
             raise InputError(f"a batch has {len(images)} photos, but {len(labels)} labels")
         yield from zip(_rows(images), map(_label, labels), strict=True)
         return
-    for image in _rows(each) if _axes(each) == 4 or isinstance(each, (list, tuple)) else [each]:
+    for image in _rows(each) if axes_of(each) == 4 or isinstance(each, (list, tuple)) else [each]:
         yield image, None
 
 
 def _rows(images: Any) -> Iterable[Any]:  # noqa: ANN401
-    return images if _axes(images) is None else _array(images)
-
-
-def _axes(each: object) -> int | None:
-    """The number of axes of an array or a tensor of any library; None if it is neither."""
-    if isinstance(each, (Image.Image, str, Path)) or not hasattr(each, "__array__"):
-        return None
-    axes = getattr(each, "ndim", None)
-    return axes if isinstance(axes, int) else None
-
-
-def _array(each: Any) -> npt.NDArray[Any]:  # noqa: ANN401
-    """An array or a tensor as a numpy array, on any device, with or without a gradient."""
-    if hasattr(each, "detach"):
-        each = each.detach().cpu()
-    return np.asarray(each)
+    return images if axes_of(images) is None else as_array(images)
 
 
 def _label(label: object) -> int | str:
-    if _axes(label) == 0:
-        label = _array(label).item()
+    if axes_of(label) == 0:
+        label = as_array(label).item()
     if isinstance(label, (str, np.str_)):
         return str(label)
     if isinstance(label, (int, np.integer)) and not isinstance(label, (bool, np.bool_)):
@@ -189,8 +174,8 @@ def _held(image: object, index: int, preprocessing: Preprocessing) -> ImageFile:
         return PilImage(_name(index, pixels.tobytes()), pixels)
     if isinstance(image, (str, Path)):
         return Path(image)
-    if _axes(image) is not None:
-        values = _fitting(_array(image), preprocessing)
+    if axes_of(image) is not None:
+        values = fitting(image, preprocessing)
         return PreparedImage(_name(index, values.tobytes()), values, preprocessing)
     if hasattr(image, "open") and hasattr(image, "name"):
         return image
@@ -200,36 +185,6 @@ def _held(image: object, index: int, preprocessing: Preprocessing) -> ImageFile:
 def _name(index: int, content: bytes) -> str:
     """A name that depends on the content too: the order of training is remembered by names."""
     return f"image {index} ({zlib.crc32(content):08x})"
-
-
-def _fitting(values: npt.NDArray[Any], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
-    p = preprocessing
-    expected = (p.channels, p.crop, p.crop)
-    if values.shape != expected:
-        shape = " x ".join(map(str, values.shape))
-        raise InputError(
-            f"the network takes images of {' x '.join(map(str, expected))} (channels, height, "
-            f"width), but an array holds {shape}"
-        )
-    if values.dtype.kind != "f":
-        raise InputError(
-            f"an array of {values.dtype} is not prepared for the network: give floats, or PIL "
-            "images, which squeezekit prepares"
-        )
-    values = np.ascontiguousarray(values, np.float32)
-    if not np.isfinite(values).all():
-        raise InputError("an array of images holds values that are not finite numbers")
-    ends = np.sort([[0 - m, 255 * p.scale - m] for m in p.mean] / np.array(p.std)[:, None], axis=1)
-    least, most = float(ends.min()), float(ends.max())
-    span = most - least
-    # Augmentation may leave the range a little; values far outside were prepared in another way.
-    if values.min() < least - span or values.max() > most + span:
-        raise InputError(
-            f"an array of images has values from {values.min():.3g} to {values.max():.3g}, but "
-            f"prepared for this network they lie between {least:.3g} and {most:.3g}: see its "
-            "metadata.preprocessing, or give PIL images, which squeezekit prepares"
-        )
-    return values
 
 
 def _classes(

@@ -13,12 +13,13 @@ from PIL import Image
 from squeezekit.errors import GraphError, InputError, UnsupportedError
 from squeezekit.runtime import backends
 from squeezekit.runtime.backends import Backend, BackendName
+from squeezekit.runtime.held import Array, axes_of, fitting
 from squeezekit.runtime.images import ImageSource, prepare_file
 from squeezekit.sqz.graph import attach
 from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing
 
 Precision = Literal["float", "int8"]
-Source = TypeVar("Source", bound=Image.Image | ImageSource)
+Source = TypeVar("Source", bound=Image.Image | ImageSource | Array)
 
 Indices = np.ndarray[tuple[Any, ...], np.dtype[np.int64]]
 
@@ -110,11 +111,12 @@ class Classifier:
         """The probability of every class, float32 (N, classes); see `logits`."""
         return self._as_probabilities(self._run(batch))
 
-    def __call__(self, image: Image.Image | ImageSource, top: int = 5) -> list[Prediction]:
+    def __call__(self, image: Image.Image | ImageSource | Array, top: int = 5) -> list[Prediction]:
         """Classify one image.
 
         Args:
-            image: a path, an open binary file, the bytes of an image file, or a PIL image.
+            image: a path, an open binary file, the bytes of an image file, a PIL image, or an array
+                or a tensor (C, H, W) of floats, already prepared for the network.
             top: how many classes to return, most probable first; all if there are fewer.
 
         Raises:
@@ -125,7 +127,7 @@ class Classifier:
         return self._predictions([self._prepared(image)], top)[0]
 
     def predict_many(
-        self, images: Iterable[Image.Image | ImageSource], top: int = 5, batch: int = 16
+        self, images: Iterable[Image.Image | ImageSource | Array], top: int = 5, batch: int = 16
     ) -> list[list[Prediction]]:
         """Classify images, `batch` at a time, while the next are decoded; see `__call__`."""
         from squeezekit.runtime.ahead import ahead
@@ -178,8 +180,12 @@ class Classifier:
             else:
                 yield image, self._predictions([array], top)[0]
 
-    def _prepared(self, image: Image.Image | ImageSource) -> Floats:
-        return prepare_file(image, self.metadata.preprocessing, self.pixels)
+    def _prepared(self, image: Image.Image | ImageSource | Array) -> Floats:
+        if isinstance(image, Array) and axes_of(image) is not None:
+            return fitting(image, self.metadata.preprocessing)
+        return prepare_file(
+            cast("Image.Image | ImageSource", image), self.metadata.preprocessing, self.pixels
+        )
 
     def _predictions(self, arrays: list[Floats], top: int) -> list[list[Prediction]]:
         if not arrays:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from squeezekit.errors import InputError
@@ -69,6 +70,70 @@ class PreparedImage:
 
     def __str__(self) -> str:
         return self.name
+
+
+@runtime_checkable
+class Array(Protocol):
+    """An array or a tensor of any library."""
+
+    def __array__(self) -> npt.NDArray[Any]: ...
+
+
+def axes_of(each: object) -> int | None:
+    """The number of axes of an array or a tensor of any library; None if it is neither."""
+    if isinstance(each, (Image.Image, str)) or not hasattr(each, "__array__"):
+        return None
+    axes = getattr(each, "ndim", None)
+    return axes if isinstance(axes, int) else None
+
+
+def as_array(each: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - of any library
+    """An array or a tensor as a numpy array, on any device, with or without a gradient."""
+    if hasattr(each, "detach"):
+        each = each.detach().cpu()
+    return np.asarray(each)
+
+
+def fitting(array: object, preprocessing: Preprocessing) -> Floats:
+    """An array or a tensor that is prepared for a network already, as the network takes it.
+
+    Args:
+        array: floats (C, H, W).
+        preprocessing: how that network's images are prepared.
+
+    Returns:
+        float32 (C, H, W).
+
+    Raises:
+        InputError: if it has another shape, or its values cannot have been prepared like that.
+    """
+    p, values = preprocessing, as_array(array)
+    expected = (p.channels, p.crop, p.crop)
+    if values.shape != expected:
+        shape = " x ".join(map(str, values.shape))
+        raise InputError(
+            f"the network takes images of {' x '.join(map(str, expected))} (channels, height, "
+            f"width), but an array holds {shape}"
+        )
+    if values.dtype.kind != "f":
+        raise InputError(
+            f"an array of {values.dtype} is not prepared for the network: give floats, or PIL "
+            "images, which squeezekit prepares"
+        )
+    values = np.ascontiguousarray(values, np.float32)
+    if not np.isfinite(values).all():
+        raise InputError("an array of images holds values that are not finite numbers")
+    ends = np.sort([[0 - m, 255 * p.scale - m] for m in p.mean] / np.array(p.std)[:, None], axis=1)
+    least, most = float(ends.min()), float(ends.max())
+    span = most - least
+    # Augmentation may leave the range a little; values far outside were prepared in another way.
+    if values.min() < least - span or values.max() > most + span:
+        raise InputError(
+            f"an array of images has values from {values.min():.3g} to {values.max():.3g}, but "
+            f"prepared for this network they lie between {least:.3g} and {most:.3g}: see its "
+            "metadata.preprocessing, or give PIL images, which squeezekit prepares"
+        )
+    return values
 
 
 def pixels_of(

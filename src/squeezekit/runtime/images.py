@@ -173,6 +173,8 @@ def _stream(source: ImageSource) -> BinaryIO:
         return io.BytesIO(source)
     if hasattr(source, "read"):
         return io.BytesIO(source.read())
+    if not hasattr(source, "open"):
+        raise InputError(f"a {type(source).__name__} is not an image: give a path or a PIL image")
     return cast(BinaryIO, source.open("rb"))
 
 
