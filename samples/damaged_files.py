@@ -30,6 +30,7 @@ from squeezekit.runtime.calibration import calibrated
 from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.int8 import int8_model
 from squeezekit.sqz import container, delta, metadata_json
+from squeezekit.sqz.coders import text
 from squeezekit.sqz.graph_reader import read_graph
 from squeezekit.sqz.network import Preprocessing, share_equal_values
 
@@ -66,18 +67,45 @@ def damaged_sqz(rng: random.Random, sqz: bytes) -> bytes:
     """A `.sqz` with damage anywhere, or in one part with every checksum and length mended."""
     if rng.random() < 0.5:
         return damaged(rng, sqz)
-    header, raw, payloads = sqz_parts.taken_apart(sqz)
-    if rng.random() < 0.5:
+    return mended_sqz(rng, sqz)
+
+
+def mended_sqz(rng: random.Random, sqz: bytes) -> bytes:
+    """A `.sqz` with damage in its head or one payload, and every checksum and length mended."""
+    header, stored, raw, payloads, records = _parts(sqz)
+    part = rng.random()
+    if part < 0.1:  # what the head is coded as
+        return sqz_parts.put_together(header, damaged(rng, stored), len(raw), payloads)
+    if part < 0.5:
         raw = damaged(rng, raw)
-    elif records := container.read_head(sqz).records:
-        record = rng.choice(records)
-        start = record.offset - (len(sqz) - len(payloads))
-        payload = damaged(rng, payloads[start : start + record.payload_bytes])
-        before = sqz_parts.varint(record.payload_bytes) + struct.pack("<I", record.checksum)
+    elif records:
+        start, size, checksum = rng.choice(records)
+        payload = damaged(rng, payloads[start : start + size])
+        before = sqz_parts.varint(size) + struct.pack("<I", checksum)
         after = sqz_parts.varint(len(payload)) + struct.pack("<I", zlib.crc32(payload))
         raw = raw.replace(before, after, 1)
-        payloads = payloads[:start] + payload + payloads[start + record.payload_bytes :]
+        payloads = payloads[:start] + payload + payloads[start + size :]
+    if header[6] == _TEXT_HEAD and len(raw) <= text.MOST_BYTES:
+        return sqz_parts.put_together(header, text.encode(raw), len(raw), payloads)
+    header = header[:6] + b"\x01" + header[7:]
     return sqz_parts.put_together(header, sqz_parts.deflated(raw, 1), len(raw), payloads)
+
+
+_TEXT_HEAD = 2
+
+
+@functools.cache
+def _parts(sqz: bytes) -> tuple[bytes, bytes, bytes, bytes, list[tuple[int, int, int]]]:
+    """Header, stored head, head, payloads, and of each payload start, bytes and checksum."""
+    header = sqz[: sqz_parts.HEADER_BYTES]
+    behind = sqz_parts.HEADER_BYTES + int.from_bytes(sqz[12:16], "little")
+    stored, payloads = sqz[sqz_parts.HEADER_BYTES : behind], sqz[behind:]
+    _, raw, _ = sqz_parts.taken_apart(sqz)
+    records = [
+        (record.offset - behind, record.payload_bytes, record.checksum)
+        for record in container.read_head(sqz).records
+    ]
+    return header, stored, raw, payloads, records
 
 
 @functools.cache

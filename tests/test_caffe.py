@@ -238,6 +238,19 @@ def test_damaged_bytes_never_end_in_a_traceback(whole, tmp_path_factory, data):
         caffe.read(path)
 
 
+@pytest.mark.parametrize(
+    ("v1", "said"), [(False, b"Convolution"), (False, b"conv1"), (True, b"conv1"), (True, b"data")]
+)
+def test_names_that_are_not_utf_8(tmp_path, v1, said):
+    """Protocol buffers let them through."""
+    path = write(caffe_net(small(), v1=v1), tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(said, b"\xff" + said[1:]))
+    assert path.read_bytes() != whole
+    with pytest.raises(InputError, match="damaged"):
+        caffe.read(path)
+
+
 def test_the_catalogue_has_the_same_names(tmp_path):
     """So that --init works on the authors' releases, whose layers are called fire2/squeeze1x1."""
     network = create("squeezenet-1.1", classes=3, input_size=64)

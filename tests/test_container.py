@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from small_networks import with_deflated_head
+from sqz_parts import files
 
 from squeezekit import errors
 from squeezekit.sqz import container, graph, metadata_json
@@ -342,6 +343,15 @@ def test_published_network_sizes(shared_data):
     assert len(huffman) <= 575_000
     assert_same(container.decode(entropy), net)
     assert_same(container.decode(huffman), net)
+
+
+@pytest.mark.parametrize("coder", ["entropy", "huffman", "dense"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_not_written(number, coder):
+    """Runtimes would differ in what they make of them."""
+    broken = container.decode(files()[0]).with_tensors({"fc.bias": np.float32([0, number])})
+    with pytest.raises(errors.InputError, match=r"fc\.bias"):
+        container.encode(broken, coder)
 
 
 def test_read_names_the_file(tmp_path):

@@ -289,6 +289,8 @@ def test_what_cannot_run_in_int8(calibrated_small, tmp_path):
     broken = network.with_tensors({"conv1.bias": np.full(5, np.inf, np.float32)})
     with pytest.raises(InputError, match="not finite"):
         calibrated(broken, noise(network))
+    with pytest.raises(GraphError, match="not finite"):  # floats would answer with NaN
+        from_network(dataclasses.replace(broken, metadata=network.metadata))
     onnx_file.write(network, tmp_path / "x.onnx")
     with pytest.raises(InputError, match="runs as it is"):
         load(tmp_path / "x.onnx", precision="int8")

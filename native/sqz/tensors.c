@@ -228,5 +228,8 @@ sqz_error sqz_tensor_decode(const Record *record, float *values, void *state, vo
         return SQZ_OK;
     }
     for (u32 i = 0; i < record->weights; i++) values[i] = 0.0f; /* some look at what they write over */
-    return coders[record->coder].decode(record, values, state, scratch) ? SQZ_OK : SQZ_CODER;
+    if (!coders[record->coder].decode(record, values, state, scratch)) return SQZ_CODER;
+    for (u32 i = 0; i < record->weights; i++)
+        if (values[i] - values[i] != 0.0f) return SQZ_CODER; /* infinite or no number */
+    return SQZ_OK;
 }

@@ -13,6 +13,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = map(str, (HERE.parent, HERE.parents[1] / "samples"))
 
@@ -41,6 +43,7 @@ from test_closed_graph import (  # noqa: E402
 )
 
 from squeezekit.sqz import container  # noqa: E402
+from squeezekit.sqz.coders import entropy  # noqa: E402
 
 Case = tuple[str, str, bytes]
 """Name of the file, name of the error (two where either may be found first), bytes."""
@@ -183,10 +186,17 @@ def payloads() -> Iterator[Case]:
         record = max(container.read_head(sqz).records, key=lambda one: one.payload_bytes)
         start = record.offset - (len(sqz) - len(stored))
         payload = stored[start : start + record.payload_bytes]
+        values = container.decode(sqz).values()[record.name].copy()
+        values.flat[0], values.flat[1] = np.inf, np.nan
+        no_numbers = {
+            "entropy": entropy.encode_floats(values)[1],
+            "dense": values.astype("<f4").tobytes(),
+        }
         for title, changed in (
             ("short", payload[:-6]),
             ("long", payload + b"\0\0"),
             ("empty", b""),
+            *(("not-finite", data) for kind, data in no_numbers.items() if kind == coder),
         ):
             before = varint(record.payload_bytes) + struct.pack("<I", record.checksum)
             after = varint(len(changed)) + struct.pack("<I", zlib.crc32(changed))

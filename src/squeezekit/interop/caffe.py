@@ -19,6 +19,7 @@ from squeezekit.files import read_bytes
 from squeezekit.interop import caffe_data
 from squeezekit.interop.caffe_data import DATA_LAYERS
 from squeezekit.interop.caffe_schema import Message, NetParameter, layer_type, layers_of
+from squeezekit.interop.protobuf_text import is_text_only
 from squeezekit.models.builder import GraphBuilder
 from squeezekit.models.fold import EPSILON
 from squeezekit.runtime.preprocessing import with_assumption
@@ -56,6 +57,8 @@ def read(path: Path | str, prototxt: Path | str | None = None) -> Network:
         model.ParseFromString(read_bytes(path))
     except DecodeError:
         raise InputError(f"{path}: is not a .caffemodel, or damaged") from None
+    if not is_text_only(model):
+        raise InputError(f"{path}: is damaged (a name in it is not UTF-8)")
     stored = {layer.name: layer for layer in layers_of(model)}
     if not any(layer.blobs for layer in stored.values()):
         raise InputError(f"{path}: holds no weights of Caffe layers")

@@ -225,6 +225,8 @@ class _Writer:
         """Store a layer's weight as int8 and its bias as int32, and have the layer use these."""
         weight = self._values[layer.input[1]]
         bias = self._values[layer.input[2]] if len(layer.input) > 2 and layer.input[2] else None
+        if not all(np.isfinite(values).all() for values in (weight, bias) if values is not None):
+            raise GraphError(f"node {layer.name!r} has weights that are not finite: int8 has none")
         input_step = float(self._scales[layer.input[0]].step)
         filters = layer.op_type == "Conv"  # matrix products have one scale for all
         steps = _weight_steps(weight.reshape(len(weight) if filters else 1, -1))

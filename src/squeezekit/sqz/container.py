@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from squeezekit.errors import (
     ChecksumError,
     CoderError,
@@ -116,12 +118,15 @@ def encode(network: Network, coder: CoderName = "entropy") -> bytes:
     Raises:
         GraphError: if the graph is not one that a `.sqz` may have, or does not fit the rest.
         OperatorError: if it has an operator that none may have.
+        InputError: if a number in a tensor is not finite.
     """
     shapes = {name: tensor.shape for name, tensor in network.tensors.items()}
     admit(network.graph, network.metadata, shapes, 0, TRUSTED)
     records, payloads = [], []
     version = _FIRST_VERSION
     for name, tensor in network.tensors.items():
+        if not _is_finite(tensor):
+            raise InputError(f"tensor {name} has a number that is not finite (NaN, or infinite)")
         number, (parameters, payload) = _encode_tensor(tensor, coder)
         version = VERSION if number == GRID else version
         start = record_start(name, number, tensor.shape, parameters)
@@ -254,9 +259,18 @@ def decode_tensor(record: TensorRecord, data: memoryview) -> Tensor:
     """
     payload = _checked_payload(record, data)
     try:
-        return _CODERS[record.coder](record.shape, record.parameters, payload)
+        tensor = _CODERS[record.coder](record.shape, record.parameters, payload)
     except CoderError as error:
         raise CoderError(f"tensor {record.name} cannot be decoded: {error}") from None
+    if not _is_finite(tensor):
+        raise CoderError(f"tensor {record.name} cannot be decoded: a number in it is not finite")
+    return tensor
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Runtimes differ in what they make of NaN: one answers with it, another with numbers."""
+    values = tensor.centroids if isinstance(tensor, SharedTensor) else tensor
+    return bool(np.isfinite(values).all())
 
 
 def _checked_payload(record: TensorRecord, data: memoryview) -> memoryview:

@@ -17,6 +17,7 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 from squeezekit.errors import InputError, UnsupportedError
 from squeezekit.files import read_bytes
 from squeezekit.interop.file_kinds import require_network
+from squeezekit.interop.protobuf_text import is_text_only
 from squeezekit.runtime import foreign_onnx
 from squeezekit.sqz.nodes import opset
 
@@ -80,34 +81,9 @@ def _parsed(path: Path | str) -> ModelProto:
         raise InputError(f"{path}: is not an ONNX model") from None
     if not model.graph.node or not model.graph.output:
         raise InputError(f"{path}: is not an ONNX model (it has no graph)")
-    _require_text(path, model)
-    return model
-
-
-def _require_text(path: Path | str, model: ModelProto) -> None:
-    """Refuse names that are no UTF-8, which protocol buffers let through."""
-    try:
-        names: list[object] = []
-        for holder in (model.graph, *model.functions):
-            names += [holder.name]
-            for node in _nodes(holder):
-                names += [node.op_type, node.domain, node.name, *node.input, *node.output]
-                names += [attribute.name for attribute in node.attribute]
-        for graph in (model.graph, *_inner_graphs(model)):
-            values = (*graph.initializer, *graph.input, *graph.output)
-            names += [value.name for value in values]
-        damaged = any(not isinstance(name, str) for name in names)
-    except UnicodeDecodeError:
-        damaged = True
-    if damaged:
+    if not is_text_only(model):
         raise InputError(f"{path}: is damaged (a name in it is not UTF-8)")
-
-
-def _inner_graphs(model: ModelProto) -> Iterator[GraphProto]:
-    for holder in (model.graph, *model.functions):
-        for node in _nodes(holder):
-            for attribute in node.attribute:
-                yield from (attribute.g, *attribute.graphs)
+    return model
 
 
 def _nodes(graph: GraphProto | FunctionProto) -> Iterator[NodeProto]:
