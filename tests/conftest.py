@@ -1,6 +1,7 @@
 """What several tests share: the real data where there is some, and small folders of images."""
 
 import os
+import signal
 import zlib
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from PIL import Image
 # A slow machine is no failure.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+# A job in the background ignores Ctrl-C, and hands that down to the programs that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
