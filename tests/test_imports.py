@@ -65,7 +65,7 @@ def test_the_command_line_stays_thin_and_modules_readable():
     """What decides anything is a function of the library; `cli` parses, calls and prints."""
     source = Path(squeezekit.__file__).parent
     lines = {path: len(path.read_text("utf-8").splitlines()) for path in source.rglob("*.py")}
-    assert sum(count for path, count in lines.items() if path.parent.name == "cli") <= 1250
+    assert sum(count for path, count in lines.items() if path.parent.name == "cli") <= 1200
     long = {path.name for path, count in lines.items() if count > 500}
     assert long <= {"shapes.py"}  # a rule for each operator
 

@@ -1,5 +1,6 @@
 """Plain predictions go around typer; what they understand, typer understands alike."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -33,14 +34,24 @@ NOT_PLAIN = [
 @pytest.mark.parametrize("line", PLAIN)
 def test_typer_understands_the_same(line, monkeypatch):
     asked = []
-    monkeypatch.setattr(quick, "predict", asked.append)
+    signature = inspect.signature(quick.predict)
+
+    def all_of(*positions, **named):
+        bound = signature.bind(*positions, **named)
+        bound.apply_defaults()
+        how = bound.arguments.pop("how")
+        asked.append({**bound.arguments, **{key: how.get(key) for key in ("threads", "precision")}})
+
+    monkeypatch.setattr(quick, "predict", all_of)
     app(line.split(), standalone_mode=False)
-    assert asked == [quick.plainly_asked(line.split())]
+    all_of(**quick.plainly_asked(line.split()))
+    assert asked[0] == asked[1]
 
 
 def test_what_is_asked():
     words = ["predict", "f.sqz", "--top", "3", "a b.jpg", "--json", "--threads", "2"]
-    assert quick.plainly_asked(words) == quick.Asked(Path("f.sqz"), (Path("a b.jpg"),), 3, 2, True)
+    asked = {"file": Path("f.sqz"), "images": [Path("a b.jpg")]}
+    assert quick.plainly_asked(words) == {**asked, "top": 3, "threads": 2, "as_json": True}
 
 
 @pytest.mark.parametrize("line", NOT_PLAIN)

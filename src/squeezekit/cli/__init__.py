@@ -29,7 +29,7 @@ def main() -> None:
         else:
             # Decoding threads need Python's lock between tensors, while other threads import.
             sys.setswitchinterval(0.0005)
-            predict(asked)
+            predict(**asked)
             sys.stdout.flush()
     except SqueezekitError as error:
         note(f"squeezekit: {error}")

@@ -7,21 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from squeezekit.cli.common import (
-    Data,
-    Json,
-    Labels,
-    Limit,
-    Limited,
-    Page,
-    Weights,
-    answer,
-    following,
-    note,
-    progress_shown,
-    states_preprocessing,
-    typed_command,
-)
+from squeezekit.cli import common
 from squeezekit.cli.config_options import takes
 from squeezekit.config_fields import Typed
 from squeezekit.runtime.stated import Stated
@@ -44,9 +30,9 @@ _TYPED = {
 
 
 @takes("settings", "compression.methods:METHODS", panel="Settings of the methods", typed=_TYPED)
-@states_preprocessing
+@common.states_preprocessing
 def compress(
-    weights: Weights,
+    weights: common.Weights,
     out: Annotated[Path, typer.Option("--out", "-o", help="The .sqz file to write.")],
     settings: dict[str, Any],
     data: Annotated[
@@ -66,10 +52,10 @@ def compress(
     int8: Annotated[
         bool, typer.Option("--int8", help="Calibrate on --data, so that the file runs in int8.")
     ] = False,
-    labels: Labels = None,
-    report: Page = None,
-    limits: Limited = DEFAULT,
-    as_json: Json = False,
+    labels: common.Labels = None,
+    report: common.Page = None,
+    limits: common.Limited = DEFAULT,
+    as_json: common.Json = False,
     preprocessing: Stated | None = None,
 ) -> None:
     """Shrink a network to one .sqz file, and measure it on --data. Run it again to go on."""
@@ -79,49 +65,50 @@ def compress(
 
     page = settings.get("curve")
     config = configured(method, settings if page is None else {**settings, "curve": True})
-    with progress_shown() as progress:
+    with common.progress_shown() as progress:
         small = artifacts.compress(
             weights, data, config, out, labels=labels, int8=int8, preprocessing=preprocessing,
-            limits=limits, report=report, curve=page, command=typed_command(),
-            progress=progress, note=note,
+            limits=limits, report=report, curve=page, command=common.typed_command(),
+            progress=progress, note=common.note,
         )  # fmt: skip
     for warning in small.warnings:
-        note(f"warning: {warning}")
-    answer(
+        common.note(f"warning: {warning}")
+    common.answer(
         as_json, {**small.as_json(), "report": report and str(report)},
         lambda: tables.stage_table(small.stages, 4 * small.stages[0].network.parameters),
         small.accuracy, small.goal and f"{out} is {small.goal}.",
-        following("predict", out, "photo.jpg"),
+        common.following("predict", out, "photo.jpg"),
     )  # fmt: skip
 
 
-@states_preprocessing
+@common.states_preprocessing
 def sensitivity(
-    weights: Weights,
-    data: Data,
+    weights: common.Weights,
+    data: common.Data,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Write densities for `compress --density` (.json)."),
     ] = None,
-    report: Page = None,
+    report: common.Page = None,
     max_drop: Annotated[
         float, typer.Option(help="Points of top-1 that pruning one layer alone may lose.", min=0)
     ] = 1.0,
-    limit: Limit = None,
-    labels: Labels = None,
-    as_json: Json = False,
+    limit: common.Limit = None,
+    labels: common.Labels = None,
+    as_json: common.Json = False,
     preprocessing: Stated | None = None,
 ) -> None:
     """Measure how far each layer alone can be pruned, and choose densities from that."""
     from squeezekit import artifacts
     from squeezekit.report import tables
 
-    with progress_shown() as progress:
+    with common.progress_shown() as progress:
         found = artifacts.sensitivity(
             weights, data, out, max_drop=max_drop, labels=labels, limit=limit, report=report,
-            preprocessing=preprocessing, command=typed_command(), progress=progress, note=note,
+            preprocessing=preprocessing, command=common.typed_command(), progress=progress,
+            note=common.note,
         )  # fmt: skip
-    answer(
+    common.answer(
         as_json, {**found.as_json(max_drop), "report": report and str(report)},
         lambda: tables.sensitivity_table(found.baseline, found.curves, found.densities(max_drop)),
     )  # fmt: skip

@@ -7,15 +7,7 @@ from typing import Annotated
 
 import typer
 
-from squeezekit.cli.common import (
-    Data,
-    Json,
-    answer,
-    note,
-    progress_shown,
-    seen,
-    typed_command,
-)
+from squeezekit.cli import common
 from squeezekit.cli.config_options import takes
 from squeezekit.config_fields import Typed
 
@@ -28,12 +20,12 @@ def _settings(typed: list[str]) -> object:
 
 @takes("config", "exploration.run:ExploreConfig")
 def explore(
-    data: Data,
+    data: common.Data,
     config: object,
     out: Annotated[Path, typer.Option(help="Folder for the study, the files and the page.")] = Path(
         "explore"
     ),
-    as_json: Json = False,
+    as_json: common.Json = False,
 ) -> None:
     """Search for networks that are accurate, small and fast; run it again to join or go on."""
     from squeezekit.exploration.front import explore as explore_on
@@ -42,13 +34,15 @@ def explore(
     from squeezekit.report import tables
 
     assert config is None or isinstance(config, ExploreConfig)
-    with progress_shown(f"the same command goes on with {out}") as progress:
-        found = explore_on(data, out, config, command=typed_command(), progress=progress, note=note)
+    with common.progress_shown(f"the same command goes on with {out}") as progress:
+        found = explore_on(
+            data, out, config, command=common.typed_command(), progress=progress, note=common.note
+        )
     content, page = as_json_object(found), out / PAGE
     if as_json or found.finished:
-        answer(
+        common.answer(
             as_json, {**content, "page": str(page)}, lambda: tables.front_table(found.results),
-            seen(page),
+            common.seen(page),
         )  # fmt: skip
     found.require_all()
 
@@ -65,7 +59,7 @@ def reproduce(
         Path | None,
         typer.Option(help="Folder for results and trained networks; WHAT if absent."),
     ] = None,
-    as_json: Json = False,
+    as_json: common.Json = False,
 ) -> None:
     """Measure a table of the paper, its values beside ours; run it again to go on after Ctrl-C."""
     from squeezekit.reproduction.page import PAGE
@@ -74,12 +68,18 @@ def reproduce(
 
     assert config is None or isinstance(config, ReproduceConfig)
     folder = out or Path(what)
-    with progress_shown(f"the same command goes on with {folder}") as progress:
+    with common.progress_shown(f"the same command goes on with {folder}") as progress:
         result = reproduce(
-            what, data, folder, config, command=typed_command(), progress=progress, note=note
+            what,
+            data,
+            folder,
+            config,
+            command=common.typed_command(),
+            progress=progress,
+            note=common.note,
         )
     page = folder / PAGE
-    answer(
+    common.answer(
         as_json, {**result.as_json(), "page": str(page)}, lambda: reproduction_table(result),
-        seen(page),
+        common.seen(page),
     )  # fmt: skip

@@ -8,32 +8,18 @@ from typing import Annotated
 
 import typer
 
-from squeezekit.cli.common import (
-    Json,
-    Labels,
-    Limited,
-    Page,
-    Seed,
-    Weights,
-    answer,
-    note,
-    progress_shown,
-    say,
-    seen,
-    states_preprocessing,
-    typed_command,
-)
+from squeezekit.cli import common
 from squeezekit.runtime.stated import Stated
 from squeezekit.sqz.limits import DEFAULT
 
 
-def models(as_json: Json = False) -> None:
+def models(as_json: common.Json = False) -> None:
     """List the networks that can be made by name."""
     from squeezekit.models import catalogue
     from squeezekit.report import tables
 
     found = catalogue.described()
-    answer(as_json, found, lambda: tables.models_table(found))
+    common.answer(as_json, found, lambda: tables.models_table(found))
 
 
 def cost(
@@ -42,39 +28,39 @@ def cost(
         int | None, typer.Option(help="Pixels per side. Default: the model's.")
     ] = None,
     classes: Annotated[int | None, typer.Option(help="Outputs; the model's.")] = None,
-    as_json: Json = False,
+    as_json: common.Json = False,
 ) -> None:
     """Count parameters, multiply-accumulates and bytes, layer by layer (the paper's Table 1)."""
     from squeezekit.front import cost as cost_of
     from squeezekit.report import tables
 
     name, found = cost_of(model, classes=classes, input_size=input_size)
-    answer(
+    common.answer(
         as_json, {"model": name, **dataclasses.asdict(found)}, lambda: tables.cost_table(found)
     )  # fmt: skip
 
 
 def info(
     file: Annotated[Path, typer.Argument(help="A .sqz file.", show_default=False)],
-    limits: Limited = DEFAULT,
-    as_json: Json = False,
+    limits: common.Limited = DEFAULT,
+    as_json: common.Json = False,
 ) -> None:
     """Show what a .sqz file holds, and where every byte of it went."""
     from squeezekit.report import tables
     from squeezekit.report.contents import contents_of
 
     found = contents_of(file, limits)
-    answer(as_json, found.as_json(), lambda: tables.info_table(found))
+    common.answer(as_json, found.as_json(), lambda: tables.info_table(found))
 
 
-@states_preprocessing
+@common.states_preprocessing
 def export(
-    weights: Weights,
+    weights: common.Weights,
     out: Annotated[Path, typer.Argument(help="OUT.sqz, .onnx, .tflite, .safetensors or .html.")],
     coder: Annotated[
         str | None, typer.Option(help="For a .sqz: entropy (the default), huffman or dense.")
     ] = None,
-    labels: Labels = None,
+    labels: common.Labels = None,
     prototxt: Annotated[
         Path | None, typer.Option(help="For a .caffemodel. Default: the one beside it.")
     ] = None,
@@ -87,7 +73,7 @@ def export(
     data: Annotated[
         Path | None, typer.Option("--data", help="Photos to calibrate int8 on; any will do.")
     ] = None,
-    limits: Limited = DEFAULT,
+    limits: common.Limited = DEFAULT,
     preprocessing: Stated | None = None,
 ) -> None:
     """Write the same network in another format, without loss; a .sqz has its batch norms folded.
@@ -96,15 +82,15 @@ def export(
     """
     from squeezekit import artifacts
 
-    with progress_shown() as progress:
+    with common.progress_shown() as progress:
         artifacts.export(
             weights, out, coder=coder, labels=labels, prototxt=prototxt, int8=int8, photos=data,
-            preprocessing=preprocessing, limits=limits, progress=progress, note=note,
+            preprocessing=preprocessing, limits=limits, progress=progress, note=common.note,
         )  # fmt: skip
-    say(f"{out}: {out.stat().st_size:,} bytes")
+    common.say(f"{out}: {out.stat().st_size:,} bytes")
 
 
-@states_preprocessing
+@common.states_preprocessing
 def check(
     data: Annotated[Path, typer.Argument(help="Class folders, or shards.", show_default=False)],
     weights: Annotated[
@@ -113,21 +99,21 @@ def check(
             help="WEIGHTS to judge the labels: any network that was not trained on these photos."
         ),
     ] = None,
-    report: Page = None,
-    seed: Seed = 0,
-    as_json: Json = False,
+    report: common.Page = None,
+    seed: common.Seed = 0,
+    as_json: common.Json = False,
     preprocessing: Stated | None = None,
 ) -> None:
     """Look for copies, blank, tiny and broken photos, rare classes and wrong labels."""
     from squeezekit import artifacts
     from squeezekit.report import tables
 
-    with progress_shown() as progress:
+    with common.progress_shown() as progress:
         checked = artifacts.check(
             data, weights, seed=seed, preprocessing=preprocessing, report=report,
-            command=typed_command(), progress=progress, note=note,
+            command=common.typed_command(), progress=progress, note=common.note,
         )  # fmt: skip
-    answer(
+    common.answer(
         as_json, {**checked.as_json(), "report": report and str(report)},
-        lambda: tables.check_table(checked), seen(report),
+        lambda: tables.check_table(checked), common.seen(report),
     )  # fmt: skip

@@ -7,23 +7,14 @@ from typing import Annotated
 
 import typer
 
-from squeezekit.cli import quick
-from squeezekit.cli.common import (
-    Json,
-    Limited,
-    Precision,
-    Runnable,
-    Threads,
-    note,
-    states_preprocessing,
-)
+from squeezekit.cli import common, quick
 from squeezekit.runtime.stated import Stated
 from squeezekit.sqz.limits import DEFAULT
 
 
-@states_preprocessing
+@common.states_preprocessing
 def predict(
-    file: Runnable,
+    file: common.Runnable,
     images: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -38,27 +29,25 @@ def predict(
         int | None,
         typer.Option(help="Classify what camera number N sees until Ctrl-C; needs opencv.", min=0),
     ] = None,
-    threads: Threads = None,
+    threads: common.Threads = None,
     backend: Annotated[
         str, typer.Option(help="onnxruntime (starts fastest) or openvino.")
     ] = "onnxruntime",
-    precision: Precision = None,
-    limits: Limited = DEFAULT,
-    as_json: Json = False,
+    precision: common.Precision = None,
+    limits: common.Limited = DEFAULT,
+    as_json: common.Json = False,
     preprocessing: Stated | None = None,
 ) -> None:
     """Classify images; needs no torch."""
     quick.predict(
-        quick.Asked(
-            file, tuple(images or ()), top, threads, as_json, stdin, camera, backend, precision,
-            preprocessing, limits,
-        )
+        file, images or (), top=top, stdin=stdin, camera=camera, as_json=as_json, threads=threads,
+        backend=backend, precision=precision, preprocessing=preprocessing, limits=limits,
     )  # fmt: skip
 
 
-@states_preprocessing
+@common.states_preprocessing
 def serve(
-    file: Runnable,
+    file: common.Runnable,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)
@@ -76,7 +65,7 @@ def serve(
     timeout: Annotated[
         float, typer.Option(help="Seconds that a sender has for a request.", min=0.1)
     ] = 10.0,
-    limits: Limited = DEFAULT,
+    limits: common.Limited = DEFAULT,
     preprocessing: Stated | None = None,
     allow_host: Annotated[
         list[str] | None,
@@ -96,10 +85,10 @@ def serve(
 
     def ready(url: str, memory_bytes: int) -> None:
         most = f"requests take at most {memory_bytes / 1e9:.1f} GB"
-        note(f"{file.name} answers at {url} ({most}; Ctrl-C stops it)")
+        common.note(f"{file.name} answers at {url} ({most}; Ctrl-C stops it)")
 
     serve_file(
         file, Limits(max_bytes, max_pixels, timeout, max_waiting), host=host, port=port,
         workers=workers, threads=threads, access=Access(tuple(allow_host or ()), tuple(cors or ())),
-        preprocessing=preprocessing, limits=limits, ready=ready, note=note,
+        preprocessing=preprocessing, limits=limits, ready=ready, note=common.note,
     )  # fmt: skip
