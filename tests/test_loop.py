@@ -18,8 +18,9 @@ from squeezekit.trainable.weights import Masked, Shared
 from squeezekit.training.augment import mixup_share
 from squeezekit.training.batches import TrainingData
 from squeezekit.training.devices import has_bf16
-from squeezekit.training.loop import fit, stuck_warning
+from squeezekit.training.loop import fit
 from squeezekit.training.recipe import Augmentation, Recipe
+from squeezekit.training.stuck import stuck_warning
 
 PREPROCESSING = Preprocessing(crop=6, resize=6, mean=(0.5,) * 3, std=(0.25,) * 3)
 RECIPE = Recipe(

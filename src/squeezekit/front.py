@@ -47,6 +47,9 @@ def train(
         net = sk.train("photos", out="run", init="han-2016", epochs=5)
         net = sk.train(loader, out="run", model="squeezenet-1.0", recipe="modern")
 
+    Without `init` and `model`, trained weights are used where they are at hand: in a file beside
+    the photos, or fetched before (see `training.at_hand`); a note says which.
+
     The folder gets `weights.safetensors` (`sk.read("run")` opens it again), `recipe.json`,
     `results.csv` with one line for each epoch, a page `report.html` and a model card. The page
     shows the accuracy on the held-out photos; `sk.evaluate(net, photos)` measures it again.
@@ -62,8 +65,8 @@ def train(
         init: a network to start from: a Network, or anything that `read` takes. It gets a new last
             layer, which keeps what it knows of classes that it has already. Pruned weights stay
             zero.
-        recipe: "scratch" (the default without `init`), "finetune" (the default with it), "modern",
-            "paper", "distill", "dsd", or a `training.recipe.Recipe`.
+        recipe: "finetune" (the default with trained weights), "scratch" (the default without),
+            "modern", "paper", "distill", "dsd", or a `training.recipe.Recipe`.
         teacher: a network with the same classes, to learn from as well.
         resume: go on where the run in `out` was interrupted. Everything else must be the same.
         seed: starts the random numbers for the first weights, the split, the order of the photos,
@@ -72,7 +75,8 @@ def train(
         progress: called while photos are decoded, trained on and evaluated (see `progress_bar`).
         note: called with each sentence that a person should read: photos that were skipped, uneven
             classes.
-        settings: fields of the recipe to change, such as `epochs=5` or `mirror=False`.
+        settings: fields of the recipe to change, such as `epochs=5`, `minutes=10` or
+            `mirror=False`.
 
     Returns:
         The trained network.
@@ -115,16 +119,24 @@ def training_run(
     from squeezekit.data.photos import folder_or_set
     from squeezekit.interop.weights import as_network
     from squeezekit.training import recipe as recipes
+    from squeezekit.training.at_hand import trained_at_hand
     from squeezekit.training.class_changes import class_changes, told_changes
     from squeezekit.training.run import train_run
     from squeezekit.training.start import (
         DEFAULT_MODEL,
         MANY_PHOTOS,
         TRAINED_START,
+        cure_of,
         start_of,
     )
 
     name = recipe if isinstance(recipe, str) else ""
+    given = [init, model, teacher, preprocessing, (settings or {}).get("variant")]
+    if given == [None] * len(given) and recipe in (None, "finetune"):
+        folder = Path(photos) if isinstance(photos, (str, Path)) else None
+        if (at_hand := trained_at_hand(folder, note)) is not None:
+            note(at_hand.told)
+            init = at_hand.network
     if recipe is None:
         name = "scratch" if init is None else "finetune"
     chosen = recipe if isinstance(recipe, recipes.Recipe) else recipes.named(name)
@@ -157,7 +169,8 @@ def training_run(
             note(sentence)
         run = train_run(
             start.network, data, out, chosen, teacher=start.teacher, masked=start.masked,
-            fresh_head=start.fresh_head, resume=resume, title=title, progress=progress, note=note,
+            fresh_head=start.fresh_head, resume=resume, title=title,
+            cure=cure_of(start, data, chosen, model), progress=progress, note=note,
         )  # fmt: skip
     if source is not None and run.writes:
         found = class_changes(source, run.network, run.evaluation, run.parts.measuring, progress)

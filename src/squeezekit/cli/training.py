@@ -51,7 +51,7 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A name from `squeezekit models`. Default: that of --init, or squeezenet-1.1."
+            help="A name from `squeezekit models`. Default: as --init, or squeezenet-1.1."
         ),
     ] = None,
     init: Annotated[
@@ -60,11 +60,12 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="scratch (the default), finetune (the default with --init), plain, modern, paper, "
-            "distill or dsd."
+            help="finetune (the default with trained weights), scratch (the default without), "
+            "plain, modern, paper, distill or dsd."
         ),
     ] = None,
     settings: Settings = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop in this time, well trained.")] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="WEIGHTS with the same classes, to learn from as well.")
     ] = None,
@@ -86,7 +87,7 @@ def train(
     with progress_shown(f"the same command with --resume goes on with {out}") as progress:
         run = training_run(
             data, out, model=model, init=init, recipe=recipe, teacher=teacher, resume=resume,
-            seed=seed, title=name, settings=recipes.parsed(settings or []),
+            seed=seed, title=name, settings=recipes.parsed(settings or [], minutes=minutes),
             preprocessing=preprocessing, progress=progress, note=note, command=typed_command(),
         )  # fmt: skip
     if not run.writes:  # the first process of `torchrun` speaks for all

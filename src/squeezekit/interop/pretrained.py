@@ -118,6 +118,13 @@ def fetch(name: str, cache_dir: Path | None = None, progress: Progress = silent)
     return target
 
 
+def at_hand(name: str) -> Path | None:
+    """Published weights in the cache; None if they are not there, or not whole."""
+    entry = PRETRAINED[name]
+    target = cache_folder() / "pretrained" / entry.file_name
+    return target if target.is_file() and _is_published(target, entry) else None
+
+
 def _download(entry: Pretrained, target: Path, progress: Progress) -> None:
     part = target.with_name(f"{target.name}.part")
     address = _address(entry)

@@ -30,13 +30,12 @@ from squeezekit.training.batches import TrainingData
 from squeezekit.training.checkpoint import Checkpoints, State
 from squeezekit.training.devices import fabric_for
 from squeezekit.training.losses import distillation_loss
-from squeezekit.training.recipe import Recipe, learning_rate
+from squeezekit.training.pace import Pace
+from squeezekit.training.recipe import Recipe
+from squeezekit.training.stuck import stuck_warning
 
 Validate = Callable[[TrainableNetwork], Evaluation]
 Kept = Callable[[TrainableNetwork], None]
-
-STUCK_EPOCHS = 3
-"""After this many epochs (without warm-up) in which nothing was learned, a warning follows."""
 
 BATCHES_AHEAD = 2
 """How many batches the CPU prepares while a GPU computes; on a CPU they take turns."""
@@ -77,6 +76,7 @@ def fit(
     progress: Progress = silent,
     on_epoch: Callable[[EpochResult], None] | None = None,
     on_kept: Kept | None = None,
+    began: float | None = None,
 ) -> list[EpochResult]:
     """Train a network in place.
 
@@ -99,9 +99,10 @@ def fit(
         progress: called for each iteration.
         on_epoch: told of each result at once; first of `start` and of those before a resume.
         on_kept: given the network after each epoch whose weights are to be kept, as far as known.
+        began: the `time.perf_counter()` that `recipe.minutes` count from; None is now.
 
     Returns:
-        One result an epoch, without `start`.
+        One result an epoch, without `start`. If the minutes are over, the last epoch is a part.
 
     Raises:
         InputError: if the network has fewer outputs than the data has classes, the loss stops
@@ -112,10 +113,11 @@ def fit(
         raise InputError("keep=best and patience need validation images")
     keep_freed_memory()
     with torch.random.fork_rng(), _interrupt_between_steps() as interrupted:
-        run = _Run(net, data, recipe, start, teacher, checkpoints, progress)
+        run = _Run(net, data, recipe, start, teacher, checkpoints, progress, began)
         for result in run.compared():
             if on_epoch is not None:
                 on_epoch(result)
+        run.pace.time_validation(None if validate is None else lambda: validate(net.eval()))
         try:
             while not run.finished():
                 run.epoch(interrupted)
@@ -140,6 +142,7 @@ class _Run:
         teacher: TrainableNetwork | None,
         checkpoints: Checkpoints | None,
         progress: Progress,
+        began: float | None,
     ) -> None:
         self.net, self.data, self.recipe, self.progress = net, data, recipe, progress
         self.checkpoints = checkpoints
@@ -164,7 +167,9 @@ class _Run:
         self.teacher = None if teacher is None else self._as_teacher(teacher)
         self.epoch_steps = data.steps(recipe.batch)
         self.steps = self.epoch_steps * recipe.epochs
+        self.pace = Pace(recipe, self.epoch_steps, processes, began)
         self.done = 0  # iterations
+        self.rate = recipe.learning_rate  # of the last iteration
         self.sums = torch.zeros(3, dtype=torch.float64)  # loss, right answers, images, this epoch
         self.start = start
         self.results: list[EpochResult] = []
@@ -185,6 +190,8 @@ class _Run:
             best = max(range(len(scores)), key=lambda i: scores[i])
             if len(scores) - 1 - best >= patience:
                 return True
+        if self.pace.over and self.results:
+            return True
         return self.done >= self.steps and len(self.results) >= self.recipe.epochs
 
     def epoch(self, interrupted: Callable[[], bool]) -> None:
@@ -207,6 +214,8 @@ class _Run:
                 self._save()
             if stop:
                 raise KeyboardInterrupt
+            if self.pace.is_over():
+                break
 
     def close_epoch(self, validate: Validate | None, on_kept: Kept | None = None) -> None:
         """Sum up the epoch, validate, keep the weights, save."""
@@ -224,7 +233,7 @@ class _Run:
             result = EpochResult(
                 epoch=epoch,
                 loss=mean_loss,
-                learning_rate=self._rate(self.done - 1),
+                learning_rate=self.rate,
                 train_top1=100 * right / images,
                 val_top1=top1,
                 seconds=time.perf_counter() - self.started,
@@ -240,6 +249,7 @@ class _Run:
                 if on_kept is not None:
                     on_kept(self.net)
         self.sums.zero_()
+        self.done = epoch * self.epoch_steps  # also where the time was over before
         if self.checkpoints is not None:
             self._save()
 
@@ -255,8 +265,9 @@ class _Run:
         # Dropout draws from a generator that depends on nothing but the seed and the iteration.
         place = (self.recipe.seed, self.done, self.fabric.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        self.rate = self.pace.rate(self.done)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(self.done) * group["factor"]
+            group["lr"] = self.rate * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
         pixels, targets = self.fabric.to_device((pixels, targets))
         images = self.data.inputs(pixels).contiguous(memory_format=self.layout)  # (N, C, H, W)
@@ -343,9 +354,6 @@ class _Run:
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def _rate(self, step: int) -> float:
-        return learning_rate(self.recipe, step, self.steps, self.epoch_steps)
-
     def _summed(self, values: Tensor) -> Tensor:
         """Over all processes."""
         summed: Tensor = self.fabric.all_reduce(values.clone(), reduce_op="sum")  # type: ignore[assignment]
@@ -398,6 +406,7 @@ class _Run:
 
     def _restore(self, state: State) -> None:
         self.done = state["done"]
+        self.rate = self.pace.rate(max(self.done - 1, 0))
         self.sums = state["sums"]
         if state.get("start") is not None:
             self.start = EpochResult(**state["start"])
@@ -407,30 +416,6 @@ class _Run:
         self.averages = [self.fabric.to_device(average) for average in state["averages"]]
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
-
-
-def stuck_warning(losses: Sequence[float], classes: int, warmup_epochs: int = 0) -> str:
-    """Say what to try if training has not learned anything, as happens with some seeds.
-
-    A network that gives every image the same probabilities has the loss ln(classes), also with
-    label smoothing. Without batch norm its ReLUs may stay dead for ever.
-
-    Args:
-        losses: one an epoch, so far.
-        classes: number of classes.
-        warmup_epochs: the first ones, in which little learning is no sign.
-
-    Returns:
-        A sentence, or an empty string if it is too early to tell or all is well.
-    """
-    chance = math.log(classes)
-    if len(losses) < warmup_epochs + STUCK_EPOCHS or min(losses) < 0.98 * chance:
-        return ""
-    return (
-        f"training is stuck: after {len(losses)} epochs the loss is still {losses[-1]:.2f}, that "
-        f"of guessing among {classes} classes; try a learning rate 10 times lower, a warm-up "
-        f"(warmup_epochs=5), another seed, or a network with batch norm"
-    )
 
 
 @contextmanager

@@ -72,6 +72,8 @@ class Recipe:
         schedule: how the rate falls from iteration to iteration: "linear" to 0 (the paper's),
             "cosine" to 0, or "constant".
         warmup_epochs: how long the rate rises linearly from near 0; may be a fraction.
+        minutes: the run stops in this time, its schedule fitted to the epochs that there is time
+            for (see `pace`); None trains all epochs.
         label_smoothing: the share of the target that is spread over all classes.
         clip_norm: the largest norm of the gradient; None does not clip.
         augmentation: how the training images are varied.
@@ -106,6 +108,7 @@ class Recipe:
     weight_decay: float = 2e-4
     schedule: Schedule = "cosine"
     warmup_epochs: float = 0.0
+    minutes: float | None = None
     label_smoothing: float = 0.0
     clip_norm: float | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -149,6 +152,8 @@ class Recipe:
         _require(0 <= self.distillation <= 1, "distillation must be 0 to 1", self.distillation)
         if self.patience is not None:
             _require(self.patience >= 1, "patience must be at least 1, or none", self.patience)
+        if self.minutes is not None:
+            _require(self.minutes > 0, "minutes must be above 0, or none", self.minutes)
         if self.clip_norm is not None:
             _require(self.clip_norm > 0, "clip_norm must be above 0, or none", self.clip_norm)
         if self.nesterov:
@@ -324,7 +329,7 @@ def named(name: str) -> Recipe:
     return RECIPES[name]()
 
 
-def learning_rate(recipe: Recipe, step: int, steps: int, steps_an_epoch: int) -> float:
+def learning_rate(recipe: Recipe, step: int, steps: int, steps_an_epoch: float) -> float:
     """The learning rate of iteration `step`, counted from 0, of `steps` in total.
 
     The schedule begins after the warm-up. "linear" is Caffe's "poly" with power 1:
@@ -347,18 +352,19 @@ def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     return changed(recipe, parsed(settings))
 
 
-def parsed(settings: Sequence[str]) -> dict[str, Any]:
+def parsed(settings: Sequence[str], **others: object) -> dict[str, Any]:
     """Settings as people type them, as `changed` takes them.
 
     Args:
         settings: each is "key=value"; keys are the fields of Recipe and Augmentation ("mirror").
             The value is read as the field's type; "none" is None, if the field may be None.
+        others: settings that have an option of their own; None is not given.
 
     Raises:
         InputError: for an unknown key (the error names the nearest), or a value that does not fit.
     """
     hints = _fields()
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {key: value for key, value in others.items() if value is not None}
     for setting in settings:
         key, equals, text = setting.partition("=")
         key = key.strip()
@@ -366,6 +372,8 @@ def parsed(settings: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"a setting is written key=value, not {setting!r}")
         if key not in hints:
             raise InputError(f"a recipe has no setting {key!r}: {_hint(key, hints)}")
+        if others.get(key) is not None:
+            raise InputError(f"{key} is given twice")
         changes[key] = _parsed(key, text.strip(), hints[key])
     return changes
 

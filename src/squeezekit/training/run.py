@@ -38,6 +38,20 @@ from squeezekit.training.class_changes import ClassChange
 from squeezekit.training.fitted_head import with_fitted_head
 from squeezekit.training.loop import EpochResult, fit
 from squeezekit.training.recipe import Recipe
+from squeezekit.training.stuck import told_of
+
+
+@dataclass(frozen=True, eq=False)
+class Cure:
+    """What to start again with if training is stuck, once.
+
+    Attributes:
+        recipe: instead of the run's own.
+        network: makes what to train by it, with the same labels.
+    """
+
+    recipe: Recipe
+    network: Callable[[], Network]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +125,7 @@ def train_run(
     resume: bool = False,
     validates: bool = True,
     title: str = "",
+    cure: Cure | None = None,
     progress: Progress = silent,
     note: Note = silent_note,
 ) -> Run:
@@ -133,6 +148,7 @@ def train_run(
         resume: go on where the run in `out` was interrupted; the arguments must be the same.
         validates: measure the network after each epoch; it is at the end in any case.
         title: what people call it, on pages and in its file; the data folder's name where empty.
+        cure: what to start again with, once, if nothing is learned (see `stuck`); None goes on.
         progress: called during decoding, training and evaluation.
         note: called with a sentence about skipped images, and with warnings.
 
@@ -157,7 +173,7 @@ def train_run(
 
         return _trained(
             network, data, out, recipe, teacher, masked, fresh_head, validates, resume, title,
-            writes, claim, progress, note,
+            cure, writes, claim, progress, note,
         )  # fmt: skip
 
 
@@ -172,6 +188,7 @@ def _trained(
     validates: bool,
     resume: bool,
     title: str,
+    cure: Cure | None,
     writes: bool,
     claim: Callable[[], None],
     progress: Progress,
@@ -179,6 +196,9 @@ def _trained(
 ) -> Run:
     """The run. Before it writes, it claims the folder, so that no other process writes there."""
     start = time.perf_counter()
+    if cure is not None and resume and _settings_in(out) == _settings(cure.recipe):
+        note("this run was stuck, and has started again")
+        network, recipe, cure = cure.network(), cure.recipe, None
     labels = network.metadata.labels
     marks = network.metadata.trained_on
     if teacher is not None:
@@ -189,9 +209,13 @@ def _trained(
     chooses = recipe.chooses_epoch or (fits and recipe.keep == "guarded" and validates)
     parts = split_once(data, recipe.seed, memory=memory, chooses=chooses, progress=progress)
     parts = parts.matched(lambda images: match(images, labels))
-    network = parts.remembered_by(network)
-    metadata = dataclasses.replace(network.metadata, title=title or name_of(data))
-    network = dataclasses.replace(network, metadata=metadata)
+
+    def named(made: Network) -> Network:
+        made = parts.remembered_by(made)
+        metadata = dataclasses.replace(made.metadata, title=title or name_of(data))
+        return dataclasses.replace(made, metadata=metadata)
+
+    network = named(network)
     found = parts.training
     for sentence in (*parts.notes, *_told_of(parts)):
         note(sentence)
@@ -205,7 +229,6 @@ def _trained(
     net = TrainableNetwork(network if fitted is None else fitted.network)
     if masked:
         net.mask_zeros()
-    told: list[EpochResult] = []
 
     def measured(images: ImageSet) -> Callable[[TrainableNetwork], Evaluation]:
         # ONNX Runtime: several times as quick as torch, and what the network will be used with.
@@ -215,41 +238,69 @@ def _trained(
     if fitted is not None:
         top1 = measured(parts.choosing)(net).top1 if validates else None
         before = EpochResult(0, fitted.loss, 0.0, fitted.top1, top1, fitted.seconds)
+
+    def attempt(net: TrainableNetwork, recipe: Recipe, resume: bool) -> list[EpochResult]:
+        """Train by a recipe; raises `_StuckError` if nothing is learned and there is a cure."""
+        told: list[EpochResult] = []
+        if writes:
+            write_whole(out / "recipe.json", _settings(recipe).encode())
+        with _tensorboard(out if writes else None) as log:
+
+            def on_epoch(result: EpochResult) -> None:
+                told.append(result)
+                if result.warning and cure is not None and recipe is not cure.recipe:
+                    raise _StuckError
+                if not writes:
+                    return
+                _write_results(out / "results.csv", told)
+                log(result)
+                if result.warning:
+                    note(result.warning)
+
+            def on_kept(kept: TrainableNetwork) -> None:
+                if writes:  # for whoever cannot wait for the end, or interrupts it
+                    so_far = kept.to_network().with_step(
+                        f"epoch {len(told) + (before is None)} of {recipe.epochs}, not finished"
+                    )
+                    safetensors_file.write(so_far, out / SO_FAR)
+
+            if before is not None and not (resume and (out / SO_FAR).exists()):
+                on_kept(net)
+            return fit(
+                net,
+                training,
+                recipe,
+                validate=measured(parts.choosing) if validates else None,
+                start=before,
+                teacher=None if teacher is None else TrainableNetwork(teacher),
+                checkpoints=Checkpoints(out / FILE_NAME, resume=resume),
+                progress=progress,
+                on_epoch=on_epoch,
+                on_kept=on_kept,
+                began=start,
+            )
+
     if writes:
-        settings = json.dumps(dataclasses.asdict(recipe), indent=2)
-        write_whole(out / "recipe.json", settings.encode())
         parts.write_list(out)
-    with _tensorboard(out if writes else None) as log:
-
-        def on_epoch(result: EpochResult) -> None:
-            told.append(result)
-            if not writes:
-                return
-            _write_results(out / "results.csv", told)
-            log(result)
-            if result.warning:
-                note(result.warning)
-
-        def on_kept(kept: TrainableNetwork) -> None:
-            if writes:  # for whoever cannot wait for the end, or interrupts it
-                so_far = kept.to_network().with_step(
-                    f"epoch {len(told) + (before is None)} of {recipe.epochs}, not finished"
-                )
-                safetensors_file.write(so_far, out / SO_FAR)
-
-        if before is not None and not (resume and (out / SO_FAR).exists()):
-            on_kept(net)
-        results = fit(
-            net,
-            training,
-            recipe,
-            validate=measured(parts.choosing) if validates else None,
-            start=before,
-            teacher=None if teacher is None else TrainableNetwork(teacher),
-            checkpoints=Checkpoints(out / FILE_NAME, resume=resume),
-            progress=progress,
-            on_epoch=on_epoch,
-            on_kept=on_kept,
+    try:
+        results = attempt(net, recipe, resume)
+    except _StuckError as stuck:
+        if cure is None:
+            raise AssertionError("only a run with a cure stops") from stuck
+        note(f"nothing was learned: it starts again, with {told_of(cure.recipe, recipe)}")
+        if writes:
+            for name in (FILE_NAME, SO_FAR, "results.csv"):
+                (out / name).unlink(missing_ok=True)
+        recipe = cure.recipe
+        net = TrainableNetwork(named(cure.network()))
+        if masked:
+            net.mask_zeros()
+        before = None
+        results = attempt(net, recipe, resume=False)
+    if recipe.minutes is not None and len(results) < recipe.epochs:
+        note(
+            f"the {recipe.minutes:g} minutes were enough for {len(results)} of {recipe.epochs} "
+            "epochs; the learning rate fell as it does in all of them"
         )
     step = (
         f"trained on {training.images} photos of {name_of(data)}, {len(results)} epochs, "
@@ -274,6 +325,20 @@ def _trained(
         folder=out,
         writes=writes,
     )
+
+
+class _StuckError(Exception):
+    """Training has learned nothing, and there is a cure."""
+
+
+def _settings(recipe: Recipe) -> str:
+    return json.dumps(dataclasses.asdict(recipe), indent=2)
+
+
+def _settings_in(out: Path) -> str:
+    """The recipe of the run in a folder; empty if there is none."""
+    path = out / "recipe.json"
+    return path.read_text() if path.is_file() else ""
 
 
 def _told_of(parts: Split) -> list[str]:

@@ -15,6 +15,8 @@ from squeezekit.models import catalogue
 from squeezekit.models.head import start_from, with_new_head
 from squeezekit.sqz.network import Network, unshared
 from squeezekit.training.recipe import Recipe
+from squeezekit.training.run import Cure
+from squeezekit.training.stuck import cured
 
 DEFAULT_MODEL = "squeezenet-1.1"
 
@@ -37,6 +39,7 @@ class Start:
         teacher: a network to learn from as well, or None.
         masked: whether the zeros among the weights are to stay zero.
         fresh_head: whether its last layer is made anew, for classes that it does not all know.
+        new: whether all weights are new.
         told: a sentence for each choice that was made here, for people.
     """
 
@@ -44,6 +47,7 @@ class Start:
     teacher: Network | None = None
     masked: bool = False
     fresh_head: bool = False
+    new: bool = False
     told: tuple[str, ...] = ()
 
 
@@ -75,7 +79,7 @@ def start_of(
     images = split(data, "train", recipe.seed)
     require_classes(images)
     if init is None:
-        return Start(_created(model, images.classes, recipe), teacher)
+        return Start(_created(model, images.classes, recipe), teacher, new=True)
     knows_classes, fresh_head, told = False, False, []
     source = unshared(init)
     if model is not None:
@@ -92,7 +96,15 @@ def start_of(
             f"{init.metadata.name} knows these classes, and stays the teacher of its new weights"
         )
         teacher = network
-    return Start(network, teacher, masked, fresh_head, tuple(told))
+    return Start(network, teacher, masked, fresh_head, told=tuple(told))
+
+
+def cure_of(start: Start, data: Path | ImageSet, recipe: Recipe, model: str | None) -> Cure:
+    """What a run that starts so is to start again with if it is stuck; the same arguments."""
+    cure = cured(recipe, new=start.new)
+    if cure.variant == recipe.variant:
+        return Cure(cure, lambda: start.network)
+    return Cure(cure, lambda: start_of(data, cure, model=model).network)
 
 
 def is_pruned(network: Network) -> bool:
