@@ -65,8 +65,9 @@ def train(
         init: a network to start from: a Network, or anything that `read` takes. It gets a new last
             layer, which keeps what it knows of classes that it has already. Pruned weights stay
             zero.
-        recipe: "finetune" (the default with trained weights), "scratch" (the default without),
-            "modern", "paper", "distill", "dsd", or a `training.recipe.Recipe`.
+        recipe: "finetune" (the default with trained weights), "refine" (the default where they know
+            the classes already), "scratch" (the default without), "modern", "paper", "distill",
+            "dsd", or a `training.recipe.Recipe`.
         teacher: a network with the same classes, to learn from as well.
         resume: go on where the run in `out` was interrupted. Everything else must be the same.
         seed: starts the random numbers for the first weights, the split, the order of the photos,
@@ -127,6 +128,7 @@ def training_run(
         MANY_PHOTOS,
         TRAINED_START,
         cure_of,
+        knows_classes,
         start_of,
     )
 
@@ -155,6 +157,9 @@ def training_run(
         data = Path(photos)
     else:
         data = folder_or_set(photos, _prepared_for(model or DEFAULT_MODEL, source, chosen))
+    whole = recipe is None and model is None
+    if whole and source is not None and knows_classes(source, data, seed):
+        chosen = recipes.changed(dataclasses.replace(recipes.refine(), seed=seed), settings or {})
     start = start_of(
         data, chosen, model=model, init=source,
         teacher=None if teacher is None else as_network(teacher, progress=progress, note=note),

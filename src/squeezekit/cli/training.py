@@ -60,8 +60,8 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="finetune (the default with trained weights), scratch (the default without), "
-            "plain, modern, paper, distill or dsd."
+            help="finetune (the default with trained weights; refine, if they know the classes), "
+            "scratch (the default without), plain, modern, paper, distill or dsd."
         ),
     ] = None,
     settings: Settings = None,

@@ -81,7 +81,7 @@ class Family:
 
     model: str
     train: Recipe
-    finetune: Recipe = field(default_factory=recipes.finetune)
+    finetune: Recipe = field(default_factory=recipes.refine)
     recover: Recipe = field(
         default_factory=lambda: dataclasses.replace(
             recipes.recover(), learning_rate=0.002, augmentation=Augmentation(resized_crop=0.35)

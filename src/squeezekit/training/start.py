@@ -99,6 +99,14 @@ def start_of(
     return Start(network, teacher, masked, fresh_head, told=tuple(told))
 
 
+def knows_classes(source: Network, data: Path | ImageSet, seed: int) -> bool:
+    """Whether a network's labels name all classes of the photos."""
+    classes = split(data, "train", seed).classes
+    metadata = labelled(source, data=data)
+    known = known_classes(classes, metadata.labels, metadata.label_ids)
+    return source.metadata.labels == classes or len(known) == len(classes)
+
+
 def cure_of(start: Start, data: Path | ImageSet, recipe: Recipe, model: str | None) -> Cure:
     """What a run that starts so is to start again with if it is stuck; the same arguments."""
     cure = cured(recipe, new=start.new)
