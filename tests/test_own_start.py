@@ -13,7 +13,11 @@ import squeezekit as sk
 from squeezekit.cli.verbs import app
 from squeezekit.errors import InputError
 from squeezekit.interop import pretrained, safetensors_file
+from squeezekit.models.catalogue import create
+from squeezekit.models.input_size import with_input_size
 from squeezekit.models.squeezenet import SqueezeNetConfig, squeezenet
+from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.stated import Stated
 from squeezekit.training import recipe as recipes
 from squeezekit.training.at_hand import trained_at_hand
 from squeezekit.training.pace import Pace
@@ -211,3 +215,48 @@ def test_minutes_are_an_option(stripes, tmp_path):
 def test_processes_do_not_share_minutes():
     with pytest.raises(InputError, match="one process"):
         Pace(dataclasses.replace(QUICK, minutes=1), 10, 2, None)
+
+
+# --------------------------------------------------------------------------------------- input size
+
+
+def test_at_another_size_it_is_the_network_made_for_that_size():
+    """The graph is another way to get there; the weights are the same."""
+    small, large = made(), made(input_size=40)
+    resized = with_input_size(small.with_tensors(large.tensors), 40)
+    assert resized.metadata.preprocessing.crop == 40
+    assert resized.metadata.preprocessing.resize >= 40
+    random = np.random.default_rng(1)
+    images = [
+        Image.fromarray(random.integers(0, 256, (60, 50, 3), np.uint8)).resize((40, 40))
+        for _ in range(3)
+    ]
+    expected = dataclasses.replace(
+        large,
+        metadata=dataclasses.replace(large.metadata, preprocessing=resized.metadata.preprocessing),
+    )
+    for image in images:
+        ours, theirs = (
+            [(p.label, p.probability) for p in from_network(net)(image)]
+            for net in (resized, expected)
+        )
+        assert dict(ours) == pytest.approx(dict(theirs), abs=1e-6)
+
+
+@pytest.mark.parametrize("pixels", [0, -3, 100, 300])
+def test_a_size_that_does_not_fit_is_refused(pixels):
+    """AlexNet's fc6 has a weight for each place of its own size."""
+    with pytest.raises(InputError, match="pixels"):
+        with_input_size(create("alexnet", classes=2), pixels)
+
+
+@pytest.mark.parametrize("init", [True, False])
+def test_training_takes_another_size_and_says_what_it_costs(stripes, tmp_path, init):
+    start = made() if init else None
+    notes, size = [], Stated(input_size=40)
+    net = sk.train(
+        stripes, tmp_path / "run", init=start, preprocessing=size, epochs=0, note=notes.append
+    )
+    assert net.metadata.preprocessing.crop == 40
+    assert any("at 40 pixels a side" in note for note in notes) == init
+    assert sk.evaluate(net, stripes).images == 16

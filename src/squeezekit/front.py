@@ -72,7 +72,8 @@ def train(
         resume: go on where the run in `out` was interrupted. Everything else must be the same.
         seed: starts the random numbers for the first weights, the split, the order of the photos,
             their augmentation and dropout.
-        preprocessing: how the images for `init` are prepared, if its file does not say it.
+        preprocessing: how the images for `init` are prepared, if its file does not say it. With
+            `Stated(input_size=160)` the network is trained for images of 160 pixels a side.
         progress: called while photos are decoded, trained on and evaluated (see `progress_bar`).
         note: called with each sentence that a person should read: photos that were skipped, uneven
             classes.
@@ -119,6 +120,7 @@ def training_run(
     """
     from squeezekit.data.photos import folder_or_set
     from squeezekit.interop.weights import as_network
+    from squeezekit.models.input_size import told_cost, with_input_size
     from squeezekit.training import recipe as recipes
     from squeezekit.training.at_hand import trained_at_hand
     from squeezekit.training.class_changes import class_changes, told_changes
@@ -133,7 +135,13 @@ def training_run(
     )
 
     name = recipe if isinstance(recipe, str) else ""
-    given = [init, model, teacher, preprocessing, (settings or {}).get("variant")]
+    given = [
+        init,
+        model,
+        teacher,
+        _without_size(preprocessing, None)[0],
+        (settings or {}).get("variant"),
+    ]
     if given == [None] * len(given) and recipe in (None, "finetune"):
         folder = Path(photos) if isinstance(photos, (str, Path)) else None
         if (at_hand := trained_at_hand(folder, note)) is not None:
@@ -145,23 +153,27 @@ def training_run(
     chosen = recipes.changed(dataclasses.replace(chosen, seed=seed), settings or {})
     if name == "dsd" and (init is None or teacher is not None):
         raise InputError("the recipe dsd starts from trained weights, without a teacher")
-    if preprocessing is not None and (init is None or model is not None):
+    stated, size = _without_size(preprocessing, init)
+    if stated is not None and (init is None or model is not None):
         raise InputError(
             "preprocessing describes the network to start from: it goes with init, without model"
         )
     source = None
     if init is not None:
-        source = as_network(init, preprocessing=preprocessing, progress=progress, note=note)
+        source = as_network(init, preprocessing=stated, progress=progress, note=note)
+        if size is not None and model is None:
+            own, source = source, with_input_size(source, size)
+            note(told_cost(source, own))
     data: Path | ImageSet
     if isinstance(photos, (str, Path)):
         data = Path(photos)
     else:
-        data = folder_or_set(photos, _prepared_for(model or DEFAULT_MODEL, source, chosen))
+        data = folder_or_set(photos, _prepared_for(model or DEFAULT_MODEL, source, chosen, size))
     whole = recipe is None and model is None
     if whole and source is not None and knows_classes(source, data, seed):
         chosen = recipes.changed(dataclasses.replace(recipes.refine(), seed=seed), settings or {})
     start = start_of(
-        data, chosen, model=model, init=source,
+        data, chosen, model=model, init=source, input_size=size,
         teacher=None if teacher is None else as_network(teacher, progress=progress, note=note),
     )  # fmt: skip
     out = Path(out)
@@ -175,7 +187,7 @@ def training_run(
         run = train_run(
             start.network, data, out, chosen, teacher=start.teacher, masked=start.masked,
             fresh_head=start.fresh_head, resume=resume, title=title,
-            cure=cure_of(start, data, chosen, model), progress=progress, note=note,
+            cure=cure_of(start, data, chosen, model, size), progress=progress, note=note,
         )  # fmt: skip
     if source is not None and run.writes:
         found = class_changes(source, run.network, run.evaluation, run.parts.measuring, progress)
@@ -188,13 +200,29 @@ def training_run(
     return run
 
 
-def _prepared_for(model: str, source: Network | None, recipe: Recipe) -> Metadata:
+def _without_size(given: Given, init: object) -> tuple[Given, int | None]:
+    """What is known of the preprocessing without the size to train at, and that size.
+
+    An .onnx file may leave its size open: reading it takes what is given as it is.
+    """
+    from squeezekit.runtime.stated import Stated
+
+    onnx = isinstance(init, (str, Path)) and Path(init).suffix.lower() == ".onnx"
+    if not isinstance(given, Stated) or given.input_size is None or onnx:
+        return given, None
+    rest = dataclasses.replace(given, input_size=None)
+    return (None if rest == Stated() else rest), given.input_size
+
+
+def _prepared_for(
+    model: str, source: Network | None, recipe: Recipe, input_size: int | None
+) -> Metadata:
     """The metadata of the network for which arrays of photos are prepared."""
     from squeezekit.models import catalogue
 
     if source is not None:
         return source.metadata
-    return catalogue.create(model, variant=recipe.variant).metadata
+    return catalogue.create(model, input_size=input_size, variant=recipe.variant).metadata
 
 
 def leave_report(run: Run, data: Path | ImageSet, command: str, note: Note) -> Path | None:

@@ -60,6 +60,7 @@ class ExploreConfig:
         model: the SqueezeNet of the catalogue whose metaparameters vary. Default: squeezenet-1.1,
             or squeezenet-digits for images of up to 32 pixels.
         recipe: how each trial trains. Default: modern, or digits for squeezenet-digits.
+        input_size: pixels a side of the images. Default: the model's own.
         epochs: of each trial's training. Default: the recipe's. Retraining takes as many.
         seed: starts all random numbers.
         storage: postgresql://USER:PASSWORD@HOST/DATABASE, to share the study between machines.
@@ -72,6 +73,7 @@ class ExploreConfig:
     trials: int | None = None
     model: str | None = None
     recipe: str | None = None
+    input_size: int | None = None
     epochs: int | None = None
     seed: int = 0
     storage: str | None = None
@@ -80,6 +82,8 @@ class ExploreConfig:
 
     def __post_init__(self) -> None:
         at_least("seed", self.seed, 0)
+        if self.input_size is not None:
+            at_least("input_size", self.input_size, 1)
 
 
 @dataclass(frozen=True)
@@ -234,7 +238,7 @@ def explore(
     images = _images(data, config.seed, note)
     model = config.model or _model_for(images)
     plan = Plan(
-        base=Design(_base(model, images)),
+        base=Design(_base(model, images, config.input_size)),
         recipe=_recipe(config, model),
     )
     space = spaces.named(config.space, plan.base.network)
@@ -335,13 +339,17 @@ def _model_for(images: Images) -> str:
     return "squeezenet-digits" if max(width, height) <= _TINY_PIXELS else "squeezenet-1.1"
 
 
-def _base(model: str, images: Images) -> SqueezeNetConfig:
+def _base(model: str, images: Images, input_size: int | None) -> SqueezeNetConfig:
     """A network of the catalogue, with batch norms: without them luck decides many trials."""
     config = catalogue.find(model).config
     if not isinstance(config, SqueezeNetConfig):
         raise InputError(f"{model} has no metaparameters to explore: name a SqueezeNet")
     return dataclasses.replace(
-        config, classes=len(images.train.classes), batch_norm=True, final_relu=False
+        config,
+        classes=len(images.train.classes),
+        input_size=input_size or config.input_size,
+        batch_norm=True,
+        final_relu=False,
     )
 
 
@@ -359,7 +367,9 @@ def _recipe(config: ExploreConfig, model: str) -> recipes.Recipe:
 def _settings(config: ExploreConfig, plan: Plan, images: Images) -> dict[str, Any]:
     """The settings that must be the same for all workers, so that trials can be compared."""
     classes = "\0".join(images.train.classes).encode()
+    size = {} if config.input_size is None else {"input size": config.input_size}
     return {
+        **size,
         "space": config.space,
         "model": plan.base.network.name,
         "recipe": config.recipe or "the model's",

@@ -39,7 +39,7 @@ class Stated:
         mean: one value, or one per channel: 0.485,0.456,0.406.
         std: one value, or one per channel: 0.229,0.224,0.225.
         interpolation: how images are resized: nearest, bilinear or bicubic.
-        input_size: pixels per side, if the network leaves them open.
+        input_size: pixels per side, if the network leaves them open; in train, to train at.
         output: name of the output that scores classes, for an .onnx with several.
 
     Raises:

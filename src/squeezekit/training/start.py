@@ -58,6 +58,7 @@ def start_of(
     model: str | None = None,
     init: Network | None = None,
     teacher: Network | None = None,
+    input_size: int | None = None,
 ) -> Start:
     """The network that training starts from, and how to treat it.
 
@@ -72,6 +73,7 @@ def start_of(
             without, the whole network, with a new last layer unless it has these labels already.
             Weights that share values are set free of one another.
         teacher: a network with the same classes, to learn from.
+        input_size: pixels a side, of a network from the catalogue; its own where None.
 
     Raises:
         InputError: if nothing fits, or there is only one class.
@@ -79,11 +81,13 @@ def start_of(
     images = split(data, "train", recipe.seed)
     require_classes(images)
     if init is None:
-        return Start(_created(model, images.classes, recipe), teacher, new=True)
+        return Start(_created(model, images.classes, recipe, input_size), teacher, new=True)
     knows_classes, fresh_head, told = False, False, []
     source = unshared(init)
     if model is not None:
-        network = _with_weights_of(source, _created(model, images.classes, recipe), model)
+        network = _with_weights_of(
+            source, _created(model, images.classes, recipe, input_size), model
+        )
     elif source.metadata.labels == images.classes:
         network, knows_classes = source, True
     else:
@@ -107,12 +111,18 @@ def knows_classes(source: Network, data: Path | ImageSet, seed: int) -> bool:
     return source.metadata.labels == classes or len(known) == len(classes)
 
 
-def cure_of(start: Start, data: Path | ImageSet, recipe: Recipe, model: str | None) -> Cure:
+def cure_of(
+    start: Start,
+    data: Path | ImageSet,
+    recipe: Recipe,
+    model: str | None,
+    input_size: int | None = None,
+) -> Cure:
     """What a run that starts so is to start again with if it is stuck; the same arguments."""
     cure = cured(recipe, new=start.new)
     if cure.variant == recipe.variant:
         return Cure(cure, lambda: start.network)
-    return Cure(cure, lambda: start_of(data, cure, model=model).network)
+    return Cure(cure, lambda: start_of(data, cure, model=model, input_size=input_size).network)
 
 
 def is_pruned(network: Network) -> bool:
@@ -123,10 +133,13 @@ def is_pruned(network: Network) -> bool:
     return network.nonzero <= 0.9 * network.parameters
 
 
-def _created(model: str | None, classes: tuple[str, ...], recipe: Recipe) -> Network:
+def _created(
+    model: str | None, classes: tuple[str, ...], recipe: Recipe, input_size: int | None
+) -> Network:
     return catalogue.create(
-        model or DEFAULT_MODEL, labels=classes, seed=recipe.seed, variant=recipe.variant
-    )
+        model or DEFAULT_MODEL, labels=classes, input_size=input_size, seed=recipe.seed,
+        variant=recipe.variant,
+    )  # fmt: skip
 
 
 def _with_weights_of(source: Network, network: Network, model: str) -> Network:
