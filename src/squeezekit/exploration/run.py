@@ -60,7 +60,8 @@ class ExploreConfig:
         model: the SqueezeNet of the catalogue whose metaparameters vary. Default: squeezenet-1.1,
             or squeezenet-digits for images of up to 32 pixels.
         recipe: how each trial trains. Default: modern, or digits for squeezenet-digits.
-        input_size: pixels a side of the images. Default: the model's own.
+        input_size: pixels a side of the images, and the largest that the space all tries. Default:
+            the model's own.
         epochs: of each trial's training. Default: the recipe's. Retraining takes as many.
         seed: starts all random numbers.
         storage: postgresql://USER:PASSWORD@HOST/DATABASE, to share the study between machines.
