@@ -17,9 +17,10 @@ from small_networks import small_alexnet, small_squeezenet
 
 import squeezekit as sk
 from squeezekit import errors
+from squeezekit.models.builder import GraphBuilder
 from squeezekit.sqz import container
 from squeezekit.sqz.coders import entropy, grid, moved
-from squeezekit.sqz.network import Network, SharedTensor
+from squeezekit.sqz.network import Metadata, Network, Preprocessing, SharedTensor
 
 HEADER = 85
 
@@ -220,6 +221,21 @@ def test_a_file_that_may_not_be_opened_is_not_made():
     update = sk.delta(old, large)
     with pytest.raises(errors.LimitError, match="weights"):
         sk.apply(old, update, limits=fits)
+
+
+def test_an_update_cannot_promise_bytes_to_be_let_do_more():
+    """Limits grow with a file, and not with what a header says of one that is not there."""
+    net = GraphBuilder(3, 40, 40)
+    how = Preprocessing(crop=40, resize=40)
+    large = net.build(net.linear("fc", net.flatten("flat", net.image), 1000), Metadata("x", how))
+    nothing = SharedTensor(np.zeros((1000, 4800), np.int32), np.float32([0, 1]), 0)
+    new = container.encode(large.with_tensors({"fc.weight": nothing}))
+    old = container.encode(shared(small_squeezenet()))
+    update = bytearray(sk.delta(old, new, limits=None))
+    assert len(update) < 5000
+    update[80:84] = struct.pack("<I", 1 << 29)
+    with pytest.raises(errors.LimitError, match="4,801,000 weights"):
+        sk.apply(old, sealed(update))
 
 
 # --------------------------------------------------------------------------- as the format says

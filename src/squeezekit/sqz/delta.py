@@ -350,7 +350,10 @@ def _applied(old: _Old, update: bytes, limits: Limits | None) -> bytes:
     header = _read_header(update)
     new = old.data
     if header.kind != _SAME_FILE:
-        new = _rebuilt(old, header, HeadReader(update[_HEADER.size :], "update"), limits or TRUSTED)
+        # What a file may ask for grows with its bytes: those that are here, not those it promises.
+        known_bytes = min(header.new_bytes, len(old.data) + len(update))
+        reader = HeadReader(update[_HEADER.size :], "update")
+        new = _rebuilt(old, header, known_bytes, reader, limits or TRUSTED)
     elif len(update) > _HEADER.size:
         raise TrailingBytesError(f"{len(update) - _HEADER.size} bytes follow the header")
     if len(new) != header.new_bytes:
@@ -361,7 +364,9 @@ def _applied(old: _Old, update: bytes, limits: Limits | None) -> bytes:
     return new
 
 
-def _rebuilt(old: _Old, header: _Header, reader: HeadReader, limits: Limits) -> bytes:
+def _rebuilt(
+    old: _Old, header: _Header, known_bytes: int, reader: HeadReader, limits: Limits
+) -> bytes:
     until = time.monotonic() + limits.seconds
     major, minor, byte = reader.take(3)
     if header.kind == _STORED_HEAD:
@@ -376,7 +381,7 @@ def _rebuilt(old: _Old, header: _Header, reader: HeadReader, limits: Limits) -> 
         starts = [_Start(*told.record_start()) for _ in range(_tensors(told))]
         if told.position != len(records):
             raise TrailingBytesError(f"{len(records) - told.position} bytes follow the records")
-    _admit(sections[0], sections[1], starts, header.new_bytes, limits)
+    _admit(sections[0], sections[1], starts, known_bytes, limits)
     payloads: dict[_Start, bytes] = {}
     left = header.new_bytes
     for start in starts:
