@@ -29,7 +29,7 @@ from squeezekit.sqz.network import CAFFE, SharedTensor
 
 TARGET_BYTES = 120_000
 EPOCHS = 8
-PRICES = (2e-8, 8e-8, 4e-7, 4e-6)
+PRICES = (8e-8, 4e-7, 2e-8, 4e-6)
 START = Path("networks", "squeezenet-1.1-caffe.safetensors")
 
 
@@ -161,10 +161,10 @@ def main() -> None:
         }
         free_config = sk.Best(target_bytes=TARGET_BYTES)
         configs = {"free, 120,000 bytes": ("free", free_config)}
-        configs["like, usual settings"] = ("like", sk.Best(like=old))
         for price in args.prices:
             config = sk.Best(like=old, price=price)
             configs[f"like, {price:g} nats a bit"] = (f"like-{price:g}", config)
+        configs["like, usual settings"] = ("like", sk.Best(like=old))
         for source in args.starts:
             init, run_name = {"file": (old, "run2"), "run": (first, "run3")}[source]
             run = trained(work, run_name, "all", init)
@@ -179,7 +179,7 @@ def main() -> None:
         if args.damaged:
             small = work / "small.sqz"
             small.write_bytes(update_files()[0])
-            new = max(update_files(), key=lambda file: len(sk.delta(small, file)))
+            new = max(update_files()[1:5], key=lambda file: len(sk.delta(small, file)))
             figures["damaged"] = damage(small, sk.delta(small, new), new, args.damaged)
             new = (work / "run2-free.sqz").read_bytes()
             figures["damaged_of_a_real_one"] = damage(

@@ -236,7 +236,8 @@ def damaged_update(rng: random.Random, update: bytes) -> bytes:
     """Damage anywhere, or behind the header with length and checksum mended."""
     if rng.random() < 0.3:
         return damaged(rng, update)
-    data = bytearray(update[:84] + damaged(rng, update[84:]))
+    at = rng.choice((84, len(update) // 2))  # the latter half is mostly tensors
+    data = bytearray(update[:at] + damaged(rng, update[at:]))
     data[8:12] = struct.pack("<I", len(data))
     data[12:16] = struct.pack("<I", zlib.crc32(data[16:], zlib.crc32(data[:12])))
     return bytes(data)
