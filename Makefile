@@ -42,7 +42,8 @@ wasm:
 	native/build.sh rounding "$(ROUNDING)/rounding.wasm"
 	native/build.sh rounding-x86_64-linux "$(ROUNDING)/rounding-x86_64-linux.so"
 	native/build.sh page "$(PAGE)/runtime.wasm"
-	$(PYTHON) native/pack.py "$(PAGE)/runtime.packed" "$(PAGE)/runtime.wasm"
+	native/build.sh page-float "$(PAGE)/float.packed"
+	native/build.sh page-int8 "$(PAGE)/int8.packed"
 	cd src/squeezekit && find * -name '*.so' -o -name '*.wasm' -o -name '*.packed' | LC_ALL=C sort \
 	  | xargs sha256sum > shipped.sha256
 

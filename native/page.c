@@ -2,7 +2,7 @@
  *
  * Memory: the file, the parts from sqz_open, input and output, and an image in preparation.
  */
-#include "sqz/sqz.h"
+#include "sqz/plan.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -46,13 +46,13 @@ EXPORT void *page_file(uint32_t bytes) {
     return reserve(bytes);
 }
 
-/* Opens the file that lies there; an sqz_error. */
-EXPORT int page_open(void *file, uint32_t bytes) {
+/* Opens the file that lies there, in an sqz_precision; an sqz_error. */
+EXPORT int page_open(void *file, uint32_t bytes, int precision) {
     size_t memory_bytes = 0;
     uint32_t before = end;
     void *memory = NULL;
     sqz_error error;
-    while ((error = sqz_open(&net, file, bytes, memory, &memory_bytes)) == SQZ_MEMORY) {
+    while ((error = sqz_open_as(&net, (sqz_precision)precision, file, bytes, memory, &memory_bytes)) == SQZ_MEMORY) {
         end = before;
         memory = reserve(memory_bytes);
         if (!memory) return error;
@@ -66,12 +66,25 @@ EXPORT int page_open(void *file, uint32_t bytes) {
 
 EXPORT const char *page_metadata(void) { return net.metadata.at; }
 EXPORT size_t page_metadata_bytes(void) { return net.metadata.bytes; }
+EXPORT int page_precision(void) { return (int)net.precision; }
+EXPORT int page_classes(void) { return net.classes; }
+EXPORT float *page_input(void) { return input; }
+
+/* What Python asks beside. */
+#if STRICT
 EXPORT const char *page_detail(void) { return net.detail.at; }
 EXPORT size_t page_detail_bytes(void) { return net.detail.bytes; }
 EXPORT const char *page_node(void) { return net.node.at; }
 EXPORT size_t page_node_bytes(void) { return net.node.bytes; }
-EXPORT int page_classes(void) { return net.classes; }
-EXPORT float *page_input(void) { return input; }
+
+/* Whether a convolution or a matrix product works on floats. */
+EXPORT int page_float_layers(void) {
+    u32 found = 0;
+    for (const Node *node = net.plan->nodes; node < net.plan->nodes + net.plan->node_count; node++)
+        found |= node->op <= DENSE_LAYER && !node->codes;
+    return (int)found;
+}
+#endif
 
 /* Begins an image. Returns the place for strips of its rows (RGBA, at most a mebibyte at a time, or
  * one row), or 0 if the image is impossible. */

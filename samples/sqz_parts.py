@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from small_networks import on_grids, shared, small_alexnet, small_squeezenet, with_deflated_head
 
 from squeezekit.models.builder import GraphBuilder
+from squeezekit.runtime.int8 import needed_ranges
 from squeezekit.sqz import container, metadata_json
 from squeezekit.sqz.network import Metadata, Preprocessing
 
@@ -85,8 +86,9 @@ def files():
     x = net.linear("fc", net.flatten("flat", net.global_average_pool("pool", x)), 2)
     how = Preprocessing(crop=4, resize=5, color="L", mean=(0.5,), std=(0.25,))
     tiny = net.build(x, Metadata("tiny", how, ("\u00e4", 'b"\\'), ("n1", "n2"), licence="CC0"))
+    ranges = dict.fromkeys(needed_ranges(tiny), (-1.0, 2.5))
     with_ranges = dataclasses.replace(
-        tiny, metadata=dataclasses.replace(tiny.metadata, activations={"image": (-1.0, 2.5)})
+        tiny, metadata=dataclasses.replace(tiny.metadata, activations=ranges)
     )
     networks = [
         tiny,

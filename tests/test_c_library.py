@@ -1,5 +1,6 @@
 """The C library as a C library: strict C99, small, and clean under the sanitizers and valgrind."""
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from small_networks import (
 )
 
 from squeezekit.runtime.classifier import from_network
+from squeezekit.runtime.int8 import needed_ranges
 from squeezekit.sqz import container
 
 NATIVE = Path(__file__).parent.parent / "native"
@@ -95,6 +97,13 @@ def test_hostile_files(example, photo, tmp_path):
         assert done.stderr.count("\n") == 1
 
 
+def ranged(network):
+    """The same with ranges of activations, for int8."""
+    ranges = dict.fromkeys(needed_ranges(network), (-1.0, 2.5))
+    metadata = dataclasses.replace(network.metadata, activations=ranges)
+    return dataclasses.replace(network, metadata=metadata)
+
+
 def test_forged_files(photo, tmp_path):
     """The same without checksums, by the fuzzing target: it runs until a sanitizer stops it."""
     program = tmp_path / "fuzz"
@@ -113,6 +122,8 @@ def test_forged_files(photo, tmp_path):
         graph = Graph(np.random.default_rng(1))
         kind(graph)
         (corpus / kind.__name__).write_bytes(b"\0" + container.encode(graph.network()))
+    calibrated = ranged(shared(small_alexnet(35)))
+    (corpus / "int8").write_bytes(b"\0" + container.encode(calibrated))
     options = ["-runs=3000", "-seed=1", "-max_len=65536", "-timeout=60"]
     done = subprocess.run([program, *options, corpus], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -198,22 +209,61 @@ def test_plain_c_without_vectors(photo, example, tmp_path):
     (folder / "sqz" / "vector.h").write_text(source.replace("#if defined(__GNUC__)\n", "#if 0\n"))
     build = [compiler("clang"), "-std=c99", "-O1", folder / "example.c"]
     subprocess.run([*build, *sorted((folder / "sqz").glob("*.c")), "-o", program], check=True)
-    container.write(small_alexnet(), tmp_path / "small.sqz")
-    outputs = [run(p, tmp_path / "small.sqz", photo[0]).stdout for p in (program, example)]
-    assert outputs[0] == outputs[1] != ""
+    for network in (small_alexnet(), ranged(shared(small_alexnet()))):
+        container.write(network, tmp_path / "small.sqz")
+        outputs = [run(p, tmp_path / "small.sqz", photo[0]).stdout for p in (program, example)]
+        assert outputs[0] == outputs[1] != ""
 
 
-def test_library_is_small(tmp_path):
-    """At most 60 KiB for x86-64; C needs no unwind tables."""
+BUILDS = {
+    (): 76,
+    ("-DSQZ_NO_INT8",): 60,
+    ("-DSQZ_NO_FLOAT",): 72,
+    ("-DSQZ_NO_INT8", "-DSQZ_TRUSTED"): 54,
+    ("-DSQZ_NO_FLOAT", "-DSQZ_TRUSTED"): 65,
+}
+"""What native/README.md lists: switches, and the most KiB of code for x86-64."""
+
+
+@pytest.mark.parametrize("switches", BUILDS)
+def test_library_is_small(tmp_path, switches):
+    """C needs no unwind tables."""
     clang, size = compiler("clang"), compiler("size")
     flags = ["--target=x86_64-linux-gnu", "-std=c99", "-Os", "-fno-asynchronous-unwind-tables"]
-    built = subprocess.run([clang, *flags, "-c", *SOURCES], cwd=tmp_path, capture_output=True)
+    built = subprocess.run(
+        [clang, *STRICT, *flags, *switches, "-c", *SOURCES], cwd=tmp_path, capture_output=True
+    )
     if built.returncode:
         pytest.skip("this clang does not compile for x86-64")
     lines = subprocess.run(
         [size, *sorted(tmp_path.glob("*.o"))], check=True, capture_output=True, text=True
     ).stdout.splitlines()[1:]
-    assert sum(int(line.split()[0]) + int(line.split()[1]) for line in lines) <= 60 << 10
+    assert (
+        sum(int(line.split()[0]) + int(line.split()[1]) for line in lines) <= BUILDS[switches] << 10
+    )
+
+
+def test_builds_of_one_precision_say_what_the_whole_says(photo, example, tmp_path):
+    container.write(ranged(shared(small_alexnet(35))), tmp_path / "ranged.sqz")
+    container.write(shared(small_alexnet(35)), tmp_path / "plain.sqz")
+    said = {}
+    for switches in BUILDS:
+        program = tmp_path / "program"
+        build = [compiler("clang"), *STRICT, "-O1", *switches, NATIVE / "example.c"]
+        subprocess.run([*build, *SOURCES, "-o", program], check=True)
+        for name in ("ranged", "plain"):
+            said[switches, name] = run(program, tmp_path / f"{name}.sqz", photo[0])
+    for switches in BUILDS:
+        only_float, only_int8 = "-DSQZ_NO_INT8" in switches, "-DSQZ_NO_FLOAT" in switches
+        same = said[(), "plain" if only_float else "ranged"].stdout
+        assert said[switches, "ranged"].stdout == same != ""
+        if only_int8:
+            refused = said[switches, "plain"]
+            assert refused.returncode == 1
+            assert "cannot run in this precision" in refused.stderr
+        else:
+            assert said[switches, "plain"].stdout == said[(), "plain"].stdout
+    assert said[(), "plain"].stdout != said[(), "ranged"].stdout
 
 
 def test_example_is_an_example():

@@ -241,7 +241,7 @@ def test_a_file_with_ranges(calibrated_small, tmp_path):
     plain = dataclasses.replace(network, metadata=network.metadata.uncalibrated())
     expected = from_network(plain, 1).logits(x)
     np.testing.assert_array_equal(in_float.logits(x), expected)
-    from_c = PageRuntime(path.read_bytes()).logits(x[0])
+    from_c = PageRuntime(path.read_bytes(), "float").logits(x[0])
     np.testing.assert_allclose(from_c, expected[0], atol=1e-4)
     without = len(container.encode(plain))
     assert len(path.read_bytes()) - without < 40 * len(network.metadata.activations)

@@ -15,11 +15,14 @@ from test_cli import run
 
 from squeezekit.errors import UnsupportedError
 from squeezekit.interop import page_file
+from squeezekit.interop.page_runtime import PageRuntime
+from squeezekit.models.fold import fold_batch_norm
+from squeezekit.runtime.calibration import calibrated
 from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.images import prepare
 from squeezekit.sqz import container
 
-PROGRAM_BYTES = 38_000
+PROGRAM_BYTES = {"float": 34_000, "int8": 38_000}
 
 
 def unwrapped(text, size):
@@ -42,14 +45,18 @@ def test_bytes_survive_as_text():
         assert len(text.encode()) <= len(data) * 8 / 7 + 3
 
 
-def test_the_sqz_is_inside_and_the_rest_is_small():
+@pytest.mark.parametrize("precision", PROGRAM_BYTES)
+def test_the_sqz_is_inside_and_the_rest_is_small(precision):
     network = shared(small_squeezenet())
+    if precision == "int8":
+        network = calibrated(network, np.zeros((1, 3, 41, 41), np.float32))
     sqz = container.encode(network)
+    assert PageRuntime(sqz).page_precision == precision
     page = page_file.page(sqz)
     size, text = re.search(r'id="model" data-bytes="(\d+)">([^<]*)<', page).groups()
     assert unwrapped(text, int(size)) == sqz
     rest = len(page.encode()) - len(text.encode())
-    assert rest <= PROGRAM_BYTES
+    assert rest <= PROGRAM_BYTES[precision]
     assert f'data-bytes="{rest}"' in page  # what the page says of itself
 
 
@@ -168,6 +175,20 @@ def test_page_gives_what_onnxruntime_gives(opened):
     assert f"Knows {len(LABELS)} classes" in known
     assert all(label.split(", ")[0] in known for label in LABELS)
     assert "ms on this device" in tab.inner_text("#cost")
+
+
+@pytest.mark.parametrize("network", [small_squeezenet(), small_alexnet()])
+def test_page_computes_in_int8_to_the_last_bit(opened, network):
+    """With code for int8 alone, as the whole runtime does it outside of a browser."""
+    images = np.stack([prepare(photo(i), network.metadata.preprocessing) for i in range(4)])
+    network = calibrated(fold_batch_norm(network), images)
+    runtime = PageRuntime(container.encode(network, "entropy"))
+    assert runtime.page_precision == "int8"
+    tab = opened(network)
+    for seed in (7, 8):
+        expected = runtime.logits(prepare(photo(seed), network.metadata.preprocessing))
+        np.testing.assert_array_equal(outputs(tab, as_file(photo(seed))), expected)
+    assert "in int8" in tab.inner_text("#cost")
 
 
 def test_page_says_that_a_browser_is_too_old(opened):

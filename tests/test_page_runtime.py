@@ -3,7 +3,6 @@
 import dataclasses
 import shutil
 import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -243,16 +242,14 @@ def test_committed_webassembly_is_built_from_the_source(tmp_path):
     version = subprocess.run([clang, "--version"], capture_output=True, text=True, check=True)
     if "clang version 14." not in version.stdout:
         pytest.skip("the committed files were built by clang 14; another gives other bytes")
-    subprocess.run([NATIVE / "build.sh", "page", tmp_path / "built.wasm"], check=True)
-    assert (tmp_path / "built.wasm").read_bytes() == page_runtime.build()
-
-
-def test_committed_packed_runtime_is_what_the_build_packs_to(tmp_path):
-    folder = Path(page_runtime.__file__).with_name("page")
-    packed = tmp_path / "packed"
-    pack = [sys.executable, NATIVE / "pack.py", packed, folder / "runtime.wasm"]
-    subprocess.run(pack, check=True)
-    assert packed.read_bytes() == (folder / "runtime.packed").read_bytes()
+    builds = {
+        "page": page_runtime.build(),
+        "page-float": page_runtime.packed_build("float"),
+        "page-int8": page_runtime.packed_build("int8"),
+    }
+    for name, committed in builds.items():
+        subprocess.run([NATIVE / "build.sh", name, tmp_path / name], check=True)
+        assert (tmp_path / name).read_bytes() == committed
 
 
 @pytest.mark.parametrize("name", SMALL)

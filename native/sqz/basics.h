@@ -4,6 +4,28 @@
 
 #include "sqz.h"
 
+/* What is built: see native/README.md. */
+#ifdef SQZ_NO_FLOAT
+#define FLOAT_LAYERS 0
+#else
+#define FLOAT_LAYERS 1
+#endif
+#ifdef SQZ_NO_INT8
+#define INT8_LAYERS 0
+#else
+#define INT8_LAYERS 1
+#endif
+#if !FLOAT_LAYERS && !INT8_LAYERS
+#error SQZ_NO_FLOAT and SQZ_NO_INT8 together leave nothing
+#endif
+/* Without checks of what is not needed to run, in files that a strict reader has read before. */
+#ifdef SQZ_TRUSTED
+#define STRICT 0
+#define SQZ_NO_LIMITS
+#else
+#define STRICT 1
+#endif
+
 typedef uint8_t u8;
 typedef int8_t i8;
 typedef uint16_t u16;

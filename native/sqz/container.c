@@ -65,7 +65,7 @@ static sqz_error read_record(Span *head, Record *r, u64 *payload_bytes) {
     u64 number;
     int empty = 0;
     if (!sqz_sized(head, &r->name)) return SQZ_LENGTH;
-    if (!sqz_is_utf8(r->name)) return SQZ_HEAD;
+    if (STRICT && !sqz_is_utf8(r->name)) return SQZ_HEAD;
     if (head->at == head->end) return SQZ_LENGTH;
     r->hash = sqz_hash(r->name);
     r->type = FLOAT;
@@ -95,7 +95,7 @@ sqz_error sqz_read_records(sqz_network *net, Span head, Span payloads, Record *r
         Record *r = records + i;
         sqz_error error = read_record(&head, r, &bytes);
         if (error) return sqz_refused(net, error, r->name);
-        for (u32 j = 0; j < i; j++)
+        for (u32 j = 0; j < i && STRICT; j++)
             if (records[j].hash == r->hash && sqz_same_text(records[j].name, r->name)) return sqz_refused(net, SQZ_HEAD, r->name);
         if (bytes > size_of(payloads)) return sqz_refused(net, SQZ_LENGTH, r->name);
         r->payload.at = payloads.at;

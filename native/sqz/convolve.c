@@ -7,6 +7,8 @@
 #include "convolve.h"
 #include "vector.h"
 
+#if FLOAT_LAYERS
+
 enum { TILE = HAS_VECTORS ? 4 : 2, PANEL = 8, BLOCK_FLOATS = 1 << 15 };
 
 static u32 depth_of(const Node *node) { return node->constant[0]->weights / node->constant[0]->shape[0]; }
@@ -129,3 +131,5 @@ void sqz_convolve(const Node *node, const Value *in, const Value *out, const flo
         y += (size_t)filters * plane;
     }
 }
+
+#endif

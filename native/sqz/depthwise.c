@@ -4,6 +4,8 @@
 
 int sqz_is_depthwise(const Node *node) { return node->op == CONV && node->constant[0]->shape[1] == 1; }
 
+#if FLOAT_LAYERS
+
 /* y[i] += w * x[i * stride] */
 static void add_row(float *y, const float *x, float w, u32 count, u32 stride) {
     u32 i = 0;
@@ -50,3 +52,5 @@ void sqz_depthwise(const Node *node, const Value *in, const Value *out, const fl
                   node->values[0] + (size_t)f * taps, node->values[1] ? node->values[1][f] : 0.0f,
                   (int)node->relu, y);
 }
+
+#endif

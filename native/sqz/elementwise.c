@@ -1,5 +1,6 @@
 /* Activations, sums and products with broadcasting, means, and copies in another order. */
 #include "elementwise.h"
+#include "codes.h"
 #include "numbers.h"
 
 static double clamp(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
@@ -114,3 +115,51 @@ void sqz_reduce(const Node *node, const float *x, float *y, u32 count) {
         next(box, 0, box->kept, &w);
     }
 }
+
+#if INT8_LAYERS
+
+void sqz_move_codes(const Node *node, const u8 *x, u8 *y) {
+    const Box *box = &node->on.box;
+    Walk w = begin(box, box->axes);
+    do {
+        const u8 *from = x + w.x;
+        u8 *to = y + w.y;
+        for (u32 i = 0; i < w.extent; i++, from += w.x_step, to += w.y_step) *to = *from;
+    } while (next(box, 0, box->axes ? box->axes - 1 : 0, &w));
+}
+
+void sqz_add_codes(const Node *node, const Value *a, const Value *b, const Value *out, const u8 *x,
+                   const u8 *y, u8 *to) {
+    const Box *box = &node->on.box;
+    const Filter *f = node->filters;
+    i64 start = (((i64)out->zero * 2 + 1) << f->ratio.shift) / 2;
+    Walk w = begin(box, box->axes);
+    do {
+        const u8 *p = x + w.x, *q = y + w.y;
+        for (u32 i = 0; i < w.extent; i++, p += w.x_step, q += w.y_step) {
+            i64 sum = start + (i64)((i32)*p - (i32)a->zero) * f[0].ratio.multiplier +
+                      (i64)((i32)*q - (i32)b->zero) * f[1].ratio.multiplier;
+            sum >>= f->ratio.shift;
+            *to++ = (u8)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
+        }
+    } while (next(box, 0, box->axes ? box->axes - 1 : 0, &w));
+}
+
+void sqz_mean_codes(const Node *node, const Value *in, const Value *out, const u8 *x, void *y) {
+    const Box *box = &node->on.box;
+    Walk w = begin(box, 0);
+    u32 times = 1;
+    for (u32 i = box->kept; i < box->axes; i++) times *= box->extent[i];
+    for (u32 j = 0; j < out->count; j++) {
+        i64 sum = -(i64)in->zero * times;
+        u32 last = box->axes > box->kept ? box->axes - 1 : box->axes; /* the innermost loop at once */
+        u32 extent = last < box->axes ? box->extent[last] : 1, step = last < box->axes ? box->x[last] : 0;
+        do
+            for (u32 i = 0; i < extent; i++) sum += x[w.x + i * step];
+        while (next(box, box->kept, last, &w));
+        sqz_put_mean(in, out, sum, times, y, j);
+        next(box, 0, box->kept, &w);
+    }
+}
+
+#endif

@@ -15,7 +15,7 @@ const char *sqz_error_text(sqz_error error) {
         "the graph in the file is not a usable ONNX model",
         "a tensor cannot be decoded",
         "the graph uses an operator, or a setting of one, that is not supported",
-        "the image has no pixels, or too many",
+        "the image has no pixels or too many, or the file cannot run in this precision",
         "the file asks for more than a file may",
     };
     return (u32)error < sizeof texts / sizeof *texts ? texts[error] : "an unknown error";

@@ -22,6 +22,7 @@ static u32 hex_digit(u32 c) {
     return c - '0' < 10 ? c - '0' : (c | 32) - 'a' < 6 ? (c | 32) - 'a' + 10 : 16;
 }
 
+#if STRICT
 /* ---- is it JSON? ---- */
 
 static int valid_string(Span *s) {
@@ -114,6 +115,8 @@ int sqz_json_valid(Span s) {
         }
     }
 }
+
+#endif
 
 /* ---- its parts ---- */
 
@@ -234,6 +237,18 @@ int sqz_json_same(Span inside, Span text) {
     }
     return text.at == text.end;
 }
+
+#if INT8_LAYERS
+u32 sqz_json_hash(Span inside) {
+    u32 hash = 2166136261u;
+    while (inside.at < inside.end) {
+        u8 bytes[4];
+        u32 count = sqz_json_character(&inside, bytes);
+        for (u32 i = 0; i < count; i++) hash = (hash ^ bytes[i]) * 16777619u;
+    }
+    return hash;
+}
+#endif
 
 int sqz_json_is(Span inside, const char *word) {
     Span text = {(const u8 *)word, (const u8 *)word};

@@ -28,6 +28,9 @@ u32 sqz_json_character(Span *inside, u8 bytes[4]);
 int sqz_json_is(Span inside, const char *word);
 int sqz_json_same(Span inside, Span text);
 
+/* That of its text, as sqz_hash has it. */
+u32 sqz_json_hash(Span inside);
+
 /* A finite number, rounded to double as near as makes no difference to a float. */
 int sqz_json_number(Span value, double *number);
 

@@ -1,10 +1,18 @@
 /* The metadata: checked as Python checks it, and what a C program needs of it. */
 #include "metadata.h"
 #include "json.h"
+#include "numbers.h"
 #include "limits.h"
+
+static Span metadata_of(const sqz_network *net) {
+    const u8 *at = (const u8 *)net->metadata.at;
+    Span whole = {at, at + net->metadata.bytes};
+    return whole;
+}
 
 /* ---- members of a kind; 0 where they are of another, or missing ---- */
 
+#if STRICT
 /* A string that is not too long. */
 static int text(Span value) {
     Span inside;
@@ -33,6 +41,7 @@ static int strings(Span object, const char *key, u32 *count) {
         if (*count == MOST_STRINGS || !text(value)) return 0;
     return 1;
 }
+#endif
 
 static int numbers(Span list, u32 count, double *values) {
     Span rest, value;
@@ -94,6 +103,33 @@ static int read_preprocessing(Span how, sqz_preprocessing *p) {
     return 1;
 }
 
+#if INT8_LAYERS
+void sqz_read_activations(const sqz_network *net, Plan *plan) {
+    Span object, rest, key, pair;
+    if (!sqz_json_member(metadata_of(net), "activations", &object) || !sqz_json_open(object, '{', &rest)) return;
+    while (sqz_json_next(&rest, &key, &pair)) {
+        double range[2];
+        u32 hash = sqz_json_hash(key);
+        if (!numbers(pair, 2, range)) continue;
+        for (u32 i = 0; i < plan->value_count; i++) {
+            Value *value = plan->values + i;
+            double width = range[1] - range[0];
+            if (value->hash != hash || !sqz_json_same(key, value->name)) continue;
+            value->step = (float)(width / 255.0);
+            double zero = sqz_rounded(-range[0] / (double)value->step);
+            value->zero = zero > 0.0 ? zero < 255.0 ? (u32)zero : 255 : 0;
+        }
+    }
+}
+#endif
+
+int sqz_has_activations(const sqz_network *net) {
+    Span object, rest, key, value;
+    return sqz_json_member(metadata_of(net), "activations", &object) && sqz_json_open(object, '{', &rest) &&
+           sqz_json_next(&rest, &key, &value);
+}
+
+#if STRICT
 /* Ranges hold 0, and a float holds their 255th part: 2^-100 to 2^100. */
 static int check_activations(Span whole) {
     Span object, rest, key, pair;
@@ -150,26 +186,31 @@ static int check_trained_on(Span whole) {
     return 1;
 }
 
-static Span metadata_of(const sqz_network *net) {
-    const u8 *at = (const u8 *)net->metadata.at;
-    Span whole = {at, at + net->metadata.bytes};
-    return whole;
+/* What nothing here wants, but all readers judge alike. */
+static int check_rest(Span whole, u32 *names) {
+    u32 labels, ids, lines;
+    if (!any_string(whole, "name", 1) || !strings(whole, "labels", &labels) ||
+        !strings(whole, "label_ids", &ids) || (labels && ids && labels != ids) ||
+        !any_string(whole, "licence", 0) || !strings(whole, "provenance", &lines) ||
+        !check_activations(whole) || !check_trained_on(whole))
+        return 0;
+    *names = labels ? labels : ids;
+    return 1;
 }
+#endif
 
 sqz_error sqz_read_metadata(sqz_network *net, u32 *names) {
     static const char *const outputs[] = {"logits", "probabilities"};
     Span whole = metadata_of(net), how, value;
-    u32 output = 0, labels, ids, lines;
-    if (!sqz_json_valid(whole) || !sqz_json_member(whole, "preprocessing", &how) ||
-        !any_string(whole, "name", 1) || !read_preprocessing(how, &net->preprocessing) ||
-        !strings(whole, "labels", &labels) || !strings(whole, "label_ids", &ids) ||
-        (labels && ids && labels != ids) || !any_string(whole, "licence", 0) ||
-        !strings(whole, "provenance", &lines) || !check_activations(whole) ||
-        !check_trained_on(whole))
+    u32 output = 0;
+    *names = 0;
+#if STRICT
+    if (!sqz_json_valid(whole) || !check_rest(whole, names)) return SQZ_HEAD;
+#endif
+    if (!sqz_json_member(whole, "preprocessing", &how) || !read_preprocessing(how, &net->preprocessing))
         return SQZ_HEAD;
     if (sqz_json_member(whole, "output", &value) && !word(whole, "output", outputs, 2, &output))
         return SQZ_HEAD;
-    *names = labels ? labels : ids;
     net->gives_probabilities = (i32)output;
     net->channels = net->preprocessing.color == SQZ_L ? 1 : 3;
     net->size = net->preprocessing.crop;

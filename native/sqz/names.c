@@ -14,7 +14,7 @@ const Record *sqz_find_record(Plan *plan, Span name) {
     for (u32 i = 0; i < plan->record_count; i++) {
         Record *record = plan->records + i;
         if (record->hash != hash || !sqz_same_text(record->name, name)) continue;
-        record->used = 1;
+        record->used++;
         return record;
     }
     return NULL;

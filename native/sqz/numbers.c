@@ -51,3 +51,8 @@ double sqz_erf(double x) { /* by its power series, and far out by a continued fr
     }
     return x < 0.0 ? -y : y;
 }
+
+double sqz_rounded(double x) {
+    const double rounds = 6755399441055744.0; /* 1.5 * 2^52: adding it leaves whole numbers */
+    return (x + rounds) - rounds;
+}

@@ -6,6 +6,7 @@ double sqz_exp(double x);
 double sqz_log(double x); /* of a normal positive number */
 double sqz_tanh(double x);
 double sqz_erf(double x);
+double sqz_rounded(double x); /* to a whole number, halves to even; below 2^51 */
 double sqz_sqrt(double x); /* 0 below 1e-300 */
 
 #endif

@@ -3,6 +3,8 @@
 #include "entropy.h"
 #include "graph.h"
 #include "inflate.h"
+#include "int8.h"
+#include "layers8.h"
 #include "limits.h"
 #include "memory.h"
 #include "metadata.h"
@@ -12,7 +14,7 @@
 #include "text.h"
 #include "weights.h"
 
-static sqz_error open_in(sqz_network *net, Span file, Memory *memory) {
+static sqz_error open_in(sqz_network *net, sqz_precision precision, Span file, Memory *memory) {
     u32 stored, raw, is_text, names;
     Counts counts;
     u64 bytes, tensors, weights;
@@ -34,7 +36,7 @@ static sqz_error open_in(sqz_network *net, Span file, Memory *memory) {
     Span head = {inflated, inflated + raw}, metadata, model;
     if (!sqz_sized(&head, &metadata)) return SQZ_LENGTH;
     if ((error = within(size_of(metadata), MOST_TEXT_BYTES, 0, 0))) return error;
-    if (!sqz_is_utf8(metadata)) return SQZ_HEAD;
+    if (STRICT && !sqz_is_utf8(metadata)) return SQZ_HEAD;
     net->metadata.at = (const char *)metadata.at;
     net->metadata.bytes = size_of(metadata);
     if ((error = sqz_read_metadata(net, &names))) return error;
@@ -71,18 +73,32 @@ static sqz_error open_in(sqz_network *net, Span file, Memory *memory) {
     error = memory_within(4 * (plan->most_alive + weights), size_of(file));
     if (error) return error;
     if ((error = sqz_check_payloads(net, plan->records, plan->tensor_count))) return error;
+    int has_ranges = sqz_has_activations(net);
+    int can_int8 = INT8_LAYERS && has_ranges;
+    if (precision == SQZ_DEFAULT) precision = can_int8 ? SQZ_INT8 : SQZ_FLOAT;
+    if (precision == SQZ_INT8 ? !can_int8 : !FLOAT_LAYERS) return SQZ_ARGUMENT;
+    net->precision = precision;
+#if INT8_LAYERS
+    if (precision == SQZ_INT8 && (error = sqz_plan_int8(net, memory))) return error;
+    plan->simd = sqz_find_simd();
+#endif
     sqz_place_values(plan);
     return sqz_read_weights(net, memory);
 }
 
 sqz_error sqz_open(sqz_network *net, const void *file, size_t file_bytes, void *memory,
                    size_t *memory_bytes) {
+    return sqz_open_as(net, SQZ_DEFAULT, file, file_bytes, memory, memory_bytes);
+}
+
+sqz_error sqz_open_as(sqz_network *net, sqz_precision precision, const void *file, size_t file_bytes,
+                      void *memory, size_t *memory_bytes) {
     static const sqz_network nothing;
     *net = nothing;
     if (file_bytes > 0xffffffffu) return SQZ_TRAILING;
     Span span = {file, (const u8 *)file + file_bytes};
     Memory own = {memory, memory ? *memory_bytes : 0, 0};
-    sqz_error error = open_in(net, span, &own);
+    sqz_error error = open_in(net, precision, span, &own);
     if (error == SQZ_MEMORY) {
         if (own.used > (size_t)-1) return SQZ_LENGTH;
         *memory_bytes = (size_t)own.used;

@@ -612,6 +612,10 @@ sqz_error sqz_find_operator(Reader *r) {
 }
 
 sqz_error sqz_plan_operator(Reader *r) {
+    Operator op = r->node->op;
+    r->node->adds = (u32)sqz_is(r->operator, "Add");
+    r->node->moves = op == MAX_POOL || op == CONCAT || (op == SAME && !sqz_is(r->operator, "Cast")) ||
+                     sqz_is(r->operator, "Transpose");
     /* Unless told otherwise, the output has the shape of the input. */
     if (r->node->op == BINARY) return plan_binary(r);
     if (r->values[0] == ABSENT) return SQZ_UNSUPPORTED; /* works on a stored tensor */

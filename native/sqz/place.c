@@ -2,6 +2,7 @@
 #include "place.h"
 #include "convolve.h"
 #include "depthwise.h"
+#include "layers8.h"
 
 /* The value whose memory a value lies in, and how many floats from its start. */
 static Value *root_of(const Plan *plan, u32 value, u32 *offset) {
@@ -31,7 +32,7 @@ static void share_memory(Plan *plan) {
         if (in == ABSENT) continue;
         if (node->op == UNARY && node->kind == RELU && in) {
             Node *before = plan->nodes + plan->values[in].maker;
-            int can = before->op == CONV || before->op == DENSE_LAYER || before->op == BINARY;
+            int can = !before->codes && (before->op == CONV || before->op == DENSE_LAYER || before->op == BINARY);
             if (can && plan->values[in].uses == 1) {
                 before->relu = 1;
                 node->op = SAME;
@@ -75,24 +76,26 @@ static void find_lifetimes(Plan *plan) {
     root_of(plan, plan->output, &offset)->last = plan->node_count;
 }
 
-static u64 aligned(u64 floats) { return (floats + 15) & ~(u64)15; }
+static u64 aligned(u64 bytes) { return (bytes + 63) & ~(u64)63; }
+
+static u64 bytes_of(const Value *value) { return aligned((value->coded ? 1 : 4) * (u64)value->count); }
 
 /* Each value at the lowest place that is free as long as it lives. */
 static void place_values(Plan *plan) {
     for (u32 i = 1; i < plan->value_count; i++) {
         Value *value = plan->values + i;
-        if (value->root != i) continue;
+        if (value->root != i || value->first == ABSENT) continue; /* one that nobody makes */
         for (u32 j = 1; j < i;) { /* from the start again whenever it had to move */
             const Value *other = plan->values + j++;
-            if (other->root != j - 1 || other->last < value->first || value->last < other->first)
+            if (other->root != j - 1 || other->first == ABSENT || other->last < value->first || value->last < other->first)
                 continue;
-            u64 end = other->place + aligned(other->count);
-            if (value->place >= end || other->place >= value->place + value->count) continue;
+            u64 end = other->place + bytes_of(other);
+            if (value->place >= end || other->place >= value->place + bytes_of(value)) continue;
             value->place = end;
             j = 1;
         }
-        u64 end = value->place + aligned(value->count);
-        if (end > plan->activation_floats) plan->activation_floats = end;
+        u64 end = value->place + bytes_of(value);
+        if (end > plan->activation_bytes) plan->activation_bytes = end;
     }
 }
 
@@ -107,8 +110,14 @@ void sqz_place_values(Plan *plan) {
     place_values(plan);
     for (u32 i = 0; i < plan->node_count; i++) {
         const Node *node = plan->nodes + i;
-        int packs = node->op == CONV && !sqz_is_depthwise(node);
-        u64 floats = packs ? aligned(sqz_packed_pixels(node)) : 0;
-        if (floats > plan->scratch_floats) plan->scratch_floats = floats;
+        int packs = node->op == CONV && !node->codes && !sqz_is_depthwise(node);
+        u64 bytes = 0;
+#if FLOAT_LAYERS
+        if (packs) bytes = 4 * sqz_packed_pixels(node);
+#endif
+#if INT8_LAYERS
+        if (!packs && node->codes) bytes = sqz_scratch8(plan, node);
+#endif
+        if (aligned(bytes) > plan->scratch_bytes) plan->scratch_bytes = aligned(bytes);
     }
 }

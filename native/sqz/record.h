@@ -12,7 +12,7 @@ enum { IN_GRAPH = 255 }; /* as a coder: an initializer of the graph; its message
 typedef struct {
     Span name, parameters, payload;
     u32 hash, type, coder, axes, shape[MOST_AXES], weights, checksum;
-    u32 used;
+    u32 used; /* how often */
 } Record;
 
 #endif

@@ -36,9 +36,12 @@ typedef enum {
     SQZ_GRAPH,       /* the graph is not a usable ONNX model */
     SQZ_CODER,       /* a tensor does not decode to its shape; detail has its name */
     SQZ_UNSUPPORTED, /* detail names the operator, or its setting, that this library lacks */
-    SQZ_ARGUMENT,    /* an image without pixels */
+    SQZ_ARGUMENT,    /* an image without pixels; a precision that the file or this build lacks */
     SQZ_LIMIT        /* needs more than a file from a stranger may; see native/README.md */
 } sqz_error;
+
+/* What a network computes in. The default is SQZ_INT8 where the file has ranges of activations. */
+typedef enum { SQZ_DEFAULT, SQZ_FLOAT, SQZ_INT8 } sqz_precision;
 
 typedef enum { SQZ_RGB, SQZ_BGR, SQZ_L } sqz_color;
 typedef enum { SQZ_NEAREST, SQZ_BILINEAR, SQZ_BICUBIC } sqz_interpolation;
@@ -64,6 +67,10 @@ typedef struct {
     int32_t classes;
     int32_t gives_probabilities; /* 0: the outputs are logits; call sqz_softmax for probabilities */
     uint64_t macs;               /* multiply-accumulates of one run */
+    sqz_precision precision;     /* SQZ_FLOAT or SQZ_INT8 */
+    /* Bytes of memory, known before any is decoded: the network's description, its weights, and what
+     * opening and running need beside them, of which the larger counts. */
+    uint64_t plan_bytes, weight_bytes, opening_bytes, running_bytes;
     sqz_preprocessing preprocessing;
     sqz_text metadata; /* a JSON object with the labels; see docs/format.md */
     sqz_text detail;   /* of an error: the name of a tensor or an operator; may be empty */
@@ -72,10 +79,14 @@ typedef struct {
 } sqz_network;
 
 /* Opens a file. *memory_bytes is the size of the memory. If that is too small, the size needed next
- * is written there and SQZ_MEMORY is returned (at most three times). memory may be NULL at first,
+ * is written there and SQZ_MEMORY is returned (at most five times). memory may be NULL at first,
  * and must be aligned to 16 bytes, as malloc does. */
 sqz_error sqz_open(sqz_network *net, const void *file, size_t file_bytes, void *memory,
                    size_t *memory_bytes);
+
+/* The same in a precision of your choice. */
+sqz_error sqz_open_as(sqz_network *net, sqz_precision precision, const void *file, size_t file_bytes,
+                      void *memory, size_t *memory_bytes);
 
 /* Runs the network: input is float (channels, size, size), output one float for each class. */
 void sqz_run(const sqz_network *net, const float *input, float *output);

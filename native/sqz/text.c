@@ -26,6 +26,7 @@ sqz_error sqz_refused(sqz_network *net, sqz_error error, Span what) {
     return error;
 }
 
+#if STRICT
 int sqz_is_utf8(Span s) {
     while (s.at < s.end) {
         u32 c = *s.at++;
@@ -43,3 +44,4 @@ int sqz_is_utf8(Span s) {
     }
     return 1;
 }
+#endif

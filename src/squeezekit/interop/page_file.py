@@ -16,9 +16,8 @@ import numpy as np
 from squeezekit.errors import InputError, LimitError, UnsupportedError
 from squeezekit.files import read_bytes, write_whole
 from squeezekit.interop import onnx_file
-from squeezekit.interop.page_runtime import PageRuntime, build
+from squeezekit.interop.page_runtime import PageRuntime, packed_build
 from squeezekit.models.fold import fold_batch_norm
-from squeezekit.shipped import checked
 from squeezekit.sqz import container
 from squeezekit.sqz.limits import DEFAULT, Limits
 from squeezekit.sqz.network import Network, Preprocessing, share_equal_values
@@ -46,17 +45,16 @@ def page(sqz: bytes) -> str:
         UnsupportedError: see `write`.
         FormatError: if the bytes are no `.sqz`.
     """
-    PageRuntime(sqz)  # refuses what the page could not run
+    packed = packed_build(PageRuntime(sqz).page_precision)  # refuses what the page could not run
     metadata = container.read_head(sqz).metadata
     title = html.escape(metadata.title or metadata.name)
     style, script = _short_css(_part("page.css")), _short_js(_part("page.js"))
-    packed = checked(Path(__file__).parent / "page" / "runtime.packed")
     fields = {
         "policy": _policy(style, script),
         "title": title,
         "style": style,
         "script": script,
-        "runtime_bytes": f"{len(packed)} {len(build())}",
+        "runtime_bytes": str(len(packed)),
         "runtime": as_text(packed),
         "model_bytes": str(len(sqz)),
         "model": "",

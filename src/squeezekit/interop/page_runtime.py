@@ -6,7 +6,7 @@ import atexit
 import ctypes
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8]
 
-_MEMORY, _UNSUPPORTED = 1, 11
+_MEMORY, _UNSUPPORTED, _ARGUMENT = 1, 11, 12
 _DAMAGE: dict[int, type[FormatError]] = {
     2: NotSqzError,
     3: VersionError,
@@ -50,6 +50,12 @@ _DAMAGE: dict[int, type[FormatError]] = {
 }
 """Each sqz_error of native/sqz/sqz.h is one of ours."""
 
+Precision = Literal["float", "int8"]
+
+_PRECISIONS: dict[Precision | None, int] = {None: 0, "float": 1, "int8": 2}
+_NAMES: dict[int, Precision] = {1: "float", 2: "int8"}
+"""As sqz_precision numbers them."""
+
 _STRIP_BYTES = 1 << 20
 """How much of an image native/page.c takes at a time (at least one row)."""
 
@@ -57,6 +63,11 @@ _STRIP_BYTES = 1 << 20
 def build() -> bytes:
     """The WebAssembly module."""
     return checked(Path(__file__).parent / "page" / "runtime.wasm")
+
+
+def packed_build(precision: Precision) -> bytes:
+    """The module that a page has, packed: with layers of one precision alone."""
+    return checked(Path(__file__).parent / "page" / f"{precision}.packed")
 
 
 @cache
@@ -78,13 +89,15 @@ class PageRuntime:
 
     Args:
         data: the bytes of the file.
+        precision: "int8" or "float"; without, int8 where the file has ranges of activations.
 
     Raises:
+        InputError: if int8 is asked for and the file has no ranges.
         UnsupportedError: if the graph has an operator that the runtime lacks; it is named.
         FormatError: if the runtime cannot read the file.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, precision: Precision | None = None) -> None:
         import wasmtime
 
         engine, module = _module()
@@ -92,10 +105,17 @@ class PageRuntime:
         self._exports = wasmtime.Instance(self._store, module, []).exports(self._store)
         place = self._call("page_file", len(data))
         self._view(place, len(data))[:] = np.frombuffer(data, np.uint8)
-        error = self._call("page_open", place, len(data))
+        error = self._call("page_open", place, len(data), _PRECISIONS[precision])
         if error:
             raise self._error(error)
         self.classes = self._call("page_classes")
+        self.precision: Precision = _NAMES[self._call("page_precision")]
+
+    @property
+    def page_precision(self) -> Precision:
+        """What a page computes in: float also where int8 has a layer that works on floats."""
+        mixed = self.precision == "int8" and self._call("page_float_layers")
+        return "float" if mixed else self.precision
 
     @property
     def metadata_json(self) -> str:
@@ -157,6 +177,8 @@ class PageRuntime:
                 f"the graph has the operator {detail}{where}, or a setting of it, "
                 "that the web page and the C library lack"
             )
+        if error == _ARGUMENT:
+            return InputError("the file has no activation ranges, which int8 needs")
         if error == _MEMORY:
             return UnsupportedError("the network is too large for the web page and the C library")
         kind = _DAMAGE[error]

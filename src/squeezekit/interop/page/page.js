@@ -21,12 +21,14 @@ function bytesOf(id) {
   return out;
 }
 
-// Undoes native/pack.py, step by step the same; size bytes from the start on.
-function unpack(data, size) {
-  const orders = 6, contexts = 7, inputs = 8, slots = 1 << 20, stretched = new Float64Array(4096).fill(8);
-  const p = new Float64Array(slots).fill(.5), n = new Uint8Array(slots), out = new Uint8Array(size);
-  const weights = new Float64Array(768 * inputs).fill(.3), x = new Float64Array(inputs);
+// Undoes native/pack.c, step by step the same.
+function unpack(data) {
+  const contexts = 9, inputs = 10, slots = 1 << 22, stretched = new Float64Array(4096).fill(8);
+  const p = new Float32Array(slots + 64).fill(.5), n = new Uint8Array(slots + 64);
+  const size = data[0] | data[1] << 8 | data[2] << 16, out = new Uint8Array(size);
+  const weights = new Float64Array(1280 * inputs).fill(.2), x = new Float64Array(inputs);
   const hashes = new Uint32Array(contexts), at = new Uint32Array(inputs), seen = new Map();
+  const hash = (a, b) => hashes[a] = Math.imul(b, 0x2f0b4c47);
   const squash = x => {
     x = 1 - Math.max(-12, Math.min(12, x)) / 1024;
     for (let i = 0; i < 10; i++) x *= x;
@@ -34,32 +36,38 @@ function unpack(data, size) {
   };
   for (let i = -2047, k = 0; i < 2048; i++)
     while (k <= squash(i / 256) * 4095) stretched[k++] = i / 256;
-  let low = 0, high = -1 >>> 0, code = 0, next = 0, match = 0, length = 0;
+  let low = 0, high = -1 >>> 0, code = 0, next = 3, match = 0, length = 0;
   const shift = () => code = (code << 8 | data[next++]) >>> 0;
-  while (next < 4) shift();
+  while (next < 7) shift();
   for (let done = 0; done < size;) {
+    const before = i => out[done - i] || 0, sets = [0, 768 + before(1), 1024 + before(2)], sums = [];
     let node = 1;
     while (node < 256) {
       const expected = match && out[match] | 256, left = Math.clz32(node) - 23;
       const on = expected >> left == node;
-      for (let i = 0; i < contexts; i++) at[i] = hashes[i] + Math.imul(node, 0x9e3779b1) >>> 12;
-      at[contexts] = on ? Math.min(length, 15) * 2 + (expected >> left - 1 & 1) : 32;
-      const w = inputs * (node + (on ? 256 * (1 + (length > 15)) : 0));
+      for (let i = 0; i < contexts; i++)
+        at[i] = hashes[i] + i * 0x3d4d51cb + Math.imul(node, 0x9e3779b1) >>> 10;
+      at[contexts] = slots + (on ? Math.min(length, 15) * 2 + (expected >> left - 1 & 1) : 32);
+      sets[0] = node + (on ? 256 * (1 + (length > 15)) : 0);
       let sum = 0;
-      for (let i = 0; i < inputs; i++) {
-        x[i] = stretched[p[at[i]] * 4095 | 0];
-        sum += x[i] * weights[w + i];
+      for (let i = 0; i < inputs; i++) x[i] = stretched[p[at[i]] * 4095 | 0];
+      for (let k = 0; k < 3; k++) {
+        let own = 0;
+        for (let i = 0; i < inputs; i++) own += x[i] * weights[sets[k] * inputs + i];
+        sum += sums[k] = own;
       }
-      const guess = squash(sum);
+      const guess = squash(sum / 3);
       const middle = low + Math.floor((high - low) * (guess * .9998 + .0001));
-      const bit = +(code <= middle), miss = (bit - guess) * .02;
+      const bit = +(code <= middle);
       if (bit) high = middle;
       else low = middle + 1;
-      for (let i = 0; i < inputs; i++) {
-        const k = at[i];
-        weights[w + i] += miss * x[i];
+      for (let k = 0; k < 3; k++) {
+        const miss = (bit - squash(sums[k])) * .02;
+        for (let i = 0; i < inputs; i++) weights[sets[k] * inputs + i] += miss * x[i];
+      }
+      for (const k of at) {
         p[k] += (bit - p[k]) / (n[k] + 1.5);
-        n[k] += n[k] < 20;
+        n[k] += n[k] < 16;
       }
       node = node * 2 + bit;
       while (!((low ^ high) >>> 24)) {
@@ -69,9 +77,10 @@ function unpack(data, size) {
       }
     }
     out[done++] = node;
-    for (let i = 1; i < orders; i++)
-      hashes[i] = Math.imul(hashes[i - 1] + (out[done - i] || 0) + i, 0x2f0b4c47);
-    hashes[orders] = Math.imul((out[done - 2] || 0) + 9, 0x2f0b4c47);
+    for (let i = 1; i < 6; i++) hash(i, hashes[i - 1] + before(i) + i);
+    hash(6, before(2) + 9);
+    hash(7, hashes[6] + before(3) + 1);
+    hash(8, Math.imul(before(1) + 19, 0x2f0b4c47) + before(3) + 1);
     length = match && out[match] == (node & 255) ? length + 1 : 0;
     match += match > 0;
     const key = hashes[5];
@@ -86,7 +95,7 @@ const view = (place, size) => new Uint8Array(wasm.memory.buffer, place, size);
 
 // Starts the runtime and opens the network.
 async function open() {
-  const size = +$("runtime").dataset.bytes.split(" ")[1], module = unpack(bytesOf("runtime"), size);
+  const module = unpack(bytesOf("runtime"));
   if (!self.WebAssembly?.validate(module))
     throw "This browser is too old: it has no WebAssembly with SIMD.";
   const { instance } = await WebAssembly.instantiate(module);
@@ -94,7 +103,7 @@ async function open() {
   const file = bytesOf("model"), place = wasm.page_file(file.length);
   if (!place) throw "This device has too little memory.";
   view(place, file.length).set(file);
-  const error = wasm.page_open(place, file.length);
+  const error = wasm.page_open(place, file.length, 0);
   if (error) throw error == 1 ? "This device has too little memory." : DAMAGED;
   const json = view(wasm.page_metadata(), wasm.page_metadata_bytes());
   metadata = JSON.parse(new TextDecoder().decode(json));
@@ -159,7 +168,8 @@ function show(outputs, milliseconds) {
 }
 
 const about = () => `network ${number(+$("model").dataset.bytes)} bytes, ` +
-  `program ${number(+document.documentElement.dataset.bytes)} bytes.`;
+  `program ${number(+document.documentElement.dataset.bytes)} bytes` +
+  (wasm.page_precision() == 2 ? ", in int8." : ".");
 
 const ready = new Promise(done => setTimeout(done, 50)).then(open).then(() => {
   const classes = wasm.page_classes();
