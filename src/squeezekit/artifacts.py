@@ -114,7 +114,7 @@ def compress(
 
         write_compress_report(
             report, out, small.stages, small.evaluation, command=command, seconds=seconds,
-            before=small.before, unseen=small.unseen,
+            before=small.before, unseen=small.unseen, temperature=small.temperature,
         )  # fmt: skip
     return small
 

@@ -16,10 +16,17 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from squeezekit.confidence import (
+    Reliability,
+    Temperature,
+    fit_temperature,
+    reliability,
+    with_temperature,
+)
 from squeezekit.data.dataset import split
 from squeezekit.data.folders import ImageSet
 from squeezekit.data.labelling import with_labels
-from squeezekit.errors import InputError
+from squeezekit.errors import InputError, UnsupportedError
 from squeezekit.progress import Note, Progress, silent, silent_note
 from squeezekit.runtime.classifier import from_network, ranked, softmax
 from squeezekit.runtime.images import ImageFile, prepare_file
@@ -32,6 +39,9 @@ _TOP = 5
 _Z = 1.959964
 """Standard deviations on either side of the mean that hold 95% of a normal distribution."""
 _MOST_THREADS = 8
+_MOST_FITTED = 10_000
+"""Photos that a temperature is fitted to; more would not tell it better."""
+
 _JUDGES = 200
 """How many photos decide whether class folders are in the order of a network's outputs."""
 
@@ -62,6 +72,7 @@ class Evaluation:
         paths: the paths of the N images.
         trained_on: how many of these images the network was trained on, as far as that is known.
         left_out: how many images were left out because the network was trained on them.
+        logits: float32 (N, classes), if they were asked for.
     """
 
     top1: float
@@ -75,6 +86,22 @@ class Evaluation:
     paths: tuple[ImageFile, ...]
     trained_on: int = 0
     left_out: int = 0
+    logits: Floats | None = None
+
+    @property
+    def balanced_top1(self) -> float:
+        """The mean over the classes of the accuracy on each, in percent.
+
+        Of uneven classes, a network that never answers with a rare one has a high `top1` still.
+        """
+        images = np.bincount(self.targets)
+        right = np.bincount(self.targets, weights=self.right())
+        return 100 * float((right[images > 0] / images[images > 0]).mean())
+
+    @property
+    def reliability(self) -> Reliability:
+        """How often answers of about the same confidence are right; its `error` is the ECE."""
+        return reliability(self.confidence, self.right())
 
     @property
     def top1_interval(self) -> Interval:
@@ -87,12 +114,18 @@ class Evaluation:
         return accuracy_interval(round(self.top5 * self.images / 100), self.images)
 
     def as_json(self) -> dict[str, Any]:
-        """Accuracy in percent with its intervals, and the images, for `json.dumps`."""
+        """Accuracy in percent with its intervals, the expected calibration error, and the images.
+
+        Returns:
+            What `json.dumps` takes.
+        """
         return {
             "top1": self.top1,
             "top5": self.top5,
             "top1_interval": self.top1_interval,
             "top5_interval": self.top5_interval,
+            "balanced_top1": self.balanced_top1,
+            "calibration_error": self.reliability.error,
             "images": self.images,
             "trained_on": self.trained_on,
             "left_out": self.left_out,
@@ -233,6 +266,7 @@ def evaluate(
     *,
     batch: int = 32,
     limit: int | None = None,
+    keep_logits: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
     """Classify every image of a set; count how often the true class is first, or among five.
@@ -242,6 +276,7 @@ def evaluate(
         image_set: images whose targets are outputs of the classifier (see `data.folders.match`).
         batch: how many images the network sees at once.
         limit: evaluate only this many images, spread evenly over the set.
+        keep_logits: keep the logits of all images, in `Evaluation.logits`.
         progress: called with the number of images done, as task "evaluate".
 
     Raises:
@@ -254,6 +289,7 @@ def evaluate(
     skipped: list[str] = []
     best: list[npt.NDArray[np.int64]] = []
     confidence: list[Floats] = []
+    kept: list[Floats] = []
     progress("evaluate", 0, total)
     how, most_pixels = classifier.metadata.preprocessing, getattr(classifier, "pixels", None)
     for images in _decoded_batches(image_set.paths, how, batch, most_pixels):
@@ -264,6 +300,8 @@ def evaluate(
             logits = _checked(classifier.logits(np.stack(arrays)), image_set)  # (N, classes)
             best.append(ranked(logits, _TOP))
             confidence.append(softmax(logits).max(axis=1))
+            if keep_logits:
+                kept.append(logits)
         done += len(images)
         progress("evaluate", done, total)
     if not read:
@@ -282,7 +320,39 @@ def evaluate(
         ranked=ranks,
         confidence=np.concatenate(confidence),
         paths=image_set.paths,
+        logits=np.concatenate(kept) if keep_logits else None,
     )
+
+
+def with_fitted_temperature(
+    network: Network, images: ImageSet, *, progress: Progress = silent, note: Note = silent_note
+) -> tuple[Network, Temperature | None]:
+    """The network with probabilities that are as often right as they say, as held-out photos tell.
+
+    Args:
+        network: any network.
+        images: labelled photos that it was not trained on; of many, 10,000 spread evenly are used.
+        progress: called with the number of images done, as task "evaluate".
+        note: called with what was found, or why nothing could be.
+
+    Returns:
+        The network with the temperature in its last layer, and the temperature; the network as it
+        was, and None, where there are too few photos or the network has no such layer.
+
+    Raises:
+        InputError: if no image can be read.
+    """
+    classifier = from_network(network, precision="float")
+    found = evaluate(classifier, images, limit=_MOST_FITTED, keep_logits=True, progress=progress)
+    assert found.logits is not None, "they were asked for"
+    try:
+        temperature = fit_temperature(found.logits, found.targets)
+        network = with_temperature(network, temperature.value)
+    except (InputError, UnsupportedError) as error:
+        note(str(error))
+        return network, None
+    note(str(temperature))
+    return network, temperature
 
 
 def _limited(image_set: ImageSet, limit: int | None) -> ImageSet:

@@ -15,6 +15,7 @@ from squeezekit.compression.method import Method
 from squeezekit.compression.stages import Stage, Stages
 from squeezekit.compression.task import Task, folder_task
 from squeezekit.compression.work import Work
+from squeezekit.confidence import Temperature
 from squeezekit.data.dataset import split
 from squeezekit.data.folders import ImageSet
 from squeezekit.data.held_out import Memory, memory_of
@@ -50,6 +51,8 @@ class Compressed:
         curve: accuracy against bytes, if it was asked for; `curve.plot()` draws it.
         evaluation: how the small network does on held-out photos; None if there are no labels.
         before: how the original network does on the same photos.
+        temperature: in the last layer of the small network, fitted to held-out photos; None where
+            it could not be.
         unseen: whether that network says what it was trained on, and these photos are not of it.
         goal: why this file was chosen, in a few words; "" if a setting says it already.
         warnings: sentences that a user must know before using the file.
@@ -61,6 +64,7 @@ class Compressed:
     curve: Curve | None
     evaluation: Evaluation | None
     before: Evaluation | None
+    temperature: Temperature | None
     unseen: bool
     goal: str
     warnings: tuple[str, ...]
@@ -115,6 +119,9 @@ class Compressed:
         return {
             "images": self.evaluation.images,
             "unseen": self.unseen,
+            "balanced_top1": self.evaluation.balanced_top1,
+            "calibration_error": self.evaluation.reliability.error,
+            "confidence": self.temperature and self.temperature.as_json(),
             "top1_interval": self.evaluation.top1_interval,
             "change": dataclasses.asdict(changed),
         }
@@ -206,6 +213,7 @@ def compress(
     kept = work if isinstance(work, Work) else Work(None if work is None else Path(work))
     with nullcontext() if given else kept.alone():
         stages = config.compressed(network, task, kept, progress)
+        temperature = _settled(stages, task, config, unseen, note)
         if int8 and task is not None:
             ranges = calibrated(stages.list[-1].network, task.calibration(IMAGES), progress)
             stages.add("int8", ranges, config.coder)
@@ -219,10 +227,37 @@ def compress(
         curve=stages.curve,
         evaluation=stages.measured(small),
         before=stages.measured(stages.list[0].network),
+        temperature=temperature,
         unseen=unseen,
         goal=stages.goal,
         warnings=_warnings(stages, outputs(from_network(small))),
     )
+
+
+def _settled(
+    stages: Stages, task: Task | None, config: Method, unseen: bool, note: Note
+) -> Temperature | None:
+    """Put a temperature into the last network, and say why not where it cannot be."""
+    small = stages.list[-1].network
+    if task is None or not task.labelled:
+        return None
+    if not unseen:  # it may be surer of these photos than of others
+        note(
+            "no temperature is fitted, so probabilities may be too high: nothing tells whether the "
+            "network was trained on these photos"
+        )
+        return None
+    settled, temperature = task.with_fitted_temperature(small)
+    if temperature is None:
+        return None
+    told = settled.with_step(str(temperature))
+    most = getattr(config, "target_bytes", None)
+    for network in (told, settled):
+        if most is None or len(container.encode(network, config.coder)) <= most:
+            stages.replace_last(network, config.coder)
+            return temperature
+    note(f"the file has no temperature: with it, it would have more than {most:,} bytes")
+    return None
 
 
 def _labelled(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from squeezekit.errors import InputError
 from squeezekit.sqz.network import Floats, Network, SharedTensor, Tensor, tensor_values
 from squeezekit.sqz.nodes import weight_names
+from squeezekit.sqz.tensors import with_mantissa as with_mantissa
 
 Init = Literal["linear", "density", "random"]
 """How the first centroids are placed (Han et al. 2016, section 3.2)."""
@@ -194,26 +195,6 @@ def _with_rounded_centroids(tensor: SharedTensor, mantissa_bits: int) -> SharedT
     zero = index[tensor.zero]
     levels = (index - zero).astype(np.int32)[tensor.levels + tensor.zero]
     return SharedTensor(levels, centroids, int(zero))
-
-
-def with_mantissa(values: Floats, mantissa_bits: int) -> Floats:
-    """Round float32 values to fewer mantissa bits, halves to even.
-
-    Args:
-        values: finite, any shape.
-        mantissa_bits: 1 to 23.
-    """
-    drop = 23 - mantissa_bits
-    if drop == 0:
-        return values
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    half_less_one = np.uint32((1 << (drop - 1)) - 1)
-    odd = (bits >> np.uint32(drop)) & np.uint32(1)
-    # A carry out of the mantissa raises the exponent, as it should.
-    kept = (bits + half_less_one + odd) & np.uint32(0xFFFFFFFF << drop & 0xFFFFFFFF)
-    # Only the very largest numbers would be carried to infinity, and only the least to zero.
-    fine = np.isfinite(kept.view(np.float32)) & (kept << np.uint32(1) != 0)
-    return np.where(fine, kept, bits).view(np.float32)
 
 
 def nearest(values: Floats, centroids: Floats) -> _Indices:

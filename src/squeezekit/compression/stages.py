@@ -101,3 +101,9 @@ class Stages:
         )
         self._start = time.perf_counter()
         return network
+
+    def replace_last(self, network: Network, coder: CoderName) -> None:
+        """Put another network into the last stage, and measure it anew."""
+        last = self.list.pop()
+        self._start -= last.seconds
+        self.add(last.name, network, coder)

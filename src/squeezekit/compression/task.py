@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property, partial
 
+from squeezekit.confidence import Temperature
 from squeezekit.data.dataset import Data, split_once
 from squeezekit.data.fingerprints import fingerprints
 from squeezekit.data.folders import ImageSet
 from squeezekit.data.held_out import NOTHING, Memory, remembered
 from squeezekit.data.labelling import matched
-from squeezekit.evaluation import Evaluation, evaluate
+from squeezekit.evaluation import Evaluation, evaluate, with_fitted_temperature
 from squeezekit.progress import Progress
 from squeezekit.runtime.calibration import calibration_images
 from squeezekit.runtime.classifier import from_network
@@ -92,6 +93,15 @@ class Task:
     def choose(self, network: Network) -> Evaluation:
         """Accuracy on other held-out images: for choosing, not for reporting."""
         return evaluate(from_network(network), self._choosing, progress=self._progress)
+
+    def with_fitted_temperature(self, network: Network) -> tuple[Network, Temperature | None]:
+        """The network with a temperature that is fitted to the photos for choosing, if it can be.
+
+        See `evaluation.with_fitted_temperature`.
+        """
+        return with_fitted_temperature(
+            network, self._choosing, progress=self._progress, note=self._note
+        )
 
     def remembered(self, network: Network, *more: ImageSet) -> Network:
         """The network; its metadata now marks the images to train on and to calibrate with.

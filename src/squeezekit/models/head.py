@@ -1,4 +1,4 @@
-"""Replaces a network's last layer, for other classes than it was trained for."""
+"""A network's last layer: replaced for other classes, freed of its ReLU, or scaled."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ import numpy as np
 from onnx import NodeProto
 
 from squeezekit.errors import UnsupportedError
+from squeezekit.sqz.coders import grid
 from squeezekit.sqz.graph import parse
-from squeezekit.sqz.network import Floats, Network, Tensor, tensor_values
-from squeezekit.sqz.nodes import WeightedNode, read_nodes, weighted_nodes
+from squeezekit.sqz.network import Floats, Network, SharedTensor, Tensor, tensor_values
+from squeezekit.sqz.nodes import RESHAPING, WeightedNode, read_nodes, weighted_nodes
+from squeezekit.sqz.tensors import mantissa_bits, with_mantissa
+
+_LET_FACTORS_THROUGH = (
+    *RESHAPING, "Relu", "LeakyRelu", "GlobalAveragePool", "AveragePool", "GlobalMaxPool", "MaxPool",
+    "ReduceMean", "Dropout", "Slice", "Gather",
+)  # fmt: skip
+_MOST_STEPS = 1024
+"""Whole numbers of a quantised network are smaller."""
 
 HEAD_STD = 0.01
 """Standard deviation of a new head's weights, as of the paper's conv10."""
@@ -92,6 +101,67 @@ def bias_of_head(network: Network) -> str | None:
     head = weighted_nodes(read_nodes(model), network.tensors)[-1]
     outputs = network.tensors[head.weight].shape[head.out_axis]
     return next(iter(_biases(head, list(model.graph.node), network, outputs)), None)
+
+
+def with_scaled_outputs(network: Network, factor: float) -> Network:
+    """The network with the weight and the bias of its last layer multiplied by a positive number.
+
+    So its logits are multiplied too, where what follows the layer (a ReLU, a mean, a softmax at
+    the end) lets positive factors through. The ranges of int8 behind it keep step. Tables and grids
+    of shared values keep their levels, and the length of their numbers: the file keeps its size.
+
+    Raises:
+        UnsupportedError: if the network has no layer of its own, or something else follows it.
+    """
+    model = parse(network.graph)
+    nodes = read_nodes(model)
+    layers = weighted_nodes(nodes, network.tensors)
+    if not layers:
+        raise UnsupportedError(f"{network.metadata.name} has no layer to scale")
+    head = layers[-1]
+    outputs = network.tensors[head.weight].shape[head.out_axis]
+    names = [head.weight, *_biases(head, list(model.graph.node), network, outputs)]
+    behind = {head.node.output}
+    for node in nodes:
+        if not behind & set(node.inputs):
+            continue
+        ends = node.op in ("Softmax", "LogSoftmax") and node.output == model.graph.output[0].name
+        adds = node.op == "Add" and bool(set(names) & set(node.inputs))
+        if not ends and not adds and node.op not in _LET_FACTORS_THROUGH:
+            raise UnsupportedError(
+                f"{node.op} ({node.name}), behind the last layer of {network.metadata.name}, does "
+                "not let a factor through"
+            )
+        behind |= set(node.outputs)
+    ranges = {
+        name: (low * factor, high * factor) if name in behind else (low, high)
+        for name, (low, high) in network.metadata.activations.items()
+    }
+    scaled = network.with_tensors({name: _scaled(network.tensors[name], factor) for name in names})
+    metadata = dataclasses.replace(network.metadata, activations=ranges)
+    return dataclasses.replace(scaled, metadata=metadata)
+
+
+def _scaled(tensor: Tensor, factor: float) -> Tensor:
+    """A tensor times a positive number, as cheap to store as before."""
+    found = grid.find(tensor)
+    # Numbers with few mantissa bits are a grid too, but a grid of another step has long numbers.
+    if found is not None and np.abs(found[1]).max(initial=0) <= _MOST_STEPS:
+        step, whole = np.float32(found[0] * np.float32(factor)), found[1].astype(np.float32)
+        if not isinstance(tensor, SharedTensor):
+            return np.asarray(step * whole, np.float32)
+        used = np.unique(np.append(whole, np.float32(0)))  # the centroids, all of them
+        return SharedTensor(tensor.levels, np.asarray(step * used, np.float32), tensor.zero)
+    values = tensor.centroids if isinstance(tensor, SharedTensor) else tensor
+    product = np.asarray(values * np.float32(factor), np.float32)
+    bits = mantissa_bits(values)
+    if not isinstance(tensor, SharedTensor):
+        return with_mantissa(product, bits)
+    table = with_mantissa(product, bits)
+    while bits < 23 and not np.all(table[1:] > table[:-1]):  # two became one
+        bits += 1
+        table = with_mantissa(product, bits)
+    return SharedTensor(tensor.levels, table, tensor.zero)
 
 
 def _kept(new: Floats, old: Floats, axis: int, known: Mapping[int, int]) -> Floats:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from squeezekit.confidence import Temperature
 from squeezekit.evaluation import Evaluation
 from squeezekit.report import numbers
 from squeezekit.report.made import how_it_was_made
@@ -26,6 +27,7 @@ def write_compress_report(
     seconds: float,
     before: Evaluation | None = None,
     unseen: bool = False,
+    temperature: Temperature | None = None,
 ) -> None:
     """Write the page.
 
@@ -38,6 +40,7 @@ def write_compress_report(
         seconds: how long it took.
         before: evaluation of the network before, on the same images.
         unseen: whether it is known that the network was not trained on these.
+        temperature: in the file, fitted to held-out images; None where it was not.
 
     Raises:
         InputError: if the page cannot be written.
@@ -49,6 +52,7 @@ def write_compress_report(
         evaluation=evaluation,
         before=before,
         unseen=unseen,
+        temperature=temperature,
         epochs=(),
         made=how_it_was_made(command, seconds, images),
         next_steps=_next_steps(shlex.quote(str(sqz))),

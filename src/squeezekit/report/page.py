@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from squeezekit.confidence import Temperature
 from squeezekit.evaluation import Evaluation, change
 from squeezekit.files import read_bytes, write_whole
 from squeezekit.models.cost import Cost, cost
@@ -18,6 +19,7 @@ from squeezekit.report.contents import FileContents, contents
 from squeezekit.report.figures import EpochFigures
 from squeezekit.report.html import render
 from squeezekit.report.mistakes import worst_mistakes
+from squeezekit.report.reliability_figure import reliability_diagram
 from squeezekit.report.tables import StageFigures, top1_change
 
 if TYPE_CHECKING:  # its figures and its network are needed, and torch is not
@@ -46,6 +48,7 @@ class Report:
         file: where its bytes went.
         evaluation: the evaluation of the file, on held-out images; None without any.
         before: of the network before compression, on the same images; None if it is not known.
+        temperature: fitted to held-out images, for the file; None where it was not.
         unseen: whether it is known that the network was not trained on those images.
         labels: a name a class.
         stages: the stages of the compression, float32 first.
@@ -67,6 +70,7 @@ class Report:
     next_steps: Sequence[Step]
     before: Evaluation | None = None
     unseen: bool = False
+    temperature: Temperature | None = None
     next_title: str = "Next: your own folder"
     next_lead: str = (
         "One folder of images a class is all it takes; they are split for you where you have not "
@@ -113,6 +117,7 @@ def page(report: Report) -> str:
         change=None
         if evaluation is None or report.before is None
         else change(report.before, evaluation),
+        temperature=report.temperature,
         measured="Measured from the file itself",
         labels=report.labels,
         first=report.stages[0],
@@ -179,6 +184,9 @@ def _figures(report: Report) -> dict[str, str]:
         "confusion": ""
         if evaluation is None
         else figures.confusion_matrix(evaluation.targets, evaluation.ranked[:, 0], report.labels),
+        "reliability": ""
+        if report.temperature is None
+        else reliability_diagram(report.temperature),
         "stages": figures.bytes_and_accuracy(report.stages),
         "learning": figures.learning_curve(report.epochs) if report.epochs else "",
     }

@@ -21,6 +21,7 @@ from squeezekit.report.made import how_it_was_made
 from squeezekit.report.mistakes import worst_mistakes
 from squeezekit.report.model_card import in_words, model_card, settings
 from squeezekit.report.page import Step
+from squeezekit.report.reliability_figure import reliability_diagram
 from squeezekit.report.thumbnails import Thumbnail, thumbnail
 
 if TYPE_CHECKING:  # only its fields are needed
@@ -81,6 +82,7 @@ def run_page(run: Run, out: Path, *, data: Path, command: str) -> str:
         run=run,
         metadata=network.metadata,
         evaluation=evaluation,
+        temperature=run.temperature,
         measured="Measured on the held-out images",
         title=network.metadata.title or data.resolve().name,
         classes_in_words=_in_words(labels),
@@ -140,6 +142,7 @@ def _figures(run: Run) -> dict[str, str]:
     evaluation, epochs = run.evaluation, run.compared
     return {
         "learning": figures.learning_curve(epochs) if epochs else "",
+        "reliability": "" if run.temperature is None else reliability_diagram(run.temperature),
         "loss": figures.loss_curve(epochs) if epochs else "",
         "confusion": figures.confusion_matrix(
             evaluation.targets, evaluation.ranked[:, 0], run.network.metadata.labels

@@ -301,6 +301,8 @@ def evaluation_table(evaluation: Evaluation, file_bytes: int | None = None) -> T
     ):
         table.add_row(what, f"{percent:.2f}%")
         table.add_row("  95% interval", f"{low:.1f} to {high:.1f}%")
+    table.add_row("balanced top-1", f"{evaluation.balanced_top1:.2f}%")
+    table.add_row("calibration error", f"{evaluation.reliability.error:.3f}")
     table.add_row("images", numbers.count(evaluation.images))
     if evaluation.trained_on:
         table.add_row("trained on", f"[yellow]{numbers.count(evaluation.trained_on)} of them")

@@ -70,3 +70,30 @@ Tensor = Floats | SharedTensor
 def tensor_values(tensor: Tensor) -> Floats:
     """The float32 values of a tensor, shared or plain."""
     return tensor.values() if isinstance(tensor, SharedTensor) else tensor
+
+
+def with_mantissa(values: Floats, mantissa_bits: int) -> Floats:
+    """Round float32 values to fewer mantissa bits, halves to even.
+
+    Args:
+        values: finite, any shape.
+        mantissa_bits: 1 to 23.
+    """
+    drop = 23 - mantissa_bits
+    if drop == 0:
+        return values
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    half_less_one = np.uint32((1 << (drop - 1)) - 1)
+    odd = (bits >> np.uint32(drop)) & np.uint32(1)
+    # A carry out of the mantissa raises the exponent, as it should.
+    kept = (bits + half_less_one + odd) & np.uint32(0xFFFFFFFF << drop & 0xFFFFFFFF)
+    # Only the very largest numbers would be carried to infinity, and only the least to zero.
+    fine = np.isfinite(kept.view(np.float32)) & (kept << np.uint32(1) != 0)
+    return np.where(fine, kept, bits).view(np.float32)
+
+
+def mantissa_bits(values: Floats) -> int:
+    """How many mantissa bits float32 values use, 1 to 23: `with_mantissa` by so many is exact."""
+    bits = np.bitwise_or.reduce(np.ascontiguousarray(values, np.float32).view(np.uint32), axis=None)
+    used = int(bits) & 0x7FFFFF
+    return max(23 - ((used & -used).bit_length() - 1), 1) if used else 1

@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from squeezekit.confidence import Temperature
 from squeezekit.data.dataset import Split, split_once
 from squeezekit.data.folders import ImageSet, imbalance_warning, match
 from squeezekit.data.held_out import Memory, memory_of
 from squeezekit.data.photos import name_of
 from squeezekit.errors import InputError
-from squeezekit.evaluation import Evaluation, evaluate
+from squeezekit.evaluation import Evaluation, evaluate, with_fitted_temperature
 from squeezekit.files import LOCK, alone_in, check_writable, remove_half_written, write_whole
 from squeezekit.interop import safetensors_file
 from squeezekit.interop.weights import RUN_WEIGHTS, SO_FAR
@@ -61,6 +62,7 @@ class Run:
     Attributes:
         network: the trained network.
         evaluation: on the held-out images.
+        temperature: in its last layer, fitted to held-out images; None where it could not be.
         results: one an epoch.
         start: of the fitted last layer before training, as epoch 0; None where none was fitted.
         seconds: wall time of it all.
@@ -75,6 +77,7 @@ class Run:
 
     network: Network
     evaluation: Evaluation
+    temperature: Temperature | None
     results: list[EpochResult]
     start: EpochResult | None
     seconds: float
@@ -103,10 +106,11 @@ class Run:
 
     def as_json(self) -> dict[str, Any]:
         """Folder, accuracy in percent, epochs and seconds, for `json.dumps`."""
-        names = ("top1", "top5", "top1_interval", "top5_interval", "images")
+        names = ("top1", "top5", "top1_interval", "top5_interval", "balanced_top1", "images")
         return {
             "run": str(self.folder),
             **{name: getattr(self.evaluation, name) for name in names},
+            "confidence": self.temperature and self.temperature.as_json(),
             "epochs": len(self.results),
             "seconds": self.seconds,
             "classes": [dataclasses.asdict(change) for change in self.changes],
@@ -307,14 +311,19 @@ def _trained(
         f"{date.today()}"
     )
     trained = net.to_network()
-    trained = trained.with_step(step)
+    trained, temperature = with_fitted_temperature(
+        trained.with_step(step), parts.choosing, progress=progress, note=note
+    )
+    if temperature is not None:
+        trained = trained.with_step(str(temperature))
     if writes:
         safetensors_file.write(trained, out / RUN_WEIGHTS)
         (out / SO_FAR).unlink(missing_ok=True)
-    evaluation = measured(parts.measuring)(net)
+    evaluation = evaluate(from_network(trained), parts.measuring, progress=progress)
     return Run(
         network=trained,
         evaluation=evaluation,
+        temperature=temperature,
         results=results,
         start=before,
         seconds=time.perf_counter() - start,
