@@ -11,6 +11,7 @@ from PIL import Image
 import squeezekit as sk
 from squeezekit.data.fingerprints import fingerprints
 from squeezekit.data.photos import folder_or_set
+from squeezekit.errors import InputError
 from squeezekit.models.catalogue import create
 from squeezekit.sqz.trained_on import TrainedOn
 
@@ -228,6 +229,13 @@ def test_what_people_see_of_things_is_one_line(photos):
 @pytest.mark.parametrize("name", ["squeezenet-digits", "squeezenet-1.0", "squeezenet-1.0-complex"])
 def test_the_number_of_classes_is_what_the_graph_states(name):
     assert create(name, classes=7).outputs == 7
+
+
+def test_images_without_labels_cannot_be_measured():
+    network = create("squeezenet-digits", labels=("a", "b"))
+    images = np.zeros((3, 1, 8, 8), np.float32)
+    with pytest.raises(InputError, match=r"have no labels: give pairs \(image, label\)"):
+        sk.evaluate(network, images)
 
 
 def test_photos_in_memory_are_measured_whole_unless_they_were_trained_on():

@@ -99,6 +99,21 @@ def test_wrong_wishes_are_one_sentence(make, message):
     assert "--" not in str(found.value)
 
 
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_string_where_a_number_belongs_is_one_sentence(method):
+    """Strings are for the command line to read; a library that compared them would trip."""
+    checked = 0
+    for field in dataclasses.fields(method):
+        if not re.search(r"\b(int|float)\b", str(field.type)):
+            continue
+        try:
+            method(**{field.name: "0.3"})
+        except InputError as error:
+            assert re.search(rf"{field.name}.* must be a number, not '0.3'", str(error))  # noqa: PT017
+            checked += 1
+    assert checked
+
+
 @pytest.mark.parametrize("name", ["prune", "svd"])
 def test_the_command_retrains_and_measures(make_images, tmp_path, name):
     data = make_images({"cat": 10, "dog": 10})

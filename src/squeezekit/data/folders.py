@@ -373,6 +373,11 @@ def _leading_id(name: str) -> str:
 
 def _refuse_strangers(image_set: ImageSet, found: list[list[int]], labels: Sequence[str]) -> None:
     names = [name for name, outputs in zip(image_set.classes, found, strict=True) if not outputs]
+    if names == [""]:  # of images in memory
+        raise InputError(
+            "the images have no labels: give pairs (image, label), batches (images, labels), or a "
+            "folder with a folder for each class"
+        )
     if names:
         raise InputError(
             f"{len(names)} of the {len(found)} class folders in {image_set.root} fit no label of "
