@@ -56,6 +56,7 @@ NAMES = [
     "sensitivity",
     "train",
     "training_run",
+    "with_unknown",
     "write",
 ]
 

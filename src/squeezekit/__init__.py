@@ -29,6 +29,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for people's editors and type checkers; Python goes by `_WHERE`
     from squeezekit.classifying import load as load
+    from squeezekit.classifying import with_unknown as with_unknown
     from squeezekit.compression.best import Best as Best
     from squeezekit.compression.curve import Curve as Curve
     from squeezekit.compression.deep import Deep as Deep
@@ -110,6 +111,7 @@ _WHERE = {
     "train": "front",
     "training_run": "front",
     "write": "interop.weights",
+    "with_unknown": "classifying",
 }
 """The module that each public name comes from."""
 

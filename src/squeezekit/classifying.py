@@ -15,6 +15,7 @@ from squeezekit.sqz.limits import DEFAULT, TRUSTED, Limits
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from squeezekit.data.photos import Photos
     from squeezekit.evaluation import Evaluated
     from squeezekit.runtime.classifier import Classifier
     from squeezekit.runtime.preprocessing import Given
@@ -142,6 +143,66 @@ def classifier_of(
     classifier = from_network(read_as_stated(), threads, backend, precision)
     classifier.pixels = (limits or TRUSTED).pixels
     return classifier
+
+
+def with_unknown(
+    network: object,
+    photos: Photos,
+    others: Photos,
+    *,
+    keep: float = 0.95,
+    preprocessing: Given = None,
+    progress: Progress = silent,
+    note: Note = silent_note,
+) -> Network:
+    """Give a network one more class, "unknown", for photos of other things.
+
+        sk.write(sk.with_unknown("pets.sqz", "photos", "anything"), "pets.sqz")
+
+    The class is one more row of the last layer, so every program that runs the file answers
+    "unknown". The known classes keep their logits.
+
+    Args:
+        network: a Network, or anything that `read` takes. Its last layer must be a plain one, with
+            nothing but a mean behind it.
+        photos: photos with labels, in any form. Held-out ones set the threshold.
+        others: at least 250 photos of anything that the network does not know. A fifth of them
+            measures how many are accepted.
+        keep: the share of right answers on held-out photos that must not become "unknown".
+        preprocessing: how the network's images are prepared, if its file does not say it.
+        progress: called with the number of photos done, as task "unknown".
+        note: called with what was measured.
+
+    Raises:
+        InputError: if the photos are too few, or cannot be used.
+        UnsupportedError: if the network does not end in such a layer.
+    """
+    from squeezekit import unknown
+    from squeezekit.data.dataset import split_once
+    from squeezekit.data.held_out import memory_of
+    from squeezekit.data.labelling import matched
+    from squeezekit.data.photos import any_images, folder_or_set
+    from squeezekit.evaluation import outputs
+    from squeezekit.interop.weights import as_network, run_folder
+    from squeezekit.models.fold import fold_batch_norm
+
+    folded = fold_batch_norm(
+        as_network(network, preprocessing=preprocessing, progress=progress, note=note)
+    )
+    memory = memory_of(folded.metadata.trained_on, run_folder(network))
+    if not memory:
+        note("nothing tells which photos the network was trained on: it may refuse more new ones")
+    data = folder_or_set(photos, folded.metadata, outputs(folded))
+    parts = split_once(data, memory=memory, progress=progress)
+    for sentence in parts.notes:
+        note(sentence)
+    parts = parts.matched(lambda images: matched(images, folded.metadata))
+    made, rule = unknown.with_unknown(
+        folded, parts.training, parts.measuring, any_images(others, folded.metadata),
+        keep=keep, progress=progress,
+    )  # fmt: skip
+    note(str(rule))
+    return made
 
 
 def serve(

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 from onnx import NodeProto
 
 from squeezekit.errors import UnsupportedError
@@ -19,6 +20,7 @@ _LET_FACTORS_THROUGH = (
     *RESHAPING, "Relu", "LeakyRelu", "GlobalAveragePool", "AveragePool", "GlobalMaxPool", "MaxPool",
     "ReduceMean", "Dropout", "Slice", "Gather",
 )  # fmt: skip
+_HALF_STEPS = 15
 _MOST_STEPS = 1024
 """Whole numbers of a quantised network are smaller."""
 
@@ -93,6 +95,104 @@ def without_relu_behind_head(network: Network) -> Network:
     graph = model.SerializeToString(deterministic=True)
     metadata = network.metadata.uncalibrated()
     return dataclasses.replace(network, graph=graph, metadata=metadata)
+
+
+def linear_head(network: Network) -> tuple[Network, Floats, Floats]:
+    """The network under its last layer, and the layer as a linear classifier of averaged values.
+
+    Returns:
+        A network whose output is the layer's input; the weight (classes, features); the bias
+        (classes,).
+
+    Raises:
+        UnsupportedError: if the layer is not one pixel wide, or more than a mean is behind it.
+    """
+    model = parse(network.graph)
+    nodes = read_nodes(model)
+    layers = weighted_nodes(nodes, network.tensors)
+    name = network.metadata.name
+    if not layers:
+        raise UnsupportedError(f"{name} has no layer of its own at its end")
+    head = layers[-1]
+    shape = network.tensors[head.weight].shape
+    outputs = shape[head.out_axis]
+    biases = _biases(head, list(model.graph.node), network, outputs)
+    number = [node.output for node in nodes].index(head.node.output)
+    means = (*RESHAPING, "GlobalAveragePool", "AveragePool", "ReduceMean", "Dropout", "Add")
+    behind = [node for node in nodes[number + 1 :] if node.op not in means]
+    one_pixel = len(shape) == 2 or (set(shape[2:]) == {1} and head.groups == 1)
+    strides, pads = set(head.node.get("strides", [1])), head.node.get("pads", [0])
+    if behind or not one_pixel or strides != {1} or any(pads) or not head.plain or len(biases) != 1:
+        what = f"{behind[0].op} behind its last layer" if behind else "a last layer of another kind"
+        raise UnsupportedError(f"{name} has {what}: that takes no further class")
+    weight = tensor_values(network.tensors[head.weight])
+    matrix = weight.T if head.transposed else weight.reshape(outputs, -1)
+    del model.graph.node[number:]
+    used = {each for node in model.graph.node for each in node.input}
+    del model.graph.output[:], model.graph.value_info[:]
+    model.graph.output.add().name = head.node.inputs[0]
+    model.graph.output[0].type.tensor_type.elem_type = 1
+    kept = [each for each in model.graph.initializer if each.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    metadata = dataclasses.replace(network.metadata, labels=(), label_ids=(), output="logits")
+    body = dataclasses.replace(
+        network,
+        graph=model.SerializeToString(deterministic=True),
+        tensors={each: tensor for each, tensor in network.tensors.items() if each in used},
+        metadata=metadata.uncalibrated(),
+    )
+    return body, np.ascontiguousarray(matrix), tensor_values(network.tensors[biases[0]]).reshape(-1)
+
+
+def with_one_more_output(
+    network: Network, row: npt.NDArray[np.float64], bias: float, label: str
+) -> Network:
+    """The network with one more class behind its own; see `linear_head` for what it must end in.
+
+    Where weights share values, the new row gets at most 31 values of its own.
+
+    Args:
+        network: any network whose head is linear.
+        row: (features,), the weights of the class.
+        bias: its bias.
+        label: its name, and its id where there are ids.
+    """
+    model = parse(network.graph)
+    head = weighted_nodes(read_nodes(model), network.tensors)[-1]
+    old = network.tensors[head.weight]
+    outputs = old.shape[head.out_axis]
+    (bias_name,) = _biases(head, list(model.graph.node), network, outputs)
+    old_bias = tensor_values(network.tensors[bias_name])
+    shared = isinstance(old, SharedTensor)
+    new = np.asarray(row, np.float32)
+    if shared:
+        step = with_mantissa(np.abs(new).max(initial=1e-30, keepdims=True) / _HALF_STEPS, 8)
+        new = with_mantissa(step * np.rint(new / step), 10)
+    shape = list(old.shape)
+    shape[head.out_axis] = 1
+    joined = np.concatenate([tensor_values(old), new.reshape(shape)], axis=head.out_axis)
+    last = with_mantissa(np.array([bias], np.float32), 10 if shared else 23)
+    tensors = {
+        **network.tensors,
+        head.weight: SharedTensor.from_values(joined) if shared else joined,
+        bias_name: np.concatenate([old_bias.reshape(-1), last]).reshape(
+            [-1 if size == outputs else size for size in old_bias.shape]
+        ),
+    }
+    if any(node.op_type == "Reshape" for node in model.graph.node):
+        raise UnsupportedError(f"{network.metadata.name} reshapes, so it cannot get another class")
+    del model.graph.value_info[:]
+    for dim in model.graph.output[0].type.tensor_type.shape.dim[1:2]:
+        dim.dim_value = outputs + 1
+    known = network.metadata
+    metadata = dataclasses.replace(
+        known,
+        labels=(*known.labels, label),
+        label_ids=(*known.label_ids, label) if known.label_ids else (),
+    ).uncalibrated()
+    graph = model.SerializeToString(deterministic=True)
+    return dataclasses.replace(network, graph=graph, tensors=tensors, metadata=metadata)
 
 
 def bias_of_head(network: Network) -> str | None:
