@@ -10,6 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
+# Jobs in the background ignore Ctrl-C, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # A slow machine is no failure.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")

@@ -1,4 +1,4 @@
-"""What must be light to import is."""
+"""What must be light to import is, and imports go round in no circle."""
 
 import ast
 import subprocess
@@ -6,6 +6,7 @@ import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 import squeezekit
@@ -92,3 +93,12 @@ def test_no_circle_of_imports():
     graph = {name: set(imported_at_once(path, modules)) - {name} for name, path in modules.items()}
     assert sum(map(len, graph.values())) > 2 * len(modules)
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """What is imported when a function runs counts as well; what is only for types does not."""
+    graph = grimp.build_graph("squeezekit", exclude_type_checking_imports=True)
+    waiting = {name: set(graph.find_modules_directly_imported_by(name)) for name in graph.modules}
+    while free := {name for name, imported in waiting.items() if not imported & set(waiting)}:
+        waiting = {name: imported for name, imported in waiting.items() if name not in free}
+    assert not waiting, f"in a circle, or above one: {sorted(waiting)}"

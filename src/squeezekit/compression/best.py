@@ -34,12 +34,6 @@ Rounding must know how the inputs of each weight vary together. That takes many 
 positions, and a small image has few: 250 digits of 8 x 8 pixels are far too few.
 """
 
-ROUNDING = (
-    "price", "temperature", "positions", "mirror", "sweeps", "mantissa_bits", "batch", "coder",
-    "seed",
-)  # fmt: skip
-"""The settings that determine the result of one rounding."""
-
 USUAL_DROP = 1.0
 """How many points of top-1 may be lost on labelled photos if nothing else is asked for."""
 

@@ -13,11 +13,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from squeezekit.compression.best import ROUNDING, Best
 from squeezekit.compression.curvature import nats_a_squared_error, weight_fisher
 from squeezekit.compression.layers import Layer, layers_of, sampled
 from squeezekit.compression.like import Like
@@ -34,6 +34,16 @@ from squeezekit.sqz.nodes import Node
 from squeezekit.trainable.network import TrainableNetwork
 from squeezekit.training.allocator import keep_freed_memory
 from squeezekit.training.losses import distillation_loss
+
+if TYPE_CHECKING:
+    from squeezekit.compression.best import Best
+
+ROUNDING = (
+    "price", "temperature", "positions", "mirror", "sweeps", "mantissa_bits", "batch", "coder",
+    "seed",
+)  # fmt: skip
+"""The settings that determine the result of one rounding."""
+
 
 SURE, SURE_TEMPERATURE = 0.85, 2.0
 """A network gives the images it was trained on such a probability, on average, or more. Its outputs
@@ -100,7 +110,7 @@ class Rounder:
         self,
         network: Network,
         images: Floats,
-        config: Best | None = None,
+        config: Best,
         progress: Progress = silent,
         work: Work | None = None,
     ) -> None:
@@ -117,7 +127,7 @@ class Rounder:
             InputError: if the network has no layer that can be rounded.
         """
         keep_freed_memory()
-        self.config = config or Best()
+        self.config = config
         self.network = unshared(fold_batch_norm(network))
         self._progress = progress
         self._images = images
