@@ -115,9 +115,9 @@ def run_atheris(name: str, seconds: int, corpus: Path) -> None:
 
 
 def library_seeds(folder: Path) -> int:
-    """Small networks by every coder, and every operator of the C library."""
+    """Small networks by every coder and in int8, and every operator of the C library."""
     from operator_graphs import networks
-    from small_networks import shared, small_networks
+    from small_networks import ranged, shared, small_networks
 
     from squeezekit.sqz import container
     from squeezekit.sqz.coders import text
@@ -125,6 +125,7 @@ def library_seeds(folder: Path) -> int:
     made = [(network, coder) for network in networks() for coder in ("dense",)]
     for network in small_networks().values():
         made += [(n, c) for n in (network, shared(network)) for c in ("entropy", "huffman")]
+        made.append((ranged(shared(network)), "entropy"))
     count = 0
     for network, coder in made:
         sqz = container.encode(network, coder)

@@ -1,5 +1,6 @@
 """Small networks for what has to run many of them: every operator of the catalogue, few weights."""
 
+import dataclasses
 import struct
 import zlib
 
@@ -9,6 +10,7 @@ from onnx import helper
 from squeezekit.models.builder import GraphBuilder
 from squeezekit.models.fold import fold_batch_norm
 from squeezekit.models.squeezenet import SqueezeNetConfig, squeezenet
+from squeezekit.runtime.int8 import needed_ranges
 from squeezekit.sqz.coders import text
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import CAFFE, Metadata, Network, Preprocessing, SharedTensor
@@ -68,6 +70,13 @@ def shared(network: Network) -> Network:
             for name, tensor in network.tensors.items()
         }
     )
+
+
+def ranged(network: Network) -> Network:
+    """The same with ranges of activations, for int8."""
+    ranges = dict.fromkeys(needed_ranges(network), (-1.0, 2.5))
+    metadata = dataclasses.replace(network.metadata, activations=ranges)
+    return dataclasses.replace(network, metadata=metadata)
 
 
 def small_networks() -> dict[str, Network]:

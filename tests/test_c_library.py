@@ -1,6 +1,5 @@
 """The C library as a C library: strict C99, small, and clean under the sanitizers and valgrind."""
 
-import dataclasses
 import re
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from PIL import Image
 from small_networks import (
     LABELS,
     on_grids,
+    ranged,
     shared,
     small_alexnet,
     small_networks,
@@ -22,7 +22,6 @@ from small_networks import (
 )
 
 from squeezekit.runtime.classifier import from_network
-from squeezekit.runtime.int8 import needed_ranges
 from squeezekit.sqz import container
 
 NATIVE = Path(__file__).parent.parent / "native"
@@ -95,13 +94,6 @@ def test_hostile_files(example, photo, tmp_path):
         assert done.returncode == 1
         assert done.stderr.startswith("example: ")
         assert done.stderr.count("\n") == 1
-
-
-def ranged(network):
-    """The same with ranges of activations, for int8."""
-    ranges = dict.fromkeys(needed_ranges(network), (-1.0, 2.5))
-    metadata = dataclasses.replace(network.metadata, activations=ranges)
-    return dataclasses.replace(network, metadata=metadata)
 
 
 def test_forged_files(photo, tmp_path):
