@@ -28,7 +28,7 @@ INTERRUPTIONS = 10
 EPOCHS = 8
 
 
-def train(arguments, die_writing, full_disk):
+def train(arguments, began, die_writing, full_disk):
     """The command line, in a process of its own; it may kill itself in the middle of a write.
 
     Or find that there is no room for that one.
@@ -49,7 +49,12 @@ def train(arguments, die_writing, full_disk):
     os.dup2(silence, 1)
     os.dup2(silence, 2)
     sys.argv = ["squeezekit", *arguments]
-    main()
+    began.set()
+    try:
+        main()
+    finally:  # a signal that comes later is no interruption of the run
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +80,10 @@ def start(photos):
             "--set", f"epochs={EPOCHS}", "--set", "batch=8", "--set", "precision=float32",
             "--set", "ema=0.9", "--resume",
         ]  # fmt: skip
-        process = FORKS.Process(target=train, args=(arguments, die_writing, full_disk))
+        began = FORKS.Event()
+        process = FORKS.Process(target=train, args=(arguments, began, die_writing, full_disk))
         process.start()
+        began.wait(60)  # until then multiprocessing would answer a signal, not the command
         return process
 
     return start
@@ -121,7 +128,7 @@ def finish(out, start, whole):
     "number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=["kill -9", "Ctrl-C", "kill"]
 )
 def test_ten_interruptions_cost_nothing(start, whole, tmp_path, number):
-    """At any time from the start of the process on; a run that comes to its end is begun anew."""
+    """At any time from the start of the command on; a run that comes to its end is begun anew."""
     expected, seconds = whole
     random = np.random.default_rng(int(number))
     runs, interrupted = [tmp_path / "0"], 0
