@@ -62,8 +62,10 @@ class Best(Method):
             times as much.
         price: the price of a bit, in nats of divergence. It sets size and loss directly, without a
             search. A search starts at 0.06 divided by the number of weights.
-        minutes: how long to train between two roundings. In that time the rounded network learns
-            to answer as the original does. Labels are not used.
+        minutes: how long to train between two roundings, and after the last. In that time the
+            rounded network learns to answer as the original does. Labels are not used. A fifth of
+            the photos is kept apart, and judges which network is kept. A size that rounding alone
+            does not survive is reached in steps.
         epochs: how many times that training sees each photo, instead of minutes.
         finetune: other photos for that training. A folder is searched at any depth.
         like: a .sqz that is out there already. Its shared values are kept, and its levels where the
@@ -146,11 +148,10 @@ class Best(Method):
         self, network: Network, task: Task | None, work: Work, progress: Progress
     ) -> Stages:
         """Round; if training time is given, train and round again. See `Method.compressed`."""
-        from squeezekit.compression.recovery import recovered
         from squeezekit.compression.rounder import Rounder
-        from squeezekit.compression.search import curve
+        from squeezekit.compression.search import curve, to_size
+        from squeezekit.compression.turns import Turns
         from squeezekit.models.fold import fold_batch_norm
-        from squeezekit.sqz.network import unshared
 
         stages = Stages(measure_of(task), None if task is None else task.choose)
         original = stages.add("float32", fold_batch_norm(network), "dense")
@@ -161,25 +162,30 @@ class Best(Method):
             raise InputError(f"{what} needs labelled photos to measure the accuracy on")
         side = network.metadata.preprocessing.crop
         count = self.calibration_images or CALIBRATION_IMAGES * max(227 // side, 1) ** 2
-        images = task.calibration(count)
-        rounder = Rounder(network, images, self, progress, work)
-        point = self._found(rounder, stages, coarse=self.effort is not None)
+        turns = None
         if self.effort is not None:
-            rounded = stages.add("rounded", point.network, self.coder)
-            (photos,) = self.more_photos(network.metadata) or [task.training]
-            left, how = recovered(
-                unshared(rounded), original, photos, self.effort,
-                decode=task.decoded, seed=self.seed, work=work, progress=progress,
-            )  # fmt: skip
-            rounder = Rounder(left.with_step(how), images, self, progress, work)
-            point = self._found(rounder, stages, start=point.price)
+            turns = Turns(original, task, self, work, progress)
+        images = task.calibration(count, None if turns is None else turns.rounding)
+        rounder = Rounder(network, images, self, progress, work)
+        point = self._found(rounder, stages, coarse=turns is not None)
+        small, stages.divergence, told = point.network, point.divergence, ""
+        if turns is not None:
+
+            def find(rounder: Rounder, size: int | None, start: float | None) -> Point:
+                if size is None:
+                    return self._found(rounder, stages, start=start)
+                return to_size(rounder, size, 0.05, start=start)
+
+            stages.add("rounded", point.network, self.coder)
+            turn, told = turns.best(point, images, rounder, find)
+            small, stages.divergence, rounder = turn.network, turn.divergence, turns.rounder
         if self.curve:
             points = curve(rounder, stages.told_by)
             paid = "file" if self.like is None else "update"
             stages.curve = Curve(stages.list[0].top1 or 0.0, points, paid)
-        stages.divergence = point.divergence
-        network = point.network if not stages.goal else point.network.with_step(stages.goal)
-        stages.add("coded", network, self.coder)
+        small = small.with_step(stages.goal) if stages.goal else small
+        stages.goal = ", and ".join(part for part in (stages.goal, told) if part)
+        stages.add("coded", small, self.coder)
         return stages
 
     def _found(

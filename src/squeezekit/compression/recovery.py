@@ -20,6 +20,9 @@ from squeezekit.training import recipe as recipes
 from squeezekit.training.batches import TrainingData
 from squeezekit.training.recipe import Recipe
 
+FEATURES = 4.0
+"""How much it counts what layers see: after rounding, as much as the answers, about."""
+
 _PROBE_BATCHES = 8
 _WARM_BATCHES = 2
 
@@ -42,6 +45,13 @@ class Effort:
         if self.minutes is not None and not 0 < self.minutes < float("inf"):
             raise InputError(f"minutes must be above 0, not {self.minutes}")
 
+    def part(self, share: float) -> Effort:
+        """A share of it; of epochs at least one."""
+        if self.minutes is not None:
+            return Effort(minutes=share * self.minutes)
+        assert self.epochs is not None
+        return Effort(epochs=max(round(share * self.epochs), 1))
+
 
 def recovered(
     network: Network,
@@ -50,6 +60,7 @@ def recovered(
     effort: Effort,
     *,
     decode: Callable[[ImageSet], TrainingData],
+    recipe: Recipe | None = None,
     seed: int = 0,
     work: Work | None = None,
     progress: Progress = silent,
@@ -57,11 +68,12 @@ def recovered(
     """Distil the original network into the rounded one, without labels (`recipes.recover`).
 
     Args:
-        network: the network to train; its zeros stay, and no weights may be shared.
-        original: the network that it came from.
+        network: the network to train; its zeros stay, and weights that share values go on to.
+        original: the network that it came from, of the same graph.
         images: the images to train on; their classes play no part.
         effort: how long.
         decode: makes training data of images (`Task.decoded`).
+        recipe: how to train; None is `recipes.recover`.
         seed: the seed of their order and crops.
         work: keeps the state of every minute, and what minutes were turned into; the same
             training goes on from them.
@@ -74,7 +86,7 @@ def recovered(
         InputError: if no image can be read.
     """
     work = work or Work()
-    recipe = dataclasses.replace(recipes.recover(), seed=seed)
+    recipe = dataclasses.replace(recipe or recipes.recover(), features=FEATURES, seed=seed)
     if effort.epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=effort.epochs)
     else:

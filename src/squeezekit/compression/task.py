@@ -75,8 +75,12 @@ class Task:
             self._note(f"skipped: {sentence}")
         return data
 
-    def calibration(self, count: int) -> Floats:
-        """Up to `count` training images, evenly spread, prepared for the network.
+    def calibration(self, count: int, images: ImageSet | None = None) -> Floats:
+        """Up to `count` images, evenly spread, prepared for the network.
+
+        Args:
+            count: images, at most.
+            images: of these; None is the training images.
 
         Returns:
             float32 (N, C, H, W); images that are broken are left out, labels play no part.
@@ -84,7 +88,8 @@ class Task:
         Raises:
             InputError: if none can be read.
         """
-        return calibration_images(self.training.paths, self._preprocessing, count)
+        paths = (self.training if images is None else images).paths
+        return calibration_images(paths, self._preprocessing, count)
 
     def measure(self, network: Network) -> Evaluation:
         """Accuracy on held-out images that are not used to choose: the number to report."""

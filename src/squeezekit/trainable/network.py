@@ -7,7 +7,7 @@ under a pruning mask, or through a shared codebook (Han et al. 2016, "Deep Compr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from onnx import numpy_helper
@@ -68,21 +68,39 @@ class TrainableNetwork(nn.Module):
             else:
                 self.weights[name] = (Free if name in trainable else Fixed)(tensor)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) float32 to logits (N, classes)."""
-        return self.value(images, self.output_name).flatten(1)  # (N, classes)
+    def forward(
+        self, images: Tensor, also: Collection[str] | None = None
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Images (N, C, H, W) float32 to logits (N, classes).
+
+        Args:
+            images: prepared.
+            also: names of other values that are given behind the logits; None gives no tuple.
+        """
+        logits, *others = self._values_of(images, (self.output_name, *(also or ())))
+        logits = logits.flatten(1)  # (N, classes)
+        return logits if also is None else (logits, *others)
 
     def value(self, images: Tensor, wanted: str) -> Tensor:
         """One of the values that nodes give, for images (N, C, H, W) float32; none behind it."""
+        return self._values_of(images, (wanted,))[0]
+
+    def seen_by_layers(self) -> list[str]:
+        """The names of the values that layers multiply by their weights, without the images."""
+        tensors = {name: weight() for name, weight in self.weights.items()}
+        seen = (layer.node.inputs[0] for layer in weighted_nodes(self.nodes, tensors))
+        return [name for name in dict.fromkeys(seen) if name != self.input_name]
+
+    def _values_of(self, images: Tensor, wanted: Collection[str]) -> list[Tensor]:
         values: dict[str, Tensor] = {self.input_name: images}
         for i, node in enumerate(self.nodes):
-            if wanted in values:
+            if all(name in values for name in wanted):
                 break
             values[node.output] = self.computed(node, values)
             for name in node.inputs:
-                if self._last_use[name] == i and name != wanted:
+                if self._last_use[name] == i and name not in wanted:
                     values.pop(name, None)  # lets torch reuse the memory
-        return values[wanted]
+        return [values[name] for name in wanted]
 
     def computed(self, node: Node, values: Mapping[str, Tensor]) -> Tensor:
         """A node's output; a ReLU may overwrite its input, which no other node wants."""

@@ -29,7 +29,7 @@ from squeezekit.training.augment import mixup_share
 from squeezekit.training.batches import TrainingData
 from squeezekit.training.checkpoint import Checkpoints, State
 from squeezekit.training.devices import fabric_for
-from squeezekit.training.losses import distillation_loss
+from squeezekit.training.losses import distillation_loss, feature_loss, taught_features
 from squeezekit.training.pace import Pace
 from squeezekit.training.recipe import Recipe
 from squeezekit.training.stuck import stuck_warning
@@ -165,6 +165,7 @@ class _Run:
         net.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.module, self.optimizer = self._set_up()
         self.teacher = None if teacher is None else self._as_teacher(teacher)
+        self.features = taught_features(net, teacher) if recipe.features else []
         self.epoch_steps = data.steps(recipe.batch)
         self.steps = self.epoch_steps * recipe.epochs
         self.pace = Pace(recipe, self.epoch_steps, processes, began)
@@ -302,23 +303,23 @@ class _Run:
     def _backward(
         self, images: Tensor, targets: Tensor, others: Tensor, *, own: float, share: float
     ) -> None:
-        logits = self.module(images)  # (N, classes)
+        logits, *seen = self.module(images, self.features)  # (N, classes), any shapes
         if logits.shape[1] < self.data.classes:
             raise InputError(
                 f"the network has {logits.shape[1]} outputs, "
                 f"but the images are of {self.data.classes} classes"
             )
-        loss = self._loss(logits.float(), images, targets, others, own)
+        loss = self._loss([logits.float(), *seen], images, targets, others, own)
         self.fabric.backward(loss * share)
         right = (logits.argmax(dim=1) == targets).sum()
         count = loss.new_tensor(len(images))
         self.sums += torch.stack([loss.detach() * count, right, count]).cpu()
 
     def _loss(
-        self, logits: Tensor, images: Tensor, targets: Tensor, others: Tensor, own: float
+        self, answers: Sequence[Tensor], images: Tensor, targets: Tensor, others: Tensor, own: float
     ) -> Tensor:
         """Of images that are `own` parts themselves and the rest the images of `others`."""
-        recipe = self.recipe
+        recipe, (logits, *seen) = self.recipe, answers
         hard = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
         if own < 1.0:
             other = F.cross_entropy(logits, others, label_smoothing=recipe.label_smoothing)
@@ -326,11 +327,10 @@ class _Run:
         if self.teacher is None:
             return hard
         with torch.no_grad(), self.fabric.autocast():
-            soft = self.teacher(images).float()
-        return (
-            recipe.distillation * distillation_loss(logits, soft, recipe.temperature)
-            + (1 - recipe.distillation) * hard
-        )
+            soft, *true = self.teacher(images, self.features)
+        soft = distillation_loss(logits, soft.float(), recipe.temperature)
+        loss = recipe.distillation * soft + (1 - recipe.distillation) * hard
+        return loss + recipe.features * feature_loss(seen, true) if seen else loss
 
     # ---------------------------------------------------------------------------------- the pieces
 

@@ -88,6 +88,8 @@ class Recipe:
         distillation: the share of the loss that comes from the teacher, if there is one (Hinton et
             al. 2015); the rest comes from the labels.
         temperature: softens the outputs of teacher and student.
+        features: how much it counts, besides, how far the inputs of all layers are from the
+            teacher's (see `losses.feature_loss`), which must be the same network. 0 is off.
         own_teacher: if the weights to start from know the classes already, keep them as the
             teacher.
         compile: run the network through `torch.compile`, which needs a compiler.
@@ -119,6 +121,7 @@ class Recipe:
     body_rate: float = 1.0
     distillation: float = 0.9
     temperature: float = 3.0
+    features: float = 0.0
     own_teacher: bool = False
     compile: bool = False
     variant: Variant = "plain"
@@ -144,7 +147,7 @@ class Recipe:
         for name in ("momentum", "label_smoothing", "ema"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"{name} must be at least 0 and below 1", value)
-        for name in ("weight_decay", "warmup_epochs", "body_rate"):
+        for name in ("weight_decay", "warmup_epochs", "body_rate", "features"):
             value = getattr(self, name)
             _require(value >= 0, f"{name} must not be negative", value)
         _require(self.seed >= 0, "seed must not be negative", self.seed)
@@ -293,6 +296,16 @@ def recover() -> Recipe:
         retrain(), epochs=4, learning_rate=0.003, warmup_epochs=0.2, weight_decay=0.0,
         clip_norm=5.0, distillation=1.0, temperature=2.0,
     )  # fmt: skip
+
+
+def levels() -> Recipe:
+    """After the last rounding: what it leaves free, which is the values of levels, and biases.
+
+    A few thousand numbers of very different gradients, as a value stands for many weights.
+    """
+    return dataclasses.replace(
+        recover(), epochs=1, optimizer="adam", learning_rate=1e-4, clip_norm=None
+    )
 
 
 def digits() -> Recipe:
