@@ -133,6 +133,22 @@ def test_damaged_metadata(data):
     assert_alike(with_metadata(sqz, damaged(data, raw[at : at + size])))
 
 
+@pytest.mark.parametrize("first", ["[-1.0,-1.0,2.5]", "[1.0,2.5]", "[-1.0,1.0]", "null", "[]"])
+def test_ranges_that_a_later_one_replaces_are_judged_too(first):
+    """Found by the test above."""
+    for sqz in files()[:6]:
+        raw = taken_apart(sqz)[1]
+        size, at = read_varint(raw)
+        metadata = raw[at : at + size]
+        if b'"activations":{' in metadata:
+            twice = metadata.replace(
+                b'"activations":{', b'"activations":{"relu":%b,' % first.encode()
+            )
+            assert_alike(with_metadata(sqz, twice))
+            return
+    pytest.fail("no file has ranges")
+
+
 @given(st.data())
 @SOME
 def test_damaged_payloads_with_right_checksums(data):

@@ -7,7 +7,7 @@ import json
 from typing import Any, cast
 
 from squeezekit.errors import HeadError
-from squeezekit.sqz.network import Metadata, Preprocessing, Range
+from squeezekit.sqz.network import Metadata, Preprocessing, Range, check_range
 from squeezekit.sqz.trained_on import TrainedOn
 
 MOST_DEPTH = 64
@@ -45,7 +45,7 @@ def from_json(text: str) -> Metadata:
             is impossible.
     """
     try:
-        fields = json.loads(text)
+        fields = json.loads(text, object_pairs_hook=_Fields)
     except (ValueError, RecursionError) as error:
         raise HeadError(f"the metadata is not JSON ({error})") from None
     if _depth(fields) > MOST_DEPTH:
@@ -91,6 +91,14 @@ def _depth(value: object) -> int:
     return deepest
 
 
+class _Fields(dict[str, Any]):
+    """A JSON object that remembers the pairs whose key stands there again; the last one counts."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
+
+
 class _Object:
     """A JSON object whose values are taken out with their type checked."""
 
@@ -134,8 +142,13 @@ class _Object:
     def ranges(self, key: str) -> dict[str, Range]:
         if key not in self._fields:
             return {}
-        ranges = _Object(self._fields[key], f"{key!r} in {self._what}")
-        return {name: ranges.pair(name) for name in ranges._fields}
+        what = f"{key!r} in {self._what}"
+        fields = _Object(self._fields[key], what)._fields
+        ranges = {}
+        for name, given in fields.pairs if isinstance(fields, _Fields) else fields.items():
+            ranges[name] = _Object({name: given}, what).pair(name)
+            check_range(name, *ranges[name])  # those that a later one replaces, too
+        return ranges
 
     def trained_on(self, key: str) -> tuple[TrainedOn, ...]:
         value = self._fields.get(key, [])

@@ -27,6 +27,16 @@ LEAST_RANGE, LARGEST_RANGE = 2.0**-100, 2.0**100
 ends of float32. No short decimal number comes near these powers, so all readers judge alike."""
 
 
+def check_range(name: str, low: float, high: float) -> None:
+    """Refuse a range of activations that int8 cannot use.
+
+    Raises:
+        ValueError: if it does not hold 0, or is too narrow or too wide.
+    """
+    if not low <= 0 <= high or not LEAST_RANGE <= high - low <= LARGEST_RANGE:
+        raise ValueError(f"the activations of {name} cannot range from {low} to {high}")
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How an image is prepared for the network, in this order.
@@ -127,8 +137,7 @@ class Metadata:
             texts = tuple(encodable(text) for text in getattr(self, field_name))
             object.__setattr__(self, field_name, texts)
         for name, (low, high) in self.activations.items():
-            if not low <= 0 <= high or not LEAST_RANGE <= high - low <= LARGEST_RANGE:
-                raise ValueError(f"the activations of {name} cannot range from {low} to {high}")
+            check_range(name, low, high)
         if self.output not in ("logits", "probabilities"):
             raise ValueError(f"output {self.output!r} is neither logits nor probabilities")
         if self.labels and self.label_ids and len(self.labels) != len(self.label_ids):
