@@ -203,7 +203,7 @@ def _next_steps() -> list[Step]:
             "squeezekit train --data DIR --model squeezenet-1.1 --out RUN",
         ),
         Step(
-            "Compress what you trained to one small file, retraining on the way",
+            "Compress what you trained to one small file",
             "squeezekit compress RUN --data DIR -o model.sqz",
         ),
         Step("Use the file; this needs no torch", "squeezekit predict model.sqz photo.jpg"),

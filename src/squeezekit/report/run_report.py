@@ -169,7 +169,7 @@ def _sample(run: Run) -> list[Seen]:
 def _next_steps(out: Path, data: Path) -> list[Step]:
     return [
         Step(
-            "Compress what you trained, retraining on the way, with a page like this one",
+            "Compress what you trained, with a page like this one",
             f"squeezekit compress {shlex.quote(str(out))} --data {shlex.quote(str(data))} "
             "-o model.sqz --report model.html",
         ),
