@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from squeezekit.sqz.nodes import Node, WeightedNode, weighted_nodes
+from squeezekit.sqz.nodes import Node, WeightedNode, pads_of, weighted_nodes
 from squeezekit.trainable.network import TrainableNetwork
-from squeezekit.trainable.operators import pads_of
 
 LARGEST_BLOCK = 2304
 """The most inputs of a filter treated together; wider filters (fc6 of AlexNet: 9,216) are split."""

@@ -26,6 +26,7 @@ from squeezekit.interop.tflite_graph import (
     TfliteOperator,
     TfliteTensor,
     main_graph,
+    package,
 )
 from squeezekit.models.builder import OPSET
 from squeezekit.runtime.images import default_preprocessing
@@ -33,6 +34,7 @@ from squeezekit.runtime.preprocessing import with_assumption
 from squeezekit.sqz.graph import split
 from squeezekit.sqz.limits import DEFAULT, Limits
 from squeezekit.sqz.network import Floats, Metadata, Network, Preprocessing, share_equal_values
+from squeezekit.sqz.padding import same_padding
 
 _LARGEST_SIDE = 4096
 
@@ -101,12 +103,7 @@ def _metadata(path: Path, image: TfliteTensor, found: Imported, said: About) -> 
 
 def _converted(path: Path | str, data: bytes) -> tuple[ModelProto, TfliteTensor, About]:
     """The main graph in ONNX's operators, the image that it takes, and what the file says."""
-    try:
-        import tflite
-    except ImportError:
-        raise InputError(
-            f"{path}: .tflite files need one more package: pip install 'squeezekit[tflite]'"
-        ) from None
+    tflite = package(path)
     try:
         stored = tflite.Model.GetRootAs(data, 0)
         return *_Converter(main_graph(tflite, stored)).model(), read_about(stored, data)
@@ -394,11 +391,9 @@ class _Converter:
             raise InputError("has a kernel or a stride of size 0")
         if padding == 1:  # VALID
             return [0, 0, 0, 0]
-        needed = [
-            max((-(-side // s) - 1) * s + (k - 1) * d + 1 - side, 0)
-            for side, k, s, d in zip(sides, kernel, stride, dilation, strict=True)
-        ]
-        return [n // 2 for n in needed] + [n - n // 2 for n in needed]
+        window = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+        around = same_padding(sides, window, stride)
+        return [head for head, _ in around] + [tail for _, tail in around]
 
     def _weight(self, name: str, values: Array) -> str:
         self.weights.append(numpy_helper.from_array(np.asarray(values, order="C"), name))

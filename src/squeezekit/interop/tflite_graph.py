@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,21 @@ _OPTIONS = {
     "LEAKY_RELU": "LeakyReluOptions",
 }  # fmt: skip
 """The table of each operator's settings, where any count."""
+
+
+def package(path: Path | str) -> Any:  # noqa: ANN401 - generated code
+    """The package tflite, which reads and writes these files.
+
+    Raises:
+        InputError: if it is missing.
+    """
+    try:
+        import tflite
+    except ImportError:
+        raise InputError(
+            f"{path}: .tflite files need one more package: pip install 'squeezekit[tflite]'"
+        ) from None
+    return tflite
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,8 @@ from squeezekit.interop.tflite_lowering import (
     channels_last,
     whole_tensor,
 )
-from squeezekit.sqz.nodes import Node
+from squeezekit.sqz.nodes import Node, pads_of
+from squeezekit.sqz.padding import same_padding
 
 _LOWEST = float(np.finfo(np.float32).min)
 SAME, VALID = 0, 1
@@ -184,14 +185,12 @@ def _padded(
         exactly: what is padded counts, so that SAME, which leaves it out, will not do.
     """
     sides, out = low.image_shape(node, node.inputs[0])[2:], low.shapes[node.output][2:]
-    before, behind, same = [], [], not exactly
-    pads = _pads(low, node, sides, kernel, stride, dilation)
-    for i in range(2):
-        reach = (out[i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1
-        before.append(pads[i])
-        behind.append(max(reach - sides[i] - pads[i], 0))
-        total = max(reach - sides[i], 0)
-        same &= out[i] == -(-sides[i] // stride[i]) and pads[i] == total // 2
+    window = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    before = [head for head, _ in pads_of(node, sides, window, stride)]
+    behind = [max((out[i] - 1) * stride[i] + window[i] - sides[i] - before[i], 0) for i in range(2)]
+    as_same = [head for head, _ in same_padding(sides, window, stride)]
+    count = tuple(-(-side // s) for side, s in zip(sides, stride, strict=True))
+    same = not exactly and tuple(out) == count and before == as_same
     if not any(before + behind):
         return source, VALID
     if same:
@@ -200,25 +199,6 @@ def _padded(
         raise node.unsupported("padding that a .tflite cannot leave out of an average")
     amounts = [(0, 0), (before[0], behind[0]), (before[1], behind[1]), (0, 0)]
     return _pad_by(low, source, amounts, around, f"{node.output}.padded"), VALID
-
-
-def _pads(
-    low: Lowering,
-    node: Node,
-    sides: Sequence[int],
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    dilation: Sequence[int],
-) -> list[int]:
-    """What is padded above and before."""
-    way = node.get("auto_pad", b"NOTSET")
-    if way in (b"NOTSET", b"VALID", b""):
-        return list(node.get("pads", [0] * 4))[:2] if way != b"VALID" else [0, 0]
-    total = [
-        max((-(-side // s) - 1) * s + (k - 1) * d + 1 - side, 0)
-        for side, k, s, d in zip(sides, kernel, stride, dilation, strict=True)
-    ]
-    return [(n + 1) // 2 if way == b"SAME_LOWER" else n // 2 for n in total]
 
 
 def _pad_by(

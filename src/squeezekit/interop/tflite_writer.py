@@ -8,14 +8,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
-from squeezekit.errors import InputError, UnsupportedError
+from squeezekit.errors import UnsupportedError
 from squeezekit.files import write_whole
 from squeezekit.interop import tflite_about
 from squeezekit.interop.tflite_about import IDENTIFIER
+from squeezekit.interop.tflite_graph import package
 from squeezekit.interop.tflite_lowering import Array, Lowered, Lowering, Operator, Tensor
 from squeezekit.interop.tflite_operators import OPERATORS
 from squeezekit.models.fold import fold_batch_norm
@@ -47,27 +49,13 @@ def write(network: Network, path: Path | str, *, int8: bool = False) -> None:
             no ranges for int8.
         UnsupportedError: if a node has no counterpart in TensorFlow Lite, naming it.
     """
-    require_package(path)
+    tflite = package(path)
     network = fold_batch_norm(network)
     try:
         graph = _lowered(network, int8=int8)
     except UnsupportedError as error:
         raise UnsupportedError(f"{path}: {error}") from None
-    write_whole(path, _Writer().file(graph, network.metadata))
-
-
-def require_package(path: Path | str) -> None:
-    """Find out before any work whether .tflite files can be written.
-
-    Raises:
-        InputError: if the package tflite is missing.
-    """
-    try:
-        import tflite  # noqa: F401
-    except ImportError:
-        raise InputError(
-            f"{path}: .tflite files need one more package: pip install 'squeezekit[tflite]'"
-        ) from None
+    write_whole(path, _Writer(tflite).file(graph, network.metadata))
 
 
 def _lowered(network: Network, *, int8: bool) -> Lowered:
@@ -120,9 +108,8 @@ def _red_first(network: Network) -> Network:
 class _Writer:
     """Builds the flatbuffers; whatever a table points to is built before it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tflite: Any) -> None:  # noqa: ANN401 - generated code
         import flatbuffers
-        import tflite
 
         self.tflite = tflite
         self.builder = flatbuffers.Builder(1 << 20)

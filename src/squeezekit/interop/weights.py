@@ -280,9 +280,9 @@ def writable(path: Path | str, *, coder: str | None = None, int8: bool = False) 
     if int8 and kind not in (".sqz", ".onnx", ".tflite"):
         raise InputError(f"{path}: only a .sqz, an .onnx or a .tflite can run in int8")
     if kind == ".tflite":
-        from squeezekit.interop import tflite_writer
+        from squeezekit.interop.tflite_graph import package
 
-        tflite_writer.require_package(path)
+        package(path)
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}")
     return kind

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from squeezekit.errors import UnsupportedError
 from squeezekit.sqz.graph import parse
 from squeezekit.sqz.network import Network, Tensor
+from squeezekit.sqz.padding import same_padding
 
 if TYPE_CHECKING:
     import onnx
@@ -50,6 +51,20 @@ class Node:
     def unsupported(self, what: str) -> UnsupportedError:
         """The error to raise where this node asks for something that is not supported."""
         return UnsupportedError(f"node {self.name!r} ({self.op}) uses {what}: not supported")
+
+
+Pads = list[tuple[int, int]]
+
+
+def pads_of(node: Node, size: Sequence[int], window: Sequence[int], stride: Sequence[int]) -> Pads:
+    """Padding (head, tail) for each spatial axis, of a window that covers `window` pixels."""
+    auto = node.get("auto_pad", b"NOTSET")
+    if auto == b"VALID":
+        return [(0, 0) for _ in size]
+    if auto in (b"SAME_UPPER", b"SAME_LOWER"):
+        return same_padding(size, window, stride, lower=auto == b"SAME_LOWER")
+    flat = node.get("pads", [0] * (2 * len(size)))
+    return list(zip(flat[: len(size)], flat[len(size) :], strict=True))
 
 
 def opset(model: onnx.ModelProto) -> int:

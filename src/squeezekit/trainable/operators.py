@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from squeezekit.errors import UnsupportedError
-from squeezekit.sqz.nodes import Node, read_nodes
+from squeezekit.sqz.nodes import Node, Pads, pads_of, read_nodes
 
 Operator = Callable[[Node, Any, bool], Tensor]
 """Node, inputs (Tensor, or None where left out), whether training -> the first output."""
@@ -37,25 +37,6 @@ def _number(
     """A number that is an attribute in older operator sets and an input in newer ones."""
     setting = inputs[position] if position < len(inputs) else None
     return float(node.get(name, default)) if setting is None else float(setting)
-
-
-def pads_of(node: Node, size: Sequence[int], window: Sequence[int], stride: Sequence[int]) -> Pads:
-    """Padding (head, tail) for each spatial axis, of a window that covers `window` pixels."""
-    auto = node.get("auto_pad", b"NOTSET")
-    if auto == b"VALID":
-        return [(0, 0) for _ in size]
-    if auto in (b"SAME_UPPER", b"SAME_LOWER"):
-        pads = []
-        for n, k, s in zip(size, window, stride, strict=True):
-            total = max((math.ceil(n / s) - 1) * s + k - n, 0)
-            small, large = total // 2, total - total // 2
-            pads.append((small, large) if auto == b"SAME_UPPER" else (large, small))
-        return pads
-    flat = node.get("pads", [0] * (2 * len(size)))
-    return list(zip(flat[: len(size)], flat[len(size) :], strict=True))
-
-
-Pads = list[tuple[int, int]]
 
 
 def _pad(x: Tensor, pads: Pads, value: float = 0.0) -> Tensor:

@@ -12,6 +12,7 @@ from squeezekit.interop.onnx_import.batch import batch_axes
 from squeezekit.interop.onnx_import.draft import attributes, new_node, refuse
 from squeezekit.interop.onnx_import.source import Array
 from squeezekit.interop.onnx_import.walk import Walk
+from squeezekit.sqz.padding import same_padding
 
 Idiom = Callable[[Walk, NodeProto], "list[NodeProto] | None"]
 
@@ -67,13 +68,9 @@ def _auto_pad(walk: Walk, node: NodeProto) -> list[NodeProto] | None:
     if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
         strides = settings.get("strides", [1, 1])
         dilations = settings.get("dilations", [1, 1])
-        heads, tails = [], []
-        for size, k, s, d in zip(given[2:], kernel, strides, dilations, strict=True):
-            total = max((math.ceil(size / s) - 1) * s + (k - 1) * d + 1 - size, 0)
-            head = total // 2 if automatic == b"SAME_UPPER" else total - total // 2
-            heads.append(head)
-            tails.append(total - head)
-        pads = [*heads, *tails]
+        window = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+        around = same_padding(given[2:], window, strides, lower=automatic == b"SAME_LOWER")
+        pads = [head for head, _ in around] + [tail for _, tail in around]
     elif automatic == b"VALID":
         pads = [0, 0, 0, 0]
     if automatic != b"NOTSET":
