@@ -13,7 +13,6 @@ from squeezekit.compression import turns
 from squeezekit.compression.best import Best
 from squeezekit.compression.front import compress
 from squeezekit.compression.rounder import divergence_of
-from squeezekit.compression.share import with_mantissa
 from squeezekit.compression.task import Task
 from squeezekit.compression.work import Work
 from squeezekit.data.dataset import split, unlabelled
@@ -27,6 +26,7 @@ from squeezekit.runtime.classifier import from_network
 from squeezekit.runtime.images import prepare_file
 from squeezekit.sqz import container
 from squeezekit.sqz.network import SharedTensor
+from squeezekit.sqz.tensors import mantissa_bits, with_mantissa
 from squeezekit.trainable.network import TrainableNetwork
 from squeezekit.training import recipe as recipes
 from squeezekit.training.batches import TrainingData
@@ -87,7 +87,7 @@ def unlabelled_of(count):
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1), st.integers(1, 23))
 def test_mantissa_bits_are_the_fewest_that_hold_the_values(values, bits):
     short = with_mantissa(np.array(values, np.float32), bits)
-    found = turns.mantissa_bits(short)
+    found = mantissa_bits(short)
     assert found <= bits
     np.testing.assert_array_equal(with_mantissa(short, found), short)
     if found > 1:

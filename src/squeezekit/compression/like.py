@@ -20,7 +20,8 @@ from squeezekit.errors import FormatError
 from squeezekit.files import read_bytes
 from squeezekit.sqz import container, delta
 from squeezekit.sqz.coders.entropy import dropped_bits
-from squeezekit.sqz.network import Floats, Network, SharedTensor, tensor_values
+from squeezekit.sqz.network import Network, SharedTensor, tensor_values
+from squeezekit.sqz.tensors import with_mantissa
 
 _SWEEPS = 6
 _FIRST_SHARE = 0.05
@@ -111,17 +112,11 @@ class Like:
             return None
         old = tensor_values(tensor)
         drop = dropped_bits(np.ascontiguousarray(old).view(np.uint32))
-        new = _with_dropped(bias.numpy(), drop)
+        new = with_mantissa(bias.numpy(), max(23 - drop, 1))
         unit = np.spacing(np.maximum(np.abs(old), np.abs(new))).astype(np.float64) * 2.0**drop
         bits = _BIAS_BITS + np.log2(1 + np.abs(new.astype(np.float64) - old) / unit)
         gain = (old - bias.numpy()) ** 2 - (new - bias.numpy()) ** 2
         return torch.from_numpy(np.where(0.5 * nats * gain > price * bits, new, old))
-
-
-def _with_dropped(values: Floats, drop: int) -> Floats:
-    from squeezekit.compression.share import with_mantissa
-
-    return with_mantissa(values, max(23 - drop, 1))
 
 
 def levels_like(

@@ -13,7 +13,6 @@ import torch
 
 from squeezekit.compression.recovery import Effort, recovered
 from squeezekit.compression.rounder import Point, Rounder, divergence_of
-from squeezekit.compression.share import with_mantissa
 from squeezekit.compression.work import Work, digest
 from squeezekit.data.folders import ImageSet
 from squeezekit.progress import Progress
@@ -21,6 +20,7 @@ from squeezekit.runtime.classifier import from_network
 from squeezekit.sqz import container
 from squeezekit.sqz.network import Floats, Network, SharedTensor, unshared
 from squeezekit.sqz.nodes import weight_names
+from squeezekit.sqz.tensors import mantissa_bits, with_mantissa
 from squeezekit.training import recipe as recipes
 
 if TYPE_CHECKING:
@@ -217,8 +217,3 @@ def as_short(network: Network, before: Network) -> Network:
             assert not isinstance(old, SharedTensor)
             changed[name] = with_mantissa(new, mantissa_bits(old))
     return network.with_tensors(changed)
-
-
-def mantissa_bits(values: Floats) -> int:
-    """The fewest mantissa bits that hold all of these float32 values."""
-    return next(b for b in range(1, 24) if np.array_equal(with_mantissa(values, b), values))
