@@ -63,6 +63,17 @@ EXPORT int32_t round_rows(int32_t rows, int32_t width, int32_t most, float step,
   return 0;
 }
 
+// Moves a weight, and with it the pull of its row; c is the weight's row of the covariance. Returns
+// whether its value changed.
+static inline int32_t moved(float *restrict weight, float value, int32_t width,
+                            const float *restrict c, float *restrict pull) {
+  const float change = value - *weight;
+  if (change == 0) return 0;
+  *weight = value;
+  for (int32_t t = 0; t < width; t++) pull[t] -= change * c[t];
+  return 1;
+}
+
 // Coordinate descent: each column anew, with all others of its row as they are now.
 //   covariance  (width, width)
 //   values      (2 most + 1,) ascending, of each level
@@ -100,13 +111,8 @@ EXPORT int32_t descend_rows(int32_t rows, int32_t width, int32_t most, float hal
             best = choices[k];
           }
         }
-        const float change = values[best] - now;
         levels[at] = best - most;
-        if (change == 0) continue;
-        changed++;
-        weights[at] = values[best];
-        float *row = pull + (int64_t)r * width;
-        for (int32_t t = 0; t < width; t++) row[t] -= change * c[t];
+        changed += moved(weights + at, values[best], width, c, pull + (int64_t)r * width);
       }
     }
   }
@@ -188,13 +194,8 @@ EXPORT int32_t descend_rows_like(int32_t rows, int32_t width, int32_t most, int3
             best = choices[k];
           }
         }
-        const float change = values[best] - now;
         levels[at] = best - most;
-        if (change == 0) continue;
-        changed++;
-        weights[at] = values[best];
-        float *row = pull + (int64_t)r * width;
-        for (int32_t t = 0; t < width; t++) row[t] -= change * c[t];
+        changed += moved(weights + at, values[best], width, c, pull + (int64_t)r * width);
       }
     }
   }

@@ -153,18 +153,8 @@ static void code_moved_floats(Coder *coder, u32 *value, const u32 *old, u32 coun
         if (differs) {
             u32 down = code_with(coder, to < from, &model->floats.sign, SET_FLOAT + 1);
             u32 step = down ? from - to : to - from;
-            Slot *lengths = model->floats.step + length * 64;
-            length = code_tree(coder, bit_length(step), 6, lengths, SET_FLOAT + 4) & 63;
-            if (length < 1 || length > 32 - drop) {
-                coder->error = OUT_OF_RANGE;
-                return;
-            }
-            u32 below = length - 1, top = below < 2 ? below : 2, coded = 1;
-            if (top)
-                coded = code_tree(coder, step >> (below - top) & ((1u << top) - 1), top,
-                                  model->floats.step_top + (length - 1) * 4, SET_FLOAT + 5);
-            below -= top;
-            step = coded << below | code_raw(coder, step & ((1u << below) - 1), below);
+            step = code_step(coder, step, &length, 32 - drop);
+            if (coder->error) return;
             u64 next = down ? (u64)from - step : (u64)from + step;
             if (next >> (32 - drop)) {
                 coder->error = OUT_OF_RANGE;

@@ -15,12 +15,6 @@ static void add_row(float *y, const float *x, float w, u32 count, u32 stride) {
     for (; i < count; i++) y[i] += w * x[(size_t)i * stride];
 }
 
-/* The first output from which on a tap lies at or behind place `from` of the input. */
-static u32 reaching(i64 start, u32 stride, i64 from, u32 most) {
-    i64 steps = start >= from ? 0 : (from - start + stride - 1) / stride;
-    return steps > (i64)most ? most : (u32)steps;
-}
-
 static void plane(const Window *w, const Value *in, const Value *out, const float *x, const float *taps,
                   float bias, int relu, float *y) {
     u32 height = in->shape[2], width = in->shape[3], columns = out->shape[3];

@@ -387,6 +387,23 @@ static void code_floats(Coder *coder, u32 *value, u32 count, u32 drop) {
 static u32 to_ordered(u32 bits) { return bits >> 31 ? ~bits : bits | 1u << 31; }
 static u32 from_ordered(u32 bits) { return bits >> 31 ? bits & ~(1u << 31) : ~bits; }
 
+/* Codes how far a value goes, in at most `most` bits, by the length of the step before. */
+static u32 code_step(Coder *coder, u32 step, u32 *length, u32 most) {
+    Model *model = coder->model;
+    Slot *lengths = model->floats.step + *length * 64;
+    *length = code_tree(coder, bit_length(step), 6, lengths, SET_FLOAT + 4) & 63;
+    if (*length < 1 || *length > most) {
+        coder->error = OUT_OF_RANGE;
+        return 0;
+    }
+    u32 below = *length - 1, top = below < 2 ? below : 2, coded = 1;
+    if (top)
+        coded = code_tree(coder, step >> (below - top) & ((1u << top) - 1), top,
+                          model->floats.step_top + (*length - 1) * 4, SET_FLOAT + 5);
+    below -= top;
+    return coded << below | code_raw(coder, step & ((1u << below) - 1), below);
+}
+
 /* Codes strictly ascending float32 values, none zero, whose lowest `drop` bits are all zero. */
 static void code_table(Coder *coder, u32 *value, u32 count, u32 drop) {
     Model *model = coder->model;
@@ -395,18 +412,8 @@ static void code_table(Coder *coder, u32 *value, u32 count, u32 drop) {
     for (u32 i = 0; i < count && !coder->error; i++) {
         u32 ordered = to_ordered(value[i]) >> drop, step = ordered - before;
         u32 limit = 32 - drop;
-        Slot *lengths = model->floats.step + length * 64;
-        length = code_tree(coder, bit_length(step), 6, lengths, SET_FLOAT + 4) & 63;
-        if (length < 1 || length > limit) {
-            coder->error = OUT_OF_RANGE;
-            return;
-        }
-        u32 below = length - 1, top = below < 2 ? below : 2, coded = 1;
-        if (top)
-            coded = code_tree(coder, step >> (below - top) & ((1u << top) - 1), top,
-                              model->floats.step_top + (length - 1) * 4, SET_FLOAT + 5);
-        below -= top;
-        step = coded << below | code_raw(coder, step & ((1u << below) - 1), below);
+        step = code_step(coder, step, &length, limit);
+        if (coder->error) return;
         u64 next = (u64)before + step;
         if (next >> limit) {
             coder->error = OUT_OF_RANGE;

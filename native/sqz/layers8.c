@@ -239,12 +239,6 @@ static void add_row(i32 *sums, const u8 *x, i32 w, i32 zero, u32 count, u32 stri
     for (u32 i = 0; i < count; i++) sums[i] += w * ((i32)x[(size_t)i * stride] - zero);
 }
 
-/* The first output from which on a tap lies at or behind place `from` of the input. */
-static u32 reaching(i64 start, u32 stride, i64 from, u32 most) {
-    i64 steps = start >= from ? 0 : (from - start + stride - 1) / stride;
-    return steps > (i64)most ? most : (u32)steps;
-}
-
 static void depthwise(const Plan *plan, const Node *node, const Value *in, const Value *out, const u8 *x,
                       void *y, size_t to, const i8 *taps, const Filter *filter) {
     const Window *w = &node->on.window;
