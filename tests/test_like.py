@@ -110,7 +110,8 @@ def test_no_level_moves_unless_the_loss_asks_for_it(seed, price):
     target = torch.randn(2, 6, 10, generator=random)
     values = torch.tensor([-2.0, -0.9, -0.4, 0.0, 0.5, 1.1, 4.4])  # the last one is no level
     old = torch.randint(-3, 3, (2, 6, 10), generator=random).int()
-    found = levels_like(target, covariance, 1.0, price, Kept(old, values, (-3, 2)))
+    # Until it rests: six sweeps, which do for a file, leave some of these problems on the way.
+    found = levels_like(target, covariance, 1.0, price, Kept(old, values, (-3, 2)), sweeps=200)
 
     def loss(levels):
         error = values[(levels + 3).long()] - target

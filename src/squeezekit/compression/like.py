@@ -120,7 +120,7 @@ class Like:
 
 
 def levels_like(
-    target: Tensor, covariance: Tensor, nats: float, price: float, kept: Kept
+    target: Tensor, covariance: Tensor, nats: float, price: float, kept: Kept, sweeps: int = _SWEEPS
 ) -> Tensor:
     """The levels with the least error, and bits of an update, that coordinate descent finds.
 
@@ -130,6 +130,7 @@ def levels_like(
         nats: for each unit of squared error, of 0.5 times that error.
         price: the price of a bit, in nats.
         kept: where it begins.
+        sweeps: over all levels, at most; it ends before where none moves any more.
 
     Returns:
         int32 (B, R, K).
@@ -141,7 +142,7 @@ def levels_like(
     distance = torch.arange(2 * most + 1).clamp(min=1).double()
     far = (price * (1 + 2 * distance.log2().floor())).float().numpy()
     old = kept.levels.int().contiguous()
-    for _ in range(_SWEEPS):
+    for _ in range(sweeps):
         leave, stay = ((price * bits).numpy() for bits in _bits(levels, old))
         before = levels.clone()
         for i, block in enumerate(covariance):
