@@ -93,7 +93,5 @@ def with_mantissa(values: Floats, mantissa_bits: int) -> Floats:
 
 
 def mantissa_bits(values: Floats) -> int:
-    """How many mantissa bits float32 values use, 1 to 23: `with_mantissa` by so many is exact."""
-    bits = np.bitwise_or.reduce(np.ascontiguousarray(values, np.float32).view(np.uint32), axis=None)
-    used = int(bits) & 0x7FFFFF
-    return max(23 - ((used & -used).bit_length() - 1), 1) if used else 1
+    """The fewest mantissa bits, 1 to 23, that `with_mantissa` leaves float32 values whole by."""
+    return next(b for b in range(1, 24) if np.array_equal(with_mantissa(values, b), values))
